@@ -1,0 +1,1 @@
+//! Many Raft groups on one node: threads, timers, apply, client API, admission and recovery.

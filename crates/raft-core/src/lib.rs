@@ -1,0 +1,1 @@
+//! The Raft state machine of one group: pure, deterministic, no I/O.

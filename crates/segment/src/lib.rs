@@ -1,0 +1,1 @@
+//! Sealed, sorted files of flushed Raft log entries, many groups in one file.

@@ -1,0 +1,1 @@
+//! Helpers for scenarios that cross crates.
