@@ -68,3 +68,21 @@ impl std::ops::DerefMut for AlignedBuf {
         }
     }
 }
+
+/// What a direct handle demands of every read and write. Checked on every file system alike, so
+/// that a mistake shows where the system below would have let it pass.
+pub(crate) fn check_direct(buf: &[u8], offset: u64) -> std::io::Result<()> {
+    let unit = BLOCK_LEN as u64;
+    let aligned = buf.as_ptr().addr().is_multiple_of(BLOCK_LEN);
+    if aligned && offset.is_multiple_of(unit) && (buf.len() as u64).is_multiple_of(unit) {
+        return Ok(());
+    }
+    Err(crate::error::reason(
+        std::io::ErrorKind::InvalidInput,
+        format!(
+            "direct access needs multiples of {BLOCK_LEN}: offset {offset}, length {}, memory {}",
+            buf.len(),
+            if aligned { "aligned" } else { "unaligned" }
+        ),
+    ))
+}

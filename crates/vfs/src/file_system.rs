@@ -26,7 +26,13 @@ impl OpenOptions {
     /// For reading an existing file.
     #[must_use]
     pub const fn read() -> OpenOptions {
-        OpenOptions { write: false, create: false, create_new: false, durable: false, direct: false }
+        OpenOptions {
+            write: false,
+            create: false,
+            create_new: false,
+            durable: false,
+            direct: false,
+        }
     }
 
     /// For reading and writing an existing file.

@@ -16,11 +16,13 @@
 #![deny(unsafe_code)]
 
 mod aligned;
+mod error;
 mod file_system;
 mod os;
 mod sim;
 
 pub use aligned::{AlignedBuf, BLOCK_LEN};
+pub use error::FileError;
 pub use file_system::{FileLock, OpenOptions, Vfs, VfsFile};
 pub use os::OsFs;
 pub use sim::SimFs;

@@ -1,0 +1,253 @@
+//! The real file system.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use crate::aligned::check_direct;
+use crate::error::{FileError, reason};
+use crate::{FileLock, OpenOptions, Vfs, VfsFile};
+
+/// The file system of the operating system, by plain positioned system calls.
+///
+/// Interrupted calls are repeated, short reads and writes continued. Every error names the
+/// operation and the path ([`FileError`]) and keeps its [`io::ErrorKind`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsFs;
+
+#[derive(Debug)]
+struct OsFile {
+    file: File,
+    path: PathBuf,
+    direct: bool,
+}
+
+#[derive(Debug)]
+struct OsLock {
+    _file: File,
+}
+
+impl FileLock for OsLock {}
+
+impl VfsFile for OsFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.direct {
+            check_direct(buf, offset)
+                .map_err(|e| FileError::wrap_at("read", &self.path, offset, e))?;
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            match self.file.read_at(&mut buf[done..], at) {
+                Ok(0) => break,
+                // A direct read stops inside a block only where the file ends; going on from
+                // there would be refused as unaligned.
+                Ok(n) if self.direct && n % 512 != 0 => {
+                    done += n;
+                    break;
+                }
+                Ok(n) => done += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(FileError::wrap_at("read", &self.path, at, e)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        if self.direct {
+            check_direct(buf, offset)
+                .map_err(|e| FileError::wrap_at("write", &self.path, offset, e))?;
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let error = match self.file.write_at(&buf[done..], at) {
+                Ok(0) => reason(ErrorKind::WriteZero, "the system wrote nothing"),
+                Ok(n) => {
+                    done += n;
+                    continue;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => e,
+            };
+            return Err(FileError::wrap_at("write", &self.path, at, error));
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        again(|| rustix::fs::fdatasync(&self.file))
+            .map_err(|e| FileError::wrap("sync", &self.path, e))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        match self.file.metadata() {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(e) => Err(FileError::wrap("read the length of", &self.path, e)),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len).map_err(|e| FileError::wrap("set the length of", &self.path, e))
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let result =
+            match again(|| rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len)) {
+                Err(e) if is_unsupported(&e) => self.extend(len),
+                other => other,
+            };
+        result.map_err(|e| FileError::wrap("allocate", &self.path, e))
+    }
+
+    fn drop_cache(&self) {
+        // Advice: if the system does not take it, the pages go a little later.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+    }
+}
+
+impl OsFile {
+    /// Where space cannot be reserved, at least the length is what the caller asked for.
+    fn extend(&self, len: u64) -> io::Result<()> {
+        if self.file.metadata()?.len() < len {
+            self.file.set_len(len)?;
+        }
+        Ok(())
+    }
+}
+
+impl Vfs for OsFs {
+    fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
+        let mut flags = OFlags::empty();
+        if options.durable {
+            flags |= OFlags::DSYNC;
+        }
+        if options.direct {
+            flags |= direct_flag().map_err(|e| FileError::wrap("open", path, e))?;
+        }
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .write(options.write)
+            .create(options.create)
+            .create_new(options.create_new)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path);
+        match opened {
+            Ok(file) => {
+                Ok(Arc::new(OsFile { file, path: path.to_path_buf(), direct: options.direct }))
+            }
+            Err(e) if options.direct && e.kind() == ErrorKind::InvalidInput => {
+                // Linux creates the file before the file system refuses the mode. Had the file
+                // been there before, `create_new` would have failed with `AlreadyExists`.
+                if options.create_new {
+                    let _ = fs::remove_file(path);
+                }
+                Err(FileError::wrap("open", path, no_direct()))
+            }
+            Err(e) => Err(FileError::wrap("open", path, e)),
+        }
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path).map_err(|e| FileError::wrap("create directory", path, e))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to).map_err(|e| FileError::wrap("rename", from, e))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path).map_err(|e| FileError::wrap("remove", path, e))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let wrap = |e| FileError::wrap("list", dir, e);
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(dir).map_err(wrap)? {
+            paths.push(entry.map_err(wrap)?.path());
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        fs::exists(path).map_err(|e| FileError::wrap("look up", path, e))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)
+            .and_then(|file| again(|| rustix::fs::fsync(&file)))
+            .map_err(|e| FileError::wrap("sync directory", dir, e))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        take_lock(path).map_err(|e| FileError::wrap("lock", path, e))
+    }
+
+    fn available_space(&self, path: &Path) -> io::Result<u64> {
+        match rustix::fs::statvfs(path) {
+            Ok(space) => Ok(space.f_bavail.saturating_mul(space.f_frsize)),
+            Err(e) => Err(FileError::wrap("read the free space of", path, e.into())),
+        }
+    }
+}
+
+/// The lock is on the open file, so a second one in the same process is refused too, and it ends
+/// with the process whatever happens. The number inside is for messages only.
+fn take_lock(path: &Path) -> io::Result<Box<dyn FileLock>> {
+    let mut file =
+        fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    match again(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(held(&mut file)),
+        Err(e) => return Err(e),
+    }
+    // A full disk must not stop a start: the lock holds without its note.
+    let _ = file.set_len(0);
+    let _ = file.write_all_at(std::process::id().to_string().as_bytes(), 0);
+    Ok(Box::new(OsLock { _file: file }))
+}
+
+fn held(file: &mut File) -> io::Error {
+    let mut text = String::new();
+    let _ = file.take(32).read_to_string(&mut text);
+    let holder = text.trim();
+    let by = if holder.is_empty() { "another process" } else { holder };
+    match holder.parse::<u32>() {
+        Ok(pid) => reason(ErrorKind::WouldBlock, format!("held by process {pid}")),
+        Err(_) => reason(ErrorKind::WouldBlock, format!("held by {by}")),
+    }
+}
+
+fn again(mut call: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    [Errno::OPNOTSUPP, Errno::NOSYS].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+fn no_direct() -> io::Error {
+    reason(ErrorKind::Unsupported, "the file system has no direct mode (O_DIRECT)")
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn direct_flag() -> io::Result<OFlags> {
+    Ok(OFlags::DIRECT)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn direct_flag() -> io::Result<OFlags> {
+    Err(no_direct())
+}
