@@ -1,1 +1,21 @@
 //! Many Raft groups on one node: threads, timers, apply, client API, admission and recovery.
+#![forbid(unsafe_code)]
+
+mod api;
+mod config;
+mod error;
+mod job;
+mod machine;
+mod shell;
+mod status;
+
+pub use api::{Consistency, Input, Lane, MemberChange, Output, Reply, Time, Token};
+pub use config::Config;
+pub use error::{RequestError, StopReason};
+pub use job::{Job, JobDone, JobLane};
+pub use machine::{
+    Chunks, Command, MachineFactory, Query, RestoreError, StateMachine, split_stamp,
+};
+pub use shell::handle::{Group, Node};
+pub use shell::inbox::{Completions, Operation, Request};
+pub use status::{Counters, GroupStatus, MemberStatus, Status};

@@ -1,0 +1,169 @@
+//! The words between a [`crate::NodeCore`] and whoever drives it.
+
+use bytes::Bytes;
+use refloat_types::{GroupId, Index, Member, NodeId, Now};
+
+use crate::machine::Query;
+use crate::{Job, JobDone, RequestError, StopReason};
+
+/// The two clocks a node is told: it asks none itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Monotonic, for timers.
+    pub now: Now,
+    /// Milliseconds since 1970, only for stamping proposals.
+    pub wall_ms: u64,
+}
+
+/// Names a request, so that its [`Output::Reply`] finds the way back. Chosen by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// Which lane of a connection a frame takes. Frames of one lane arrive in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Votes, heartbeats, acks, small appends, forwarded requests.
+    Urgent,
+    /// Large appends and snapshot chunks.
+    Bulk,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// Sees every write that was acknowledged, anywhere, before the read began.
+    Linearizable,
+    /// Sees what this node has applied so far; asks nobody.
+    Stale,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// A proposal: the index of its entry. A read: what was applied when it was answered.
+    pub index: Index,
+    /// What the state machine, or the query, returned.
+    pub payload: Bytes,
+}
+
+/// A change of a group's members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemberChange {
+    /// Adds a member that receives everything and decides nothing.
+    AddLearner(Member),
+    /// Makes a member a voter.
+    AddVoter(Member),
+    /// Removes a member.
+    Remove(Member),
+}
+
+/// What happens to a node.
+pub enum Input {
+    /// Time passed.
+    Tick,
+    /// A connection to or from this node stands. May be repeated.
+    PeerUp(Member),
+    /// No connection to this node is left.
+    PeerDown(NodeId),
+    /// A frame arrived that the other side sent by [`Output::Send`].
+    Frame {
+        /// Who sent it, as its handshake says.
+        from: Member,
+        /// Its content.
+        bytes: Bytes,
+    },
+    /// A command for a state machine.
+    Propose {
+        /// Comes back in the reply.
+        to: Token,
+        /// For which group.
+        group: GroupId,
+        /// The command.
+        payload: Bytes,
+        /// Whether the leader puts its wall clock in front (see [`crate::split_stamp`]).
+        stamp: bool,
+        /// Whether a node that does not lead passes it on, instead of answering `NotLeader`.
+        forward: bool,
+    },
+    /// A question to a state machine.
+    Read {
+        /// Comes back in the reply.
+        to: Token,
+        /// Of which group.
+        group: GroupId,
+        /// How fresh.
+        consistency: Consistency,
+        /// Asked on an apply thread.
+        query: Query,
+    },
+    /// Creates a data group; fine if it exists.
+    CreateGroup {
+        /// Comes back in the reply, once the creation is committed and applied here.
+        to: Token,
+        /// Which one.
+        group: GroupId,
+        /// Its voters, all known to group 0; empty means all voters of group 0.
+        members: Vec<NodeId>,
+    },
+    /// Deletes a data group and its data.
+    DeleteGroup {
+        /// Comes back in the reply.
+        to: Token,
+        /// Which one.
+        group: GroupId,
+    },
+    /// Changes a group's members; only at its leader.
+    ChangeMembers {
+        /// Comes back in the reply, once the change is proposed.
+        to: Token,
+        /// Of which group.
+        group: GroupId,
+        /// How.
+        change: MemberChange,
+    },
+    /// Hands the leadership of a group to another node; only at its leader.
+    Transfer {
+        /// Comes back in the reply, once the transfer has begun.
+        to: Token,
+        /// Of which group.
+        group: GroupId,
+        /// To whom.
+        target: NodeId,
+    },
+    /// Takes a snapshot of a group's state machine now.
+    Snapshot {
+        /// Comes back in the reply, once the snapshot is durable.
+        to: Token,
+        /// Of which group.
+        group: GroupId,
+    },
+    /// A job ran.
+    Done(JobDone),
+    /// Stop in order: hand leaderships over, finish what is in flight, close the log.
+    Shutdown,
+}
+
+/// What a node wants done.
+pub enum Output {
+    /// Send a frame; may be lost, never corrupted.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// On which lane.
+        lane: Lane,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Run a job, at any time and on any thread, and give its result back by [`Input::Done`].
+    Job(Job),
+    /// A request is answered. Each token is answered exactly once.
+    Reply {
+        /// Which request.
+        to: Token,
+        /// How it ended.
+        result: Result<Reply, RequestError>,
+    },
+    /// The node is over; nothing comes out of it any more.
+    Stop(StopReason),
+}

@@ -1,0 +1,75 @@
+//! Settings of a node.
+
+/// How a node behaves. Times are in microseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// A follower that hears nothing for one to two of these starts an election. 1 s.
+    pub election_timeout: u64,
+    /// A leader shows itself this often. 100 ms.
+    pub heartbeat: u64,
+    /// How long a request waits for a leader before [`crate::RequestError::NoLeader`]. 2 s.
+    pub leader_wait: u64,
+    /// How long a proposal waits for its outcome before [`crate::RequestError::Unknown`]. 10 s.
+    pub proposal_timeout: u64,
+    /// Proposals and reads in flight on this node, together. 64 MiB.
+    pub max_pending_bytes: u64,
+    /// The largest payload of one entry. 4 MiB; must fit into a WAL file.
+    pub max_payload: u64,
+    /// Entries in one append message, in bytes. 1 MiB.
+    pub max_append_bytes: usize,
+    /// Append messages in flight to one follower of one group. 256.
+    pub max_inflight_msgs: usize,
+    /// Bytes of appends in flight to one follower of one group. 8 MiB.
+    pub max_inflight_bytes: usize,
+    /// Proposed and not yet committed bytes of one group at its leader. 16 MiB.
+    pub max_uncommitted_bytes: usize,
+    /// Entries handed to a state machine at once, in bytes. 1 MiB.
+    pub max_apply_bytes: usize,
+    /// A snapshot is made after so many applied entries. 200,000.
+    pub snapshot_entries: u64,
+    /// Or after so many applied bytes. 64 MiB.
+    pub snapshot_bytes: u64,
+    /// Snapshot chunks in flight to one receiver. 4.
+    pub snapshot_window: u32,
+    /// A connection's append messages up to this length travel in the urgent lane. 64 KiB.
+    pub urgent_bytes: usize,
+    /// Timers of groups that are due within this span of each other fire together. 10 ms.
+    pub timer_grain: u64,
+    /// Apply threads of the shell. 1.
+    pub apply_threads: usize,
+    /// Whether the shell's worker applies and answers reads itself instead of handing them to the
+    /// apply threads: right for machines that take microseconds. On.
+    pub inline_apply: bool,
+    /// Whether the shell's worker writes the WAL itself while nothing else is waiting for it. On.
+    pub inline_wal: bool,
+    /// Requests that may wait in the shell's inbox before callers get `Busy`. 65,536.
+    pub max_inbox: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            election_timeout: 1_000_000,
+            heartbeat: 100_000,
+            leader_wait: 2_000_000,
+            proposal_timeout: 10_000_000,
+            max_pending_bytes: 64 << 20,
+            max_payload: 4 << 20,
+            max_append_bytes: 1 << 20,
+            max_inflight_msgs: 256,
+            max_inflight_bytes: 8 << 20,
+            max_uncommitted_bytes: 16 << 20,
+            max_apply_bytes: 1 << 20,
+            snapshot_entries: 200_000,
+            snapshot_bytes: 64 << 20,
+            snapshot_window: 4,
+            urgent_bytes: 64 << 10,
+            timer_grain: 10_000,
+            apply_threads: 1,
+            inline_apply: true,
+            inline_wal: true,
+            max_inbox: 65_536,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a node says about itself.
+
+use serde::Serialize;
+
+/// A node and its groups. The field names are an interface: `status --json` prints them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The cluster's id, 32 hex digits.
+    pub cluster: String,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The node's id.
+    pub node: u64,
+    /// The node's life, 32 hex digits.
+    pub incarnation: String,
+    /// Which start of this life it is.
+    pub run: u64,
+    /// Null once the cluster is formed, until then what formation waits for.
+    pub forming: Option<String>,
+    /// All groups that this node holds a replica of, ascending by id.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// One group as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GroupStatus {
+    /// The group's id.
+    pub group: u64,
+    /// Which group of this id.
+    pub epoch: u64,
+    /// `leader`, `follower`, `candidate`, `pre-candidate`, `learner`, or `stopped`.
+    pub role: &'static str,
+    /// The term of this replica.
+    pub term: u64,
+    /// Who leads in that term, if known.
+    pub leader: Option<u64>,
+    /// Up to where the log is committed.
+    pub commit: u64,
+    /// Up to where the state machine has applied it.
+    pub applied: u64,
+    /// Up to where this replica's log is durable.
+    pub durable: u64,
+    /// The last snapshot's index; 0 without one.
+    pub snapshot: u64,
+    /// `clean`, `damaged`, `head-unknown` or `amnesia`.
+    pub state: &'static str,
+    /// What a replica that is not clean, or that stopped, waits for.
+    pub waits_for: Option<String>,
+    /// The members in the configuration that this replica has applied.
+    pub members: Vec<MemberStatus>,
+}
+
+/// One member of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemberStatus {
+    /// The node's id.
+    pub node: u64,
+    /// The life that the configuration names, 32 hex digits.
+    pub incarnation: String,
+    /// `voter`, `learner`, `incoming` or `outgoing`.
+    pub member: &'static str,
+    /// Up to where the leader knows its log to match; null except at the leader.
+    #[serde(rename = "match")]
+    pub matched: Option<u64>,
+}
+
+/// Counters since this start. They only grow, except the gauges at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Turns of the worker.
+    pub turns: u64,
+    /// Inputs stepped.
+    pub inputs: u64,
+    /// Proposals taken in by this node, forwarded ones included.
+    pub proposals: u64,
+    /// Proposals that this node sent to a leader elsewhere.
+    pub forwarded: u64,
+    /// Commands applied.
+    pub applied: u64,
+    /// Linearizable reads answered.
+    pub reads: u64,
+    /// Stale reads answered.
+    pub stale_reads: u64,
+    /// Requests refused with `Busy`.
+    pub busy: u64,
+    /// Requests that ended as `Unknown`.
+    pub unknown: u64,
+    /// Requests that ended as `NoLeader`.
+    pub no_leader: u64,
+    /// Elections that a replica of this node won.
+    pub elections_won: u64,
+    /// Changes of leader or role seen, over all groups.
+    pub role_changes: u64,
+    /// Frames sent to peers.
+    pub frames_sent: u64,
+    /// Frames received from peers.
+    pub frames_received: u64,
+    /// Raft messages sent to peers.
+    pub messages_sent: u64,
+    /// Raft messages received from peers.
+    pub messages_received: u64,
+    /// Frames or messages that were refused: not decodable, not meant for this node, or from a
+    /// life that is not known.
+    pub refused: u64,
+    /// Snapshots of own state machines written.
+    pub snapshots_written: u64,
+    /// Snapshots sent whole.
+    pub snapshots_sent: u64,
+    /// Snapshots installed.
+    pub snapshots_installed: u64,
+    /// Groups stopped by a panic of their state machine.
+    pub panics: u64,
+    /// Bytes of requests in flight (gauge).
+    pub pending_bytes: u64,
+    /// WAL and votes batches written.
+    pub batches: u64,
+    /// Syncs of those batches.
+    pub syncs: u64,
+    /// Bytes of the log held in memory (gauge).
+    pub memory_bytes: u64,
+}
