@@ -1,0 +1,160 @@
+//! What a core is made from.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use refloat_types::{ConfState, Entry, EntryId, GroupKey, HardState, Index, Member};
+
+/// Settings of one replica. Times are microseconds of the host's monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Config {
+    /// This replica: node and life.
+    pub me: Member,
+    /// The group, epoch included. Messages of any other are refused.
+    pub group: GroupKey,
+    /// The election timeout E; each wait is drawn from [E, 2E) (section 9.3 of the paper).
+    pub election_timeout: u64,
+    /// How often a leader beats. At most half of `election_timeout`.
+    pub heartbeat: u64,
+    /// Whether a candidate asks first whether it could win (thesis, section 9.6).
+    pub pre_vote: bool,
+    /// Whether a leader that hears no quorum for E steps down, and voters that heard a leader
+    /// within E ignore vote requests (thesis, sections 6.2 and 4.2.3).
+    pub check_quorum: bool,
+    /// The most payload bytes of one append message; one entry always fits.
+    pub max_append_bytes: usize,
+    /// The most unanswered append messages per peer.
+    pub max_inflight_msgs: usize,
+    /// The most unanswered payload bytes per peer; one message always fits.
+    pub max_inflight_bytes: u64,
+    /// The most payload bytes that a leader holds proposed and uncommitted; one batch always
+    /// fits. Beyond it, [`ProposeError::Busy`](crate::ProposeError::Busy).
+    pub max_uncommitted_bytes: u64,
+    /// How long a peer is left alone after its first failed snapshot; doubles up to 32 times.
+    pub snapshot_backoff: u64,
+    /// Source of every random choice. It must differ from run to run of the same replica:
+    /// it also names this run in forwarded reads, so that a late answer to an earlier run
+    /// is never taken for an answer to this one.
+    pub seed: u64,
+}
+
+impl Config {
+    /// Defaults: E = 1 s, beat 100 ms, pre-vote and check quorum on.
+    #[must_use]
+    pub fn new(me: Member, group: GroupKey) -> Config {
+        Config {
+            me,
+            group,
+            election_timeout: 1_000_000,
+            heartbeat: 100_000,
+            pre_vote: true,
+            check_quorum: true,
+            max_append_bytes: 1 << 20,
+            max_inflight_msgs: 256,
+            max_inflight_bytes: 16 << 20,
+            max_uncommitted_bytes: 64 << 20,
+            snapshot_backoff: 1_000_000,
+            seed: 0,
+        }
+    }
+}
+
+/// What this replica may do, as the log store's verdict allows. Only the core obeys it,
+/// only the store knows why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rights {
+    /// May answer votes and pre-votes.
+    pub may_vote: bool,
+    /// May campaign; needs `may_vote` too.
+    pub may_campaign: bool,
+    /// The highest index that may be acknowledged: the one before the first hole. An append
+    /// whose previous entry lies above it is rejected with it as hint, and entries above it are
+    /// written again although their term is known. `None`: no hole.
+    pub ack_up_to: Option<Index>,
+}
+
+impl Rights {
+    /// A replica with nothing to hide.
+    pub const ALL: Rights = Rights { may_vote: true, may_campaign: true, ack_up_to: None };
+    /// A replica that forgot what it promised: follows in memory, promises nothing.
+    pub const NONE: Rights =
+        Rights { may_vote: false, may_campaign: false, ack_up_to: Some(Index::ZERO) };
+}
+
+impl Default for Rights {
+    fn default() -> Rights {
+        Rights::ALL
+    }
+}
+
+/// What the log store found, all of it durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Restored {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The membership as of `applied`.
+    pub conf: ConfState,
+    /// The snapshot that the log continues; [`EntryId::ZERO`] if the log starts at 1.
+    pub snapshot: EntryId,
+    /// The first entry of each term above `snapshot`, ascending.
+    pub terms: Vec<EntryId>,
+    /// The last entry; `snapshot` if there is none above it.
+    pub last: EntryId,
+    /// The commit hint, clamped to `snapshot.index..=last.index` by the store.
+    pub commit: Index,
+    /// How far the state machine is.
+    pub applied: Index,
+    /// The Config entries above `applied`, ascending.
+    pub configs: Vec<Entry>,
+    /// What the replica may do.
+    pub rights: Rights,
+}
+
+impl Restored {
+    /// An empty log of a new group with this first membership.
+    #[must_use]
+    pub fn empty(conf: ConfState) -> Restored {
+        Restored { conf, ..Restored::default() }
+    }
+}
+
+/// What was restored cannot be one replica's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// A pair that must be ordered is not.
+    Order {
+        /// What must not exceed `high`.
+        low: &'static str,
+        /// Its value.
+        low_value: u64,
+        /// What it must not exceed.
+        high: &'static str,
+        /// Its value.
+        high_value: u64,
+    },
+    /// The term runs are not ascending, do not start behind the snapshot or do not end at `last`.
+    TermRuns,
+    /// A Config entry that cannot be read, or that is not where the log is.
+    ConfigEntry(EntryId),
+    /// A setting that cannot work.
+    Config(&'static str),
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RestoreError::Order { low, low_value, high, high_value } => {
+                write!(f, "restore replica: {low} {low_value} above {high} {high_value}")
+            }
+            RestoreError::TermRuns => f.write_str("restore replica: term runs do not fit the log"),
+            RestoreError::ConfigEntry(id) => {
+                write!(f, "restore replica: membership entry {id} is unreadable or out of place")
+            }
+            RestoreError::Config(what) => write!(f, "restore replica: setting {what} cannot work"),
+        }
+    }
+}
+
+impl core::error::Error for RestoreError {}

@@ -1,0 +1,118 @@
+//! What replicas say to each other.
+
+use alloc::vec::Vec;
+
+use refloat_types::{Entry, EntryId, GroupKey, Index, Member, Term};
+
+/// One message between two replicas of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// Who sends it, in which life.
+    pub from: Member,
+    /// For whom it is meant, in which life.
+    pub to: Member,
+    /// The group and its epoch.
+    pub group: GroupKey,
+    /// The sender's term, durable before the message left.
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// The kinds of messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Body {
+    /// "Would you vote for me?" (thesis, 9.6). Changes no term and no vote; every state answers.
+    PreVote {
+        /// The term in which the sender would campaign.
+        campaign: Term,
+        /// The last entry of the sender's log.
+        last: EntryId,
+    },
+    /// The answer to `PreVote`.
+    PreVoteResp {
+        /// The term that was asked about.
+        campaign: Term,
+        /// Whether the answerer would vote for the sender.
+        granted: bool,
+    },
+    /// RequestVote (figure 2), for the message's term.
+    Vote {
+        /// The last entry of the candidate's log.
+        last: EntryId,
+        /// Whether the leader asked for this campaign: leases do not hold against it.
+        transfer: bool,
+    },
+    /// The answer to `Vote`; left only when the vote was durable.
+    VoteResp {
+        /// Whether the vote was given.
+        granted: bool,
+    },
+    /// AppendEntries (figure 2).
+    Append(Append),
+    /// "My log equals yours up to here, durably."
+    AppendResp {
+        /// The highest such index.
+        matched: Index,
+    },
+    /// "Your previous entry is not mine."
+    AppendReject {
+        /// The index of the previous entry that was refused.
+        prev: Index,
+        /// The last entry of the sender's log, at or below `prev`, that is not of a later term
+        /// than the refused one.
+        hint: EntryId,
+        /// The sender lost entries that it had acknowledged: what the leader remembers of it is
+        /// void and restarts at the hint.
+        lost: bool,
+    },
+    /// The leader's beat.
+    Heartbeat {
+        /// The commit index, at most what this follower acknowledged to this leader.
+        commit: Index,
+        /// The newest read round (thesis, 6.4); 0 before the first.
+        round: u64,
+    },
+    /// The answer to a beat.
+    HeartbeatResp {
+        /// The round of the beat.
+        round: u64,
+    },
+    /// "Campaign now": sent by a leader that hands over (thesis, 3.10).
+    TimeoutNow,
+    /// "Up to where must I apply to serve a read?", from a follower to its leader.
+    ReadIndex {
+        /// Which question.
+        context: ReadContext,
+    },
+    /// The answer to `ReadIndex`.
+    ReadIndexResp {
+        /// Which question.
+        context: ReadContext,
+        /// The index, or `None` if the asked one does not lead.
+        index: Option<Index>,
+    },
+    /// "Your term is behind mine", said to a deposed leader, which steps down for it.
+    Behind,
+}
+
+/// The content of an append.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Append {
+    /// The entry before the first.
+    pub prev: EntryId,
+    /// The leader's commit index; may lie beyond what the message brings.
+    pub commit: Index,
+    /// What to append, contiguous from `prev`.
+    pub entries: Vec<Entry>,
+}
+
+/// Names a forwarded batch of reads, never reused: the asking run and a count within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadContext {
+    /// Drawn from the asking run's seed.
+    pub run: u64,
+    /// Counts within the run.
+    pub seq: u64,
+}

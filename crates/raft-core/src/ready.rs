@@ -1,0 +1,125 @@
+//! What a core wants done: plain data, with the order in which to do it.
+
+use alloc::vec::Vec;
+
+use refloat_types::{ConfState, Entry, EntryId, HardState, Index, LogOp, Member, Term};
+
+use crate::{Message, Role};
+
+/// Names one [`Persist`]. Tickets ascend; reporting one reports all below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistTicket(pub u64);
+
+/// Names one [`Fetch`]. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(pub u64);
+
+/// The host's name for a read. The core maps it to an id of its own that is never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// One turn's wishes. The order to follow:
+///
+/// 1. submit `persist` (with `install`, see there) to the log store, so that its entries can be
+///    read, though they are not durable yet;
+/// 2. send `messages`, answer `fetch`, start `send_snapshot`: none waits for 1 to be durable;
+/// 3. apply `committed`, after 1 was *submitted*: the range may lie above the durable index;
+/// 4. when 1 is durable, call [`Core::on_persisted`](crate::Core::on_persisted).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ready {
+    /// What to make durable, as one batch. Several may be in flight; they become durable in order.
+    pub persist: Option<Persist>,
+    /// May leave now. The core itself holds back everything that waits for a ticket: a vote for
+    /// its hard state, an ack for its entries, any message for the term that it carries.
+    /// A leader's appends are here at once, in parallel with its own sync (thesis, 10.2.1).
+    pub messages: Vec<Message>,
+    /// Entries that a peer needs and the core no longer holds. Answer each with
+    /// [`Core::on_fetched`](crate::Core::on_fetched), now or later.
+    pub fetch: Vec<Fetch>,
+    /// The next entries to apply, first and last, in order and without gaps from turn to turn.
+    /// Report with [`Core::on_applied`](crate::Core::on_applied).
+    pub committed: Option<(Index, Index)>,
+    /// Reads that may be served as soon as `index` is applied here.
+    pub reads: Vec<ReadState>,
+    /// Reads that will get no answer: the leader changed or was not heard. To be asked again.
+    pub failed_reads: Vec<ReadId>,
+    /// Peers that need entries which are compacted: stream the newest snapshot to each, then call
+    /// [`Core::on_snapshot_sent`](crate::Core::on_snapshot_sent).
+    pub send_snapshot: Vec<Member>,
+    /// The received snapshot to install in store and state machine. Always comes with `persist`,
+    /// whose operations go first; the ticket is reported when both are durable.
+    pub install: Option<(EntryId, ConfState)>,
+    /// The role, leader or term, if any of them changed.
+    pub soft: Option<SoftState>,
+}
+
+impl Ready {
+    /// Whether nothing is wished.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.persist.is_none()
+            && self.messages.is_empty()
+            && self.fetch.is_empty()
+            && self.committed.is_none()
+            && self.reads.is_empty()
+            && self.failed_reads.is_empty()
+            && self.send_snapshot.is_empty()
+            && self.install.is_none()
+            && self.soft.is_none()
+    }
+}
+
+/// One batch to make durable, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Persist {
+    /// What to report when it is durable.
+    pub ticket: PersistTicket,
+    /// The new term and vote, if they changed.
+    pub hard_state: Option<HardState>,
+    /// The changes of the log, in this order. Mostly one.
+    pub log: Vec<LogOp>,
+}
+
+/// A wish for old entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fetch {
+    /// To be given back with the answer.
+    pub id: FetchId,
+    /// The first index wanted.
+    pub first: Index,
+    /// The last index wanted.
+    pub last: Index,
+    /// Where to stop, in payload bytes; one entry is always wanted.
+    pub max_bytes: usize,
+}
+
+/// The answer to a [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Fetched {
+    /// Entries from `first` on, without gaps, at least one.
+    Entries(Vec<Entry>),
+    /// They are gone; only a snapshot has them.
+    Compacted,
+    /// They cannot be read now. The core asks again after the next beat that the peer answers.
+    Failed,
+}
+
+/// A read that is linearizable once `index` is applied (thesis, section 6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadState {
+    /// Which read.
+    pub id: ReadId,
+    /// Up to where the state machine must have applied.
+    pub index: Index,
+}
+
+/// What needs not be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SoftState {
+    /// The role.
+    pub role: Role,
+    /// The leader, if known.
+    pub leader: Option<Member>,
+    /// The term, which may not be durable yet.
+    pub term: Term,
+}
