@@ -1,2 +1,59 @@
-//! Automation of this workspace.
-fn main() {}
+//! All automation of the project: `cargo xtask <command>`.
+//!
+//! | command | does |
+//! |---|---|
+//! | `ci` | everything that must hold before a change lands, with seconds per step |
+//! | `scenarios` | writes `docs/scenarios.md` from the tests; `--check` fails if it is stale; `--run` runs them |
+//! | `layers` | the layering rules alone |
+//! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
+//! | `bench` | the figures of `docs/performance.md` |
+#![forbid(unsafe_code)]
+
+mod bench;
+mod catalogue;
+mod ci;
+mod layers;
+mod process;
+mod scenarios;
+mod sim;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  ci                            all checks; the last lines are the seconds per step and the test counts
+  scenarios [--check] [--run]   write docs/scenarios.md from the tests, or fail if it is stale;
+                                run the tests that bear an id
+  layers                        who may depend on whom
+  sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
+  bench [--only P1] [--json F]  the figures, beside the device and the peers";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let result = match command {
+        "ci" => ci::run(rest),
+        "scenarios" => scenarios::run(rest),
+        "layers" => layers::check(),
+        "sim" => sim::run(rest),
+        "bench" => bench::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => {
+            eprintln!("unknown command {other:?}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {command}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
