@@ -1,1 +1,17 @@
 //! A shared write-ahead log for many Raft groups that tells torn from rotten.
+#![forbid(unsafe_code)]
+
+mod error;
+mod format;
+mod options;
+mod record;
+mod report;
+mod scan;
+mod writer;
+
+pub use error::{Poisoned, ScanError, SubmitError};
+pub use options::Options;
+pub use record::{Lsn, Record, RecordRef};
+pub use report::{Damage, DamageKind, FileReport, Owners, Verdict};
+pub use scan::{Scan, Trust, Visit, scan};
+pub use writer::{Done, Job, Stats, Writer};
