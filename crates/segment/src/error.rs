@@ -71,6 +71,20 @@ pub enum SegmentError {
         /// What is there.
         found: u64,
     },
+    /// One copy of something that exists twice is damaged, or padding is not zero. Nothing is lost;
+    /// a rewrite of the segment cures it.
+    Copy {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What it is.
+        what: &'static str,
+        /// The byte that should be there.
+        expected: u64,
+        /// The byte that is there.
+        found: u64,
+    },
     /// Some entries are damaged or unreadable. The index vouches that they were here.
     Damaged(Damage),
     /// An entry handed over for writing is not what its digest was made from: it changed in memory.
@@ -144,9 +158,12 @@ impl SegmentError {
         matches!(
             self,
             SegmentError::Index { .. }
+                | SegmentError::Copy { .. }
                 | SegmentError::Damaged(_)
                 | SegmentError::Misnamed { .. }
                 | SegmentError::ReadBack { .. }
+                // An unreadable sector is damage, not absence.
+                | SegmentError::Io { action: "read", .. }
         )
     }
 
@@ -213,6 +230,11 @@ impl fmt::Display for SegmentError {
             SegmentError::Index { path, offset, what, expected, found } => write!(
                 f,
                 "read segment {} at {offset}: both index copies are damaged: {what} (found {found:x}, expected {expected:x})",
+                path.display()
+            ),
+            SegmentError::Copy { path, offset, what, expected, found } => write!(
+                f,
+                "read segment {} at {offset}: one copy is damaged: {what} (found {found:02x}, expected {expected:02x})",
                 path.display()
             ),
             SegmentError::Damaged(damage) => fmt::Display::fmt(damage, f),

@@ -5,15 +5,23 @@
 mod compaction;
 mod error;
 mod files;
+mod format;
+mod frame;
+mod index;
 mod name;
+mod open;
+mod read;
 mod segment;
 mod set;
+mod verify;
 mod write;
+mod writer;
 
 pub use compaction::{Compaction, Keep, Limits, plan_compaction};
 pub use error::{Damage, SegmentError};
 pub use files::{Found, list, remove_files};
 pub use name::SegmentName;
-pub use segment::{GroupMeta, Salvage, Segment, TermRun};
+pub use read::Salvage;
+pub use segment::{GroupMeta, Segment, TermRun};
 pub use set::{SegmentSet, Source};
 pub use write::{Part, write, write_merged};

@@ -1,11 +1,14 @@
 //! An open segment.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use refloat_types::{Entry, EntryId, Generation, GroupKey, Identity, Index, Term};
-use refloat_vfs::Vfs;
+use refloat_types::{EntryId, Generation, GroupKey, Identity, Index, Term};
+use refloat_vfs::{Vfs, VfsFile};
 
+use crate::format::{Extent, Head, Layout};
+use crate::index::{IndexTable, term_in};
+use crate::open::open;
 use crate::{SegmentError, SegmentName};
 
 /// Entries of one term with contiguous indexes.
@@ -52,67 +55,58 @@ impl GroupMeta<'_> {
     /// The term of an index, if the entry is here.
     #[must_use]
     pub fn term(&self, index: Index) -> Option<Term> {
-        let run = self.terms.get(self.terms.partition_point(|run| run.last < index))?;
-        (run.first <= index).then_some(run.term)
+        term_in(self.terms, index)
     }
-}
-
-/// What [`Segment::salvage`] could and could not read.
-#[derive(Debug, Default)]
-pub struct Salvage {
-    /// The intact entries, ascending.
-    pub entries: Vec<Entry>,
-    /// What was lost between them, ascending.
-    pub damage: Vec<crate::Damage>,
-    /// The first index not looked at, because `max_bytes` were full; `last + 1` otherwise.
-    pub next: Index,
 }
 
 /// A sealed segment: footer and index are verified and in memory, entries are read and verified
 /// when asked for. The file stays readable as long as this lives, also when its name is removed.
 #[derive(Debug)]
 pub struct Segment {
-    path: PathBuf,
-    name: SegmentName,
-    first_generation: Generation,
-    identity: Identity,
-    inputs: Vec<SegmentName>,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn VfsFile>,
+    pub(crate) head: Head,
+    pub(crate) salt: u32,
+    pub(crate) extent: Extent,
+    pub(crate) layout: Layout,
+    pub(crate) index: IndexTable,
+    pub(crate) impaired: bool,
 }
 
 impl Segment {
     /// Opens a segment: verifies header, footer and index; entries are verified when read.
+    /// Header, footer and index exist twice, and one good copy of each place is enough.
     ///
     /// # Errors
     /// [`SegmentError::Unsealed`], [`SegmentError::Foreign`], [`SegmentError::Version`],
     /// [`SegmentError::Misnamed`], [`SegmentError::Index`], [`SegmentError::Io`].
     pub fn open(vfs: &dyn Vfs, path: &Path, identity: Identity) -> Result<Segment, SegmentError> {
-        let _ = (vfs, identity);
-        Err(SegmentError::io(path, "open")(io::ErrorKind::Unsupported.into()))
+        open(vfs, path, identity)
     }
 
     /// Its name, which is its identity: what may be removed is decided by this.
     #[must_use]
     pub fn name(&self) -> SegmentName {
-        self.name
+        self.head.name
     }
 
     /// The highest generation it was made from.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        self.name.generation
+        self.head.name.generation
     }
 
-    /// The lowest generation it was made from. The WAL files from this one to
-    /// [`Segment::generation`] are flushed once it is published.
+    /// The lowest generation it was made from. Once a flushed segment is published, the WAL files
+    /// from this one to [`Segment::generation`] are not needed any more.
     #[must_use]
     pub fn first_generation(&self) -> Generation {
-        self.first_generation
+        self.head.first_generation
     }
 
     /// Whose file it is.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        self.identity
+        self.head.identity
     }
 
     /// Where it is.
@@ -124,64 +118,40 @@ impl Segment {
     /// The length of the file in bytes.
     #[must_use]
     pub fn file_len(&self) -> u64 {
-        0
+        self.layout.file_len
+    }
+
+    /// How many entries it holds.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.extent.entries
     }
 
     /// The segments that it replaces; none for a flushed one.
     #[must_use]
     pub fn inputs(&self) -> &[SegmentName] {
-        &self.inputs
+        &self.head.inputs
     }
 
-    /// Whether a part that exists twice (header and footers, index) has one damaged copy. All is
-    /// still readable; a rewrite cures it.
+    /// Whether opening it met a damaged copy of something that exists twice (header and footers,
+    /// index). All is still readable; a rewrite cures it. [`Segment::verify`] looks at every copy.
     #[must_use]
     pub fn is_impaired(&self) -> bool {
-        false
+        self.impaired
     }
 
     /// What it holds, sorted by group.
     pub fn groups(&self) -> impl ExactSizeIterator<Item = GroupMeta<'_>> {
-        [].into_iter()
+        self.index.groups()
     }
 
     /// What it holds for one group.
     #[must_use]
     pub fn group(&self, group: GroupKey) -> Option<GroupMeta<'_>> {
-        let _ = group;
-        None
+        self.index.group(group)
     }
 
-    /// The entries from `first` to `last` that are here, ascending, until `max_bytes` of payload
-    /// are exceeded; one is always given, however large. Each is verified: its digest, its
-    /// group, its index and its term.
-    ///
-    /// # Errors
-    /// [`SegmentError::Damaged`] if one of them is damaged, naming the first such;
-    /// [`Segment::salvage`] reads around it.
-    pub fn read(
-        &self,
-        group: GroupKey,
-        first: Index,
-        last: Index,
-        max_bytes: usize,
-    ) -> Result<Vec<Entry>, SegmentError> {
-        let _ = (group, first, last, max_bytes);
-        Ok(Vec::new())
-    }
-
-    /// As [`Segment::read`], but gives what is intact and says what is lost.
-    #[must_use]
-    pub fn salvage(&self, group: GroupKey, first: Index, last: Index, max_bytes: usize) -> Salvage {
-        let _ = (group, first, last, max_bytes);
-        Salvage::default()
-    }
-
-    /// Reads every byte and verifies it.
-    ///
-    /// # Errors
-    /// The first thing that does not hold.
-    pub fn verify(&self) -> Result<(), SegmentError> {
-        Ok(())
+    pub(crate) fn set_path(&mut self, path: PathBuf) {
+        self.path = path;
     }
 }

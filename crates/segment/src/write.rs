@@ -1,12 +1,13 @@
 //! Making a segment.
 
-use std::io;
 use std::path::Path;
 
 use refloat_types::{Entry, Generation, GroupKey, Identity, Index};
 use refloat_vfs::Vfs;
 
-use crate::{Segment, SegmentError};
+use crate::format::Head;
+use crate::writer::Writer;
+use crate::{Segment, SegmentError, SegmentName};
 
 /// What one generation holds for one group.
 #[derive(Clone, Debug)]
@@ -53,6 +54,31 @@ pub fn write_merged(
     last: Generation,
     parts: impl IntoIterator<Item = Part>,
 ) -> Result<Segment, SegmentError> {
-    let _ = (vfs, identity, first, last, parts.into_iter().count());
-    Err(SegmentError::io(dir, "write")(io::ErrorKind::Unsupported.into()))
+    let name = SegmentName::new(last, 0);
+    let head = Head { identity, name, first_generation: first, inputs: Vec::new() };
+    write_with(vfs, dir, head, |writer| {
+        for part in parts {
+            writer.group(part.group, part.cut)?;
+            part.entries.iter().try_for_each(|entry| writer.entry(entry))?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes what `fill` gives, and removes the temporary file if that fails.
+pub(crate) fn write_with(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    head: Head,
+    fill: impl FnOnce(&mut Writer<'_>) -> Result<(), SegmentError>,
+) -> Result<Segment, SegmentError> {
+    let name = head.name;
+    let written = Writer::create(vfs, dir, head).and_then(|mut writer| {
+        fill(&mut writer)?;
+        writer.finish()
+    });
+    if written.is_err() {
+        Writer::abandon(vfs, dir, name);
+    }
+    written
 }
