@@ -1,0 +1,267 @@
+//! Reading a data directory without changing it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use refloat_snapshot::SnapshotFile;
+use refloat_types::{EntryId, Generation, GroupKey};
+use refloat_vfs::Vfs;
+use refloat_wal::{Damage, FileReport, Scan, Verdict};
+
+use super::judge::{self, Evidence, Judged};
+use super::replay::Replay;
+use super::report::{BootReport, FileLine, GroupLine};
+use super::segments::{self, SegmentsFound};
+use super::snapshots::{self, SnapshotFound};
+use crate::error::BootError;
+use crate::identity::{self, NodeIdentity};
+use crate::options::Options;
+use crate::state::GroupBoot;
+
+/// Everything that a directory says, judged. Nothing was written to find it out.
+#[derive(Debug)]
+pub struct Examination {
+    pub(crate) identity: NodeIdentity,
+    pub(crate) replay: Replay,
+    pub(crate) wal: Option<Scan>,
+    pub(crate) votes: Option<Scan>,
+    pub(crate) segments: SegmentsFound,
+    pub(crate) snapshots: BTreeMap<GroupKey, Arc<SnapshotFile>>,
+    pub(crate) maps: BTreeMap<GroupKey, crate::log_map::LogMap>,
+    pub(crate) published: BTreeMap<GroupKey, Vec<EntryId>>,
+    pub(crate) retired: Vec<PathBuf>,
+    pub(crate) hold_from: Option<Generation>,
+    groups: Vec<GroupBoot>,
+    report: BootReport,
+}
+
+impl Examination {
+    /// The account of it.
+    #[must_use]
+    pub fn report(&self) -> &BootReport {
+        &self.report
+    }
+
+    /// The groups, ascending.
+    #[must_use]
+    pub fn groups(&self) -> &[GroupBoot] {
+        &self.groups
+    }
+
+    /// Whose directory it is.
+    #[must_use]
+    pub fn identity(&self) -> &NodeIdentity {
+        &self.identity
+    }
+
+    pub(crate) fn into_groups(self) -> (Vec<GroupBoot>, BootReport) {
+        (self.groups, self.report)
+    }
+}
+
+/// Reads and judges a data directory. Safe beside a running node, whose newest writes it may see
+/// as an unproven or torn tail.
+///
+/// # Errors
+/// The directory has no provable identity, belongs to somebody else, was written by a newer
+/// version, or cannot be read.
+pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootError> {
+    let identity = identity::load(vfs, &options.dir)?;
+    let (mut replay, wal) = read_log(vfs, &wal_options(options, &identity))?;
+    let (votes_replay, votes) = read_log(vfs, &votes_options(options, &identity))?;
+    if identity.run > 0 && wal.files.is_empty() {
+        return Err(BootError::NothingSurvives {
+            reason: format!(
+                "{} was started {} times and holds no log file: nothing of it can be proven",
+                options.dir.display(),
+                identity.run
+            ),
+        });
+    }
+    let intact = wal.damage.is_empty() && replay.unreadable.is_empty();
+    let mut segments = segments::find(vfs, options, identity.identity, &mut replay.state, intact)?;
+    replay.memtables.release(replay.state.flushed);
+    note_lost_start(&wal.files, &replay, &mut segments);
+
+    let mut examination = Examination {
+        report: BootReport::default(),
+        groups: Vec::new(),
+        maps: BTreeMap::new(),
+        snapshots: BTreeMap::new(),
+        published: BTreeMap::new(),
+        retired: std::mem::take(&mut segments.retired),
+        hold_from: wal.damage.iter().map(|d| d.at.generation).min(),
+        identity,
+        replay,
+        wal: None,
+        votes: None,
+        segments,
+    };
+    examination.begin_report(&wal, &votes);
+    let damage = LogDamage { wal: &wal.damage, votes: &votes.damage, votes_replay: &votes_replay };
+    examination.judge_groups(vfs, options, &damage)?;
+    examination.wal = Some(wal);
+    examination.votes = Some(votes);
+    Ok(examination)
+}
+
+struct LogDamage<'a> {
+    wal: &'a [Damage],
+    votes: &'a [Damage],
+    votes_replay: &'a Replay,
+}
+
+/// The oldest WAL file names the one before it, which may be gone only if it was flushed.
+fn note_lost_start(files: &[FileReport], replay: &Replay, segments: &mut SegmentsFound) {
+    let Some(previous) = files.first().and_then(|f| f.previous) else { return };
+    if previous > replay.state.flushed {
+        segments.damage.push(format!(
+            "log file {previous} is gone and was not flushed (segments reach {})",
+            replay.state.flushed
+        ));
+    }
+}
+
+fn read_log(vfs: &dyn Vfs, options: &refloat_wal::Options) -> Result<(Replay, Scan), BootError> {
+    let mut replay = Replay::new();
+    let scan = refloat_wal::scan(vfs, options, &mut replay)
+        .map_err(|e| BootError::Refused { reason: crate::store::with_cause(&e) })?;
+    Ok((replay, scan))
+}
+
+pub(crate) fn wal_options(options: &Options, identity: &NodeIdentity) -> refloat_wal::Options {
+    let mut wal = refloat_wal::Options::new(options.wal_dir(), identity.identity);
+    wal.file_size = options.wal_file_size;
+    wal.seal_after = options.seal_after;
+    wal.direct = options.direct_io;
+    wal
+}
+
+pub(crate) fn votes_options(options: &Options, identity: &NodeIdentity) -> refloat_wal::Options {
+    let mut votes = wal_options(options, identity);
+    votes.dir = options.votes_dir();
+    votes.file_size = options.votes_file_size;
+    votes
+}
+
+impl Examination {
+    fn judge_groups(
+        &mut self,
+        vfs: &dyn Vfs,
+        options: &Options,
+        damage: &LogDamage<'_>,
+    ) -> Result<(), BootError> {
+        let keys: Vec<GroupKey> = self.replay.state.groups.keys().copied().collect();
+        for key in keys {
+            let hard_state = judge::hard_state(&self.replay, damage.votes_replay, key);
+            let record = self.replay.state.groups.get_mut(&key).expect("listed above");
+            record.hard_state = hard_state;
+            let record = record.clone();
+            let found = snapshots::find(vfs, options, self.identity.identity, key, &record)?;
+            let evidence = Evidence {
+                replay: &self.replay,
+                wal_damage: damage.wal,
+                votes: damage.votes_replay,
+                votes_damage: damage.votes,
+                segments: &self.segments,
+            };
+            let judged = judge::judge(&evidence, key, &record, &found);
+            self.adopt(key, judged, found);
+        }
+        Ok(())
+    }
+
+    /// Takes one group's verdict into the small state, so that the next file begins with it.
+    fn adopt(&mut self, key: GroupKey, judged: Judged, found: SnapshotFound) {
+        let record = self.replay.state.groups.get_mut(&key).expect("judged from it");
+        record.unhealed = judged.unhealed();
+        record.commit_hint = judged.boot.commit;
+        record.last = judged.boot.last;
+        let mut published = vec![record.snapshot, record.previous];
+        published.retain(|id| *id != EntryId::ZERO);
+        self.published.insert(key, published);
+        self.report.repaired.extend(judged.clamped.clone());
+        for damage in &found.damage {
+            self.report.damage.push(format!("group {key}: {damage}"));
+        }
+        self.report.set_aside.extend(found.strangers.iter().map(|p| unknown(p)));
+        self.report.set_aside.extend(found.retired.iter().map(|p| retired(p)));
+        self.retired.extend(found.retired);
+        self.report.groups.push(line(&judged.boot));
+        if let Some(file) = found.file {
+            self.snapshots.insert(key, file);
+        }
+        self.maps.insert(key, judged.map);
+        self.groups.push(judged.boot);
+    }
+
+    fn begin_report(&mut self, wal: &Scan, votes: &Scan) {
+        let id = &self.identity;
+        let report = &mut self.report;
+        report.node = id.identity.member.node.0;
+        report.incarnation = id.identity.member.incarnation.to_string();
+        report.cluster = id.cluster_name.clone();
+        report.run = id.run;
+        report.segments = self.segments.set.len() as u64;
+        for file in wal.files.iter().chain(&votes.files) {
+            report.files.push(file_line(file));
+            if let Verdict::Torn { blocks } = file.verdict {
+                report.repaired.push(format!(
+                    "{}: dropped {blocks} blocks of a write that was never acknowledged",
+                    file.path.display()
+                ));
+            }
+        }
+        let damage = wal.damage.iter().chain(&votes.damage).map(Damage::to_string);
+        report.damage.extend(damage);
+        report.damage.extend(self.segments.damage.iter().cloned());
+        for name in &self.segments.adopted {
+            report.repaired.push(format!("segment {name} was sealed and not yet named: adopted"));
+        }
+        report.set_aside.extend(wal.strays.iter().chain(&votes.strays).map(|p| unknown(p)));
+        report.set_aside.extend(self.segments.strangers.iter().map(|p| unknown(p)));
+        report.set_aside.extend(self.retired.iter().map(|p| retired(p)));
+    }
+}
+
+fn unknown(path: &std::path::Path) -> String {
+    format!("{}: of unknown origin, left alone", path.display())
+}
+
+fn retired(path: &std::path::Path) -> String {
+    format!("{}: nothing names it, removed", path.display())
+}
+
+fn file_line(file: &FileReport) -> FileLine {
+    let verdict = match file.verdict {
+        Verdict::Good => "good".into(),
+        Verdict::Unproven => "good, last batch unproven: written again".into(),
+        Verdict::Torn { blocks } => format!("torn: {blocks} blocks never acknowledged"),
+        Verdict::Suspect => "suspect".into(),
+        Verdict::Rotten => "rotten".into(),
+        Verdict::Missing => "missing".into(),
+        Verdict::NeverExisted => "never in use".into(),
+        _ => format!("{:?}", file.verdict).to_lowercase(),
+    };
+    FileLine {
+        path: file.path.display().to_string(),
+        batches: file.batches.into(),
+        end: file.end,
+        verdict,
+    }
+}
+
+fn line(group: &GroupBoot) -> GroupLine {
+    GroupLine {
+        group: group.key.id.0,
+        epoch: group.key.epoch.0,
+        state: group.state,
+        waits_for: group.waits_for.clone(),
+        term: group.hard_state.term.0,
+        vote: group.hard_state.vote.map(|m| m.node.0),
+        snapshot: group.snapshot.index.0,
+        last: group.last.index.0,
+        commit: group.commit.0,
+    }
+}

@@ -1,0 +1,262 @@
+//! The state of each group, decided in one place from all the evidence.
+
+use refloat_types::{Entry, EntryId, EntryKind, GroupKey, HardState, Index};
+use refloat_wal::{Damage, Lsn, Owners};
+
+use super::replay::{Replay, Track};
+use super::segments::SegmentsFound;
+use super::snapshots::SnapshotFound;
+use crate::log_map::LogMap;
+use crate::small_state::{GroupRecord, Unhealed};
+use crate::state::{GroupBoot, GroupState};
+
+/// What is known about both logs, for all groups.
+pub(crate) struct Evidence<'a> {
+    pub(crate) replay: &'a Replay,
+    pub(crate) wal_damage: &'a [Damage],
+    pub(crate) votes: &'a Replay,
+    pub(crate) votes_damage: &'a [Damage],
+    pub(crate) segments: &'a SegmentsFound,
+}
+
+/// One group's verdict and the map of its log.
+pub(crate) struct Judged {
+    pub(crate) boot: GroupBoot,
+    pub(crate) map: LogMap,
+    /// A warning about the commit hint, with both numbers.
+    pub(crate) clamped: Option<String>,
+}
+
+/// Judges one group. `hard_state` is the later one of both logs.
+pub(crate) fn judge(
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    record: &GroupRecord,
+    snapshot: &SnapshotFound,
+) -> Judged {
+    let map = log_map(evidence, key, record);
+    let base = snapshot.file.as_ref().map_or(EntryId::ZERO, |file| file.meta().id);
+    let mut case = Case { state: GroupState::Clean, why: Vec::new() };
+    if let Some(unhealed) = &record.unhealed {
+        case.note(unhealed.state, unhealed.evidence.clone());
+    }
+    judge_votes(evidence, key, &mut case);
+    judge_head(evidence, key, record, &map, &mut case);
+    judge_body(evidence, key, record, base, &map, snapshot, &mut case);
+
+    let last = map.last().filter(|last| last.index > base.index).unwrap_or(base);
+    let mut clamped = None;
+    let mut commit = record.commit_hint.max(base.index);
+    if commit > last.index {
+        clamped = Some(format!(
+            "group {key}: the commit hint {commit} is above the end of the log at {}: set to {}",
+            last.index, last.index
+        ));
+        commit = last.index;
+    }
+    let conf =
+        snapshot.file.as_ref().map_or_else(|| record.conf.clone(), |f| f.meta().conf.clone());
+    let boot = GroupBoot {
+        key,
+        state: case.state,
+        waits_for: (case.state != GroupState::Clean).then(|| case.why.join("; ")),
+        hard_state: record.hard_state,
+        conf,
+        snapshot: base,
+        terms: map.term_starts(base.index),
+        last,
+        commit,
+        configs: configs(evidence, key, base.index, last.index, &mut case),
+    };
+    Judged { boot, map, clamped }
+}
+
+impl Judged {
+    /// What has to be remembered until the group is healed.
+    pub(crate) fn unhealed(&self) -> Option<Unhealed> {
+        let evidence = self.boot.waits_for.clone()?;
+        Some(Unhealed { state: self.boot.state, evidence })
+    }
+}
+
+struct Case {
+    state: GroupState,
+    why: Vec<String>,
+}
+
+impl Case {
+    /// The worst finding decides, all of them are told.
+    fn note(&mut self, state: GroupState, why: String) {
+        self.state = self.state.max(state);
+        if !self.why.contains(&why) {
+            self.why.push(why);
+        }
+    }
+}
+
+/// Segments below, memtables above: a newer one hides all older ones from its cut on.
+fn log_map(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord) -> LogMap {
+    let mut map = LogMap::default();
+    for run in evidence.segments.set.term_runs(key) {
+        map.put_run(run.first, run.last, run.term);
+    }
+    if let Some(cut) = evidence.replay.memtables.lowest_cut(key) {
+        map.cut(cut);
+    }
+    map.put_all(evidence.replay.memtables.visible(key));
+    map.drop_through(record.previous.index);
+    map
+}
+
+/// Term and vote are proven if either log is whole, or restates them behind its last damage.
+fn judge_votes(evidence: &Evidence<'_>, key: GroupKey, case: &mut Case) {
+    let proven = |replay: &Replay, damage: &[Damage]| {
+        let last = damage.iter().map(|d| d.at).max();
+        let restated = replay.tracks.get(&key).map(|t| t.vote_at).unwrap_or_default();
+        last.is_none_or(|at| restated > at)
+    };
+    if proven(evidence.replay, evidence.wal_damage) || proven(evidence.votes, evidence.votes_damage)
+    {
+        return;
+    }
+    case.note(
+        GroupState::Amnesia,
+        "term and vote cannot be proven: both the log and the votes log are damaged".into(),
+    );
+}
+
+/// The end of the log is proven unless damage of unknown owners may have taken it, or the log is
+/// shorter than a record says.
+fn judge_head(
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    record: &GroupRecord,
+    map: &LogMap,
+    case: &mut Case,
+) {
+    let Some(track) = evidence.replay.tracks.get(&key) else { return };
+    for damage in evidence.wal_damage {
+        let hurt = match &damage.owners {
+            Owners::Known(_) => false, // its entries are holes, found below
+            Owners::Unknown => !continues_after(track, damage.at),
+        };
+        if hurt {
+            case.note(GroupState::HeadUnknown, damage.to_string());
+        }
+    }
+    for (at, what) in &evidence.replay.unreadable {
+        case.note(GroupState::HeadUnknown, format!("record at {at}: {what}"));
+    }
+    let base = record.snapshot.index;
+    let found = map.last().map_or(Index::ZERO, |id| id.index).max(base);
+    let expected = track.expected.max(base);
+    let hole_at_end = track.holes.keys().next_back().is_some_and(|hole| *hole == expected);
+    if found < expected && !hole_at_end {
+        case.note(
+            GroupState::HeadUnknown,
+            format!("the log ends at {found}, its records say {expected}"),
+        );
+    }
+}
+
+/// Whether the group's records go on behind a place of damage and continue what was before it.
+fn continues_after(track: &Track, at: Lsn) -> bool {
+    track.last_record > at && track.breaks.iter().all(|b| *b <= at)
+}
+
+/// Everything between the snapshot and the end is there, or the group has holes.
+fn judge_body(
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    record: &GroupRecord,
+    base: EntryId,
+    map: &LogMap,
+    snapshot: &SnapshotFound,
+    case: &mut Case,
+) {
+    let gaps = map.gaps(base.index);
+    let tail_holes: Vec<EntryId> = evidence
+        .replay
+        .tracks
+        .get(&key)
+        .map(|t| t.holes.values().filter(|h| h.index > base.index && map.term(h.index).is_none()))
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
+    let incomplete = !gaps.is_empty() || !tail_holes.is_empty();
+    let below_newest = base.index < record.snapshot.index;
+    for damage in &snapshot.damage {
+        // A bad newest snapshot is no damage of the group where the one before it and the log
+        // behind that reach as far.
+        if incomplete || base == EntryId::ZERO {
+            case.note(GroupState::Damaged, format!("snapshot: {damage}"));
+        }
+    }
+    if below_newest && map.last().is_none_or(|last| last.index < record.snapshot.index) {
+        case.note(
+            GroupState::Damaged,
+            format!("the log behind the older snapshot ends below {}", record.snapshot.index),
+        );
+    }
+    if !incomplete {
+        return;
+    }
+    for damage in evidence.wal_damage.iter().filter(|d| owned_by(d, key)) {
+        case.note(GroupState::Damaged, damage.to_string());
+    }
+    for damage in &evidence.segments.damage {
+        case.note(GroupState::Damaged, damage.clone());
+    }
+    let mut missing = gaps;
+    tail_holes.iter().for_each(|hole| missing.insert(hole.index));
+    case.note(GroupState::Damaged, format!("entries {missing} are not readable here"));
+}
+
+fn owned_by(damage: &Damage, key: GroupKey) -> bool {
+    match &damage.owners {
+        Owners::Known(groups) => groups.contains(&key),
+        Owners::Unknown => true,
+    }
+}
+
+/// The membership entries above the snapshot, in full.
+fn configs(
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    above: Index,
+    last: Index,
+    case: &mut Case,
+) -> Vec<Entry> {
+    let memtables = &evidence.replay.memtables;
+    let mut found: Vec<Entry> = Vec::new();
+    let cut = memtables.lowest_cut(key).unwrap_or(Index(u64::MAX));
+    for id in evidence.segments.set.configs(key) {
+        let wanted = id.index > above && id.index <= last && id.index < cut;
+        if !wanted || matches!(memtables.lookup(key, id.index), refloat_memtable::Lookup::Entry(_))
+        {
+            continue;
+        }
+        let sources = evidence.segments.set.plan(key, id.index, id.index);
+        match sources.first().map(|s| s.segment.read(key, id.index, id.index, usize::MAX)) {
+            Some(Ok(entries)) => found.extend(entries),
+            Some(Err(e)) => {
+                case.note(GroupState::Damaged, crate::store::with_cause(&e));
+            }
+            None => {}
+        }
+    }
+    let in_memory = memtables
+        .visible(key)
+        .into_iter()
+        .filter(|e| e.kind == EntryKind::Config && e.id.index > above && e.id.index <= last);
+    found.extend(in_memory.cloned());
+    found.sort_by_key(|e| e.id.index);
+    found
+}
+
+/// The later term and vote of the two logs.
+pub(crate) fn hard_state(replay: &Replay, votes: &Replay, key: GroupKey) -> HardState {
+    let of = |r: &Replay| r.state.groups.get(&key).map(|g| g.hard_state).unwrap_or_default();
+    crate::small_state::later(of(replay), of(votes))
+}

@@ -1,0 +1,161 @@
+//! From an examined directory to a running store.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use refloat_types::Now;
+use refloat_vfs::{FileLock, Vfs};
+use refloat_wal::{Record, Writer};
+
+use super::examine::{Examination, examine, votes_options, wal_options};
+use super::report::BootReport;
+use crate::error::{BootError, Poisoned};
+use crate::identity::NodeIdentity;
+use crate::options::Options;
+use crate::state::GroupBoot;
+use crate::store::{GroupLog, LogStore, Parts, SnapshotBook};
+
+/// A store that came back, and what it came back with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Boot {
+    /// The store, ready for writes.
+    pub store: LogStore,
+    /// Whose directory it is.
+    pub identity: NodeIdentity,
+    /// Every registered group, ascending; only `Clean` ones may run.
+    pub groups: Vec<GroupBoot>,
+    /// The host's own values.
+    pub node_state: BTreeMap<u32, Bytes>,
+    /// The account of it.
+    pub report: BootReport,
+}
+
+/// Opens a data directory. Blocking: reads both logs once, then writes one batch to a new file of
+/// each. When it returns, everything that the boot rests on is durable.
+///
+/// # Errors
+/// The directory is as it was, unless the error is [`BootError::Poisoned`]; then the next boot
+/// reaches the same verdict.
+pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
+    // Before the lock file is made, so that a directory without identity stays as it is.
+    crate::identity::load(vfs.as_ref(), &options.dir)?;
+    let lock = lock(vfs.as_ref(), &options.dir)?;
+    let mut examined = examine(vfs.as_ref(), &options)?;
+    refuse_if_nothing_is_left(&examined)?;
+    make_dirs(vfs.as_ref(), &options)?;
+
+    let (wal, votes) = resume_logs(vfs, &options, &mut examined)?;
+    let mut logs = BTreeMap::new();
+    for group in examined.groups() {
+        let map = examined.maps.get(&group.key).cloned().unwrap_or_default();
+        let record = &examined.replay.state.groups[&group.key];
+        let live = examined.snapshots.get(&group.key).map(|f| f.meta().live.clone());
+        let log = GroupLog {
+            map,
+            base: group.snapshot,
+            dead: record.previous.index,
+            durable: group.last.index,
+            commit: group.commit,
+            live: live.unwrap_or_default(),
+        };
+        logs.insert(group.key, log);
+    }
+    let mut memtables = std::mem::replace(
+        &mut examined.replay.memtables,
+        refloat_memtable::Memtables::new(refloat_types::Generation::ZERO),
+    );
+    memtables.freeze(wal.generation());
+    let identity = examined.identity.clone();
+    let node_state = examined.replay.state.node.clone();
+    let store = LogStore::from_parts(Parts {
+        identity: identity.identity,
+        wal,
+        votes,
+        state: std::mem::take(&mut examined.replay.state),
+        logs,
+        memtables,
+        segments: std::mem::take(&mut examined.segments.set),
+        snapshots: SnapshotBook::with_newest(std::mem::take(&mut examined.snapshots)),
+        published: std::mem::take(&mut examined.published),
+        hold_from: examined.hold_from,
+        retired: std::mem::take(&mut examined.retired),
+        options,
+        lock,
+    });
+    let (groups, report) = examined.into_groups();
+    Ok(Boot { store, identity, groups, node_state, report })
+}
+
+fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn FileLock>, BootError> {
+    let path = dir.join("LOCK");
+    match vfs.lock(&path) {
+        Ok(lock) => Ok(lock),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(BootError::InUse { path }),
+        Err(source) => Err(BootError::Io { path, source }),
+    }
+}
+
+fn refuse_if_nothing_is_left(examined: &Examination) -> Result<(), BootError> {
+    let groups = examined.groups();
+    let dead = |g: &GroupBoot| g.state == crate::state::GroupState::Amnesia;
+    if !groups.is_empty() && groups.iter().all(dead) {
+        let reason = groups[0].waits_for.clone().unwrap_or_default();
+        return Err(BootError::NothingSurvives { reason: format!("no group survives: {reason}") });
+    }
+    Ok(())
+}
+
+fn make_dirs(vfs: &dyn Vfs, options: &Options) -> Result<(), BootError> {
+    let make = |path: &Path| match vfs.create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    };
+    let dirs =
+        [options.wal_dir(), options.votes_dir(), options.segment_dir(), options.snapshot_root()];
+    for path in &dirs {
+        make(path).map_err(|source| BootError::Io { path: path.clone(), source })?;
+    }
+    vfs.sync_dir(&options.dir).map_err(|source| BootError::Io { path: options.dir.clone(), source })
+}
+
+/// New files of both logs, linked, with what nothing proved written again.
+fn resume_logs(
+    vfs: &Arc<dyn Vfs>,
+    options: &Options,
+    examined: &mut Examination,
+) -> Result<(Writer, Writer), BootError> {
+    let state = &examined.replay.state;
+    let (checkpoint, votes_checkpoint) = (state.checkpoint(), state.votes_checkpoint());
+    let wal = examined.wal.take().expect("scanned, and taken only here");
+    let again: Vec<Record> = wal.unproven().to_vec();
+    let votes = examined.votes.take().expect("scanned, and taken only here");
+    let votes_again: Vec<Record> = votes.unproven().to_vec();
+    let mut votes = Writer::resume(
+        votes,
+        votes_options(options, &examined.identity),
+        votes_checkpoint,
+        votes_again,
+    );
+    finish(vfs, &mut votes)?;
+    let mut wal = Writer::resume(wal, wal_options(options, &examined.identity), checkpoint, again);
+    finish(vfs, &mut wal)?;
+    Ok((wal, votes))
+}
+
+fn finish(vfs: &Arc<dyn Vfs>, writer: &mut Writer) -> Result<(), BootError> {
+    let poisoned = |p: refloat_wal::Poisoned| BootError::Poisoned {
+        reason: Poisoned { reason: crate::store::with_cause(&p) }.reason,
+    };
+    while !writer.is_ready() {
+        let Some(job) = writer.poll(Now(0)) else {
+            return Err(BootError::Poisoned { reason: "no space for a first log file".into() });
+        };
+        let done = job.run(vfs.as_ref());
+        writer.done(Now(0), done).map_err(poisoned)?;
+    }
+    Ok(())
+}

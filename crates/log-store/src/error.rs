@@ -1,0 +1,134 @@
+//! What can go wrong, by what the caller can do.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use refloat_types::{GroupKey, Index};
+
+use crate::identity::IdentityError;
+
+/// Why a directory cannot be opened. The directory is as it was.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BootError {
+    /// The identity is absent, unprovable or foreign.
+    Identity(IdentityError),
+    /// Another process has the directory open.
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A file belongs to another node or cluster, or was written by a newer version.
+    Refused {
+        /// What was found, where, and what was expected.
+        reason: String,
+    },
+    /// The damage leaves no group that could be served.
+    NothingSurvives {
+        /// The evidence.
+        reason: String,
+    },
+    /// A write or a sync failed while the new WAL file was made: nothing may be promised.
+    Poisoned {
+        /// The evidence.
+        reason: String,
+    },
+    /// The disk could not be read.
+    Io {
+        /// What was read.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(e) => e.fmt(f),
+            Self::InUse { path } => {
+                write!(f, "{} is locked: another process uses this data directory", path.display())
+            }
+            Self::Refused { reason } | Self::NothingSurvives { reason } => f.write_str(reason),
+            Self::Poisoned { reason } => write!(f, "a write failed while starting: {reason}"),
+            Self::Io { path, .. } => write!(f, "cannot read {}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for BootError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Identity(e) => e.source(),
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<IdentityError> for BootError {
+    fn from(e: IdentityError) -> BootError {
+        BootError::Identity(e)
+    }
+}
+
+/// A write or a sync failed. Nothing may be acknowledged or voted any more; the process must
+/// stop, and the next start treats the tail of the log as unproven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poisoned {
+    /// Which operation on which file failed, and how.
+    pub reason: String,
+}
+
+impl fmt::Display for Poisoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "poisoned: {}", self.reason)
+    }
+}
+
+impl std::error::Error for Poisoned {}
+
+/// Why a write was not taken. Nothing of it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// One group's write is larger than a WAL file can hold.
+    TooLarge {
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that a file holds.
+        room: u64,
+    },
+    /// The disk is full. Term, vote and deletions still find room; try again later.
+    NoSpace,
+    /// The store stopped.
+    Poisoned(Poisoned),
+    /// No such group is registered.
+    UnknownGroup,
+    /// Entries that do not follow each other: a mistake of the host.
+    Malformed {
+        /// Whose.
+        group: GroupKey,
+        /// The first index that is out of place.
+        index: Index,
+    },
+}
+
+impl fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { needed, room } => {
+                write!(f, "the write needs {needed} bytes, a WAL file holds {room}")
+            }
+            Self::NoSpace => f.write_str("no space left on the device"),
+            Self::Poisoned(p) => p.fmt(f),
+            Self::Malformed { group, index } => {
+                write!(f, "entry {index} of group {group} does not follow the one before it")
+            }
+            Self::UnknownGroup => f.write_str("the group is not registered"),
+        }
+    }
+}
+
+impl std::error::Error for SubmitError {}

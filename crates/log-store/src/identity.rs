@@ -1,0 +1,331 @@
+//! Who this data directory belongs to: two copies, each whole, each with its own checksum.
+//!
+//! The identity is the first thing read and the last thing written when a directory is made.
+//! It holds what must be known before any log can be read: the cluster, the node and its life,
+//! the first member table, and the number of the current run.
+//! The byte form is described in `docs/formats/identity.md`.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use refloat_types::codec::{DecodeError, Put, Reader};
+use refloat_types::{ClusterId, Identity, Member, NodeId};
+use refloat_vfs::{OpenOptions, Vfs};
+
+const MAGIC: &[u8; 8] = b"RFLTIDNT";
+/// The format version that this code writes, and the newest that it reads.
+pub const VERSION: u16 = 1;
+const COPIES: [&str; 2] = ["identity.a", "identity.b"];
+/// Longer files are refused before they are read.
+const MAX_LEN: u64 = 1 << 20;
+
+/// What a data directory says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// Cluster, node and life.
+    pub identity: Identity,
+    /// The name that the operator gave to the cluster.
+    pub cluster_name: String,
+    /// How many data groups the cluster is formed with.
+    pub groups: u32,
+    /// The initial members and their peer addresses, sorted by node.
+    pub members: Vec<(NodeId, String)>,
+    /// How often the node was started. Synced before the first connection of a run.
+    pub run: u64,
+}
+
+/// Why an identity cannot be had.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// No directory, or no identity in it: `init` or `join` has not finished here.
+    Absent {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// Copies exist, and none can be proven.
+    Unprovable {
+        /// The data directory.
+        dir: PathBuf,
+        /// What is wrong with each copy.
+        evidence: String,
+    },
+    /// Both copies are whole and name different owners.
+    Disagree {
+        /// The data directory.
+        dir: PathBuf,
+        /// What each copy says.
+        evidence: String,
+    },
+    /// Written by a later version of refloat.
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+    },
+    /// `init` on a directory that has an identity.
+    AlreadyInitialised {
+        /// The data directory.
+        dir: PathBuf,
+        /// Who lives there.
+        found: Box<NodeIdentity>,
+    },
+    /// The disk failed.
+    Io {
+        /// What was being done.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent { dir } => write!(
+                f,
+                "{} holds no node identity: the directory is missing or empty; run init for a first start or join for a returning node",
+                dir.display()
+            ),
+            Self::Unprovable { dir, evidence } => {
+                write!(f, "the identity in {} cannot be proven: {evidence}", dir.display())
+            }
+            Self::Disagree { dir, evidence } => {
+                write!(f, "the identity copies in {} disagree: {evidence}", dir.display())
+            }
+            Self::NewerFormat { path, found } => write!(
+                f,
+                "{} has format version {found}, this program reads up to {VERSION}",
+                path.display()
+            ),
+            Self::AlreadyInitialised { dir, found } => write!(
+                f,
+                "{} already belongs to node {} of cluster {:?} (incarnation {})",
+                dir.display(),
+                found.identity.member.node,
+                found.cluster_name,
+                found.identity.member.incarnation
+            ),
+            Self::Io { path, .. } => write!(f, "cannot use identity file {}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+enum Copy {
+    Absent,
+    Bad(String),
+    Newer(PathBuf, u16),
+    Whole(NodeIdentity),
+}
+
+/// Reads the identity; if one copy is bad the other one counts.
+///
+/// # Errors
+/// See [`IdentityError`]; nothing is written.
+pub fn load(vfs: &dyn Vfs, dir: &Path) -> Result<NodeIdentity, IdentityError> {
+    let [a, b] = COPIES.map(|name| read_copy(vfs, &dir.join(name)));
+    match (a, b) {
+        (Copy::Newer(path, found), _) | (_, Copy::Newer(path, found)) => {
+            Err(IdentityError::NewerFormat { path, found })
+        }
+        (Copy::Whole(a), Copy::Whole(b)) => agree(dir, a, b),
+        (Copy::Whole(one), _) | (_, Copy::Whole(one)) => Ok(one),
+        (Copy::Absent, Copy::Absent) => Err(IdentityError::Absent { dir: dir.into() }),
+        (a, b) => Err(IdentityError::Unprovable {
+            dir: dir.into(),
+            evidence: format!("{}: {}; {}: {}", COPIES[0], a.fault(), COPIES[1], b.fault()),
+        }),
+    }
+}
+
+impl Copy {
+    fn fault(&self) -> &str {
+        match self {
+            Copy::Bad(why) => why,
+            _ => "missing",
+        }
+    }
+}
+
+/// Two whole copies of one owner differ only while a start is counted: the later run counts.
+fn agree(dir: &Path, a: NodeIdentity, b: NodeIdentity) -> Result<NodeIdentity, IdentityError> {
+    let same_owner = NodeIdentity { run: 0, ..a.clone() } == NodeIdentity { run: 0, ..b.clone() };
+    if same_owner {
+        return Ok(if a.run >= b.run { a } else { b });
+    }
+    Err(IdentityError::Disagree {
+        dir: dir.into(),
+        evidence: format!("{} says {}, {} says {}", COPIES[0], owner(&a), COPIES[1], owner(&b)),
+    })
+}
+
+fn owner(id: &NodeIdentity) -> String {
+    format!("{} of cluster {:?} ({})", id.identity.member, id.cluster_name, id.identity.cluster)
+}
+
+fn read_copy(vfs: &dyn Vfs, path: &Path) -> Copy {
+    let file = match vfs.open(path, OpenOptions::read()) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Copy::Absent,
+        Err(e) => return Copy::Bad(format!("cannot be opened: {e}")),
+    };
+    let len = match file.len() {
+        Ok(len) if len <= MAX_LEN => len,
+        Ok(len) => return Copy::Bad(format!("{len} bytes long, at most {MAX_LEN} expected")),
+        Err(e) => return Copy::Bad(format!("cannot be measured: {e}")),
+    };
+    let mut bytes = vec![0; len as usize];
+    match file.read_at(&mut bytes, 0) {
+        Ok(read) => bytes.truncate(read),
+        Err(e) => return Copy::Bad(format!("cannot be read: {e}")),
+    }
+    match decode(&bytes) {
+        Ok(Ok(identity)) => Copy::Whole(identity),
+        Ok(Err(version)) => Copy::Newer(path.into(), version),
+        Err(e) => Copy::Bad(e),
+    }
+}
+
+fn encode(id: &NodeIdentity) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_slice(MAGIC);
+    out.put_u16(VERSION);
+    out.put_u128(id.identity.cluster.0);
+    out.put_member(id.identity.member);
+    out.put_u64(id.run);
+    out.put_u32(id.groups);
+    put_text(&mut out, &id.cluster_name);
+    out.put_u32(id.members.len() as u32);
+    for (node, address) in &id.members {
+        out.put_u64(node.0);
+        put_text(&mut out, address);
+    }
+    let crc = crc32c::crc32c(&out);
+    out.put_u32(crc);
+    out
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.put_u32(text.len() as u32);
+    out.put_slice(text.as_bytes());
+}
+
+/// `Ok(Err(version))` is a whole file of a newer format.
+fn decode(bytes: &[u8]) -> Result<Result<NodeIdentity, u16>, String> {
+    let body = bytes.len().checked_sub(4).and_then(|n| bytes.split_at_checked(n));
+    let Some((body, crc)) = body else { return Err(format!("only {} bytes long", bytes.len())) };
+    let computed = crc32c::crc32c(body);
+    let stored = Reader::new(crc).u32("checksum").map_err(|e| e.to_string())?;
+    if stored != computed {
+        return Err(format!("checksum mismatch (stored {stored:08x}, computed {computed:08x})"));
+    }
+    let mut r = Reader::new(body);
+    if r.bytes(8, "magic").map_err(|e| e.to_string())? != MAGIC {
+        return Err("not an identity file".into());
+    }
+    let version = r.u16("version").map_err(|e| e.to_string())?;
+    if version > VERSION {
+        return Ok(Err(version));
+    }
+    decode_body(&mut r).map(Ok).map_err(|e| e.to_string())
+}
+
+fn decode_body(r: &mut Reader<'_>) -> Result<NodeIdentity, DecodeError> {
+    let cluster = ClusterId(r.u128("cluster")?);
+    let member: Member = r.member("member")?;
+    let run = r.u64("run")?;
+    let groups = r.u32("groups")?;
+    let cluster_name = text(r, "cluster name")?;
+    let count = r.count(12, "members")?;
+    let mut members = Vec::with_capacity(count);
+    for _ in 0..count {
+        members.push((NodeId(r.u64("member node")?), text(r, "member address")?));
+    }
+    Ok(NodeIdentity { identity: Identity { cluster, member }, cluster_name, groups, members, run })
+}
+
+fn text(r: &mut Reader<'_>, field: &'static str) -> Result<String, DecodeError> {
+    let len = r.count(1, field)?;
+    let bytes = r.bytes(len, field)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| r.invalid(field))
+}
+
+/// Makes the data directory and, last of all, its identity. When it returns the directory, its
+/// name and both copies are durable. Leftovers of an `init` that did not finish are overwritten.
+///
+/// # Errors
+/// [`IdentityError::AlreadyInitialised`] if a provable identity stands there already.
+pub fn create(vfs: &dyn Vfs, dir: &Path, id: &NodeIdentity) -> Result<(), IdentityError> {
+    match load(vfs, dir) {
+        Err(IdentityError::Absent { .. }) => {}
+        Ok(found) => {
+            return Err(IdentityError::AlreadyInitialised { dir: dir.into(), found: found.into() });
+        }
+        Err(other) => return Err(other),
+    }
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| IdentityError::Io { path, source }
+    };
+    make_dirs(vfs, dir).map_err(io(dir))?;
+    for name in COPIES {
+        write_copy(vfs, dir, name, id).map_err(io(&dir.join(name)))?;
+    }
+    Ok(())
+}
+
+/// Creates a directory and its missing parents, each name durable before the next is made.
+fn make_dirs(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+    if !vfs.exists(dir)? {
+        if let Some(parent) = parent {
+            make_dirs(vfs, parent)?;
+        }
+        vfs.create_dir(dir)?;
+    }
+    // Also where it existed: a directory made by hand a moment ago may not be durable yet.
+    vfs.sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// Counts a start: raises the run number and makes it durable, one copy after the other, so that
+/// a crash in between leaves a whole one. Repairs a bad copy on the way.
+///
+/// # Errors
+/// The disk failed; the node must not start.
+pub fn begin_run(vfs: &dyn Vfs, dir: &Path, id: &mut NodeIdentity) -> Result<(), IdentityError> {
+    id.run += 1;
+    // A whole copy must exist at any moment: the worse one is replaced first.
+    let mut names = COPIES;
+    if matches!(read_copy(vfs, &dir.join(COPIES[0])), Copy::Whole(_)) {
+        names.reverse();
+    }
+    for name in names {
+        write_copy(vfs, dir, name, id)
+            .map_err(|source| IdentityError::Io { path: dir.join(name), source })?;
+    }
+    Ok(())
+}
+
+/// Replaces one copy: temporary file, sync, rename, directory sync.
+fn write_copy(vfs: &dyn Vfs, dir: &Path, name: &str, id: &NodeIdentity) -> io::Result<()> {
+    let temp = dir.join(format!("{name}.tmp"));
+    let options = OpenOptions { write: true, create: true, ..OpenOptions::default() };
+    let file = vfs.open(&temp, options)?;
+    let bytes = encode(id);
+    file.set_len(bytes.len() as u64)?;
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    vfs.rename(&temp, &dir.join(name))?;
+    vfs.sync_dir(dir)
+}

@@ -1,0 +1,147 @@
+//! From a WAL file's memtable to its segment.
+//!
+//! A generation is flushed only when its whole WAL file is durable, so that a sealed segment never
+//! holds what the log may still lose. The segment counts once a record in the WAL names it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use refloat_memtable::Memtable;
+use refloat_segment::{Part, Segment, SegmentError, SegmentName};
+use refloat_types::{Entry, Generation, GroupKey, Identity, Index, IndexSet, Now};
+use refloat_vfs::Vfs;
+
+use super::read::with_cause;
+use super::{Job, LogStore, Then};
+use crate::error::Poisoned;
+use crate::small_state::Change;
+
+/// What of a group is dead: at or below `through`, unless it is live. Read as one, when the job
+/// is made: a snapshot that moves meanwhile is seen by the next flush.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dead {
+    pub(crate) through: Index,
+    pub(crate) live: IndexSet,
+}
+
+impl Dead {
+    pub(crate) fn contains(&self, index: Index) -> bool {
+        index <= self.through && !self.live.contains(index)
+    }
+}
+
+/// Writes one segment from one or more frozen generations.
+#[derive(Debug)]
+pub(crate) struct FlushJob {
+    dir: std::path::PathBuf,
+    identity: Identity,
+    generation: Generation,
+    tables: Vec<Arc<Memtable>>,
+    /// The groups that exist; others are gone and leave nothing.
+    groups: BTreeMap<GroupKey, Dead>,
+}
+
+#[derive(Debug)]
+pub(crate) struct FlushDone {
+    generation: Generation,
+    result: Result<Option<Segment>, SegmentError>,
+}
+
+impl LogStore {
+    /// All frozen generations whose files are wholly durable go into one segment: a start that
+    /// finds several small ones flushes them together.
+    pub(super) fn start_flush(&mut self) -> Option<Job> {
+        if self.flushing {
+            return None;
+        }
+        let durable = self.wal.durable().generation;
+        let tables: Vec<Arc<Memtable>> = self
+            .memtables
+            .frozen()
+            .filter(|t| t.generation() < durable && t.generation() > self.state.flushed)
+            .cloned()
+            .collect();
+        let generation = tables.last()?.generation();
+        self.flushing = true;
+        Some(Job::flush(FlushJob {
+            dir: self.options.segment_dir(),
+            identity: self.identity,
+            generation,
+            tables,
+            groups: self.dead(),
+        }))
+    }
+
+    pub(super) fn dead(&self) -> BTreeMap<GroupKey, Dead> {
+        let dead = |(key, record): (&GroupKey, &crate::small_state::GroupRecord)| {
+            let live = self.logs.get(key).map(|log| log.live.clone()).unwrap_or_default();
+            (*key, Dead { through: record.previous.index, live })
+        };
+        self.state.groups.iter().map(dead).collect()
+    }
+
+    pub(super) fn flushed(&mut self, now: Now, done: FlushDone) -> Result<(), Poisoned> {
+        self.flushing = false;
+        let segment = match done.result {
+            Ok(segment) => segment,
+            // The WAL files stay, and so do the memtables.
+            Err(e) if e.is_retryable() => return self.postpone(now),
+            Err(e) => return Err(Poisoned { reason: with_cause(&e) }),
+        };
+        let add: Vec<SegmentName> = segment.iter().map(Segment::name).collect();
+        if let Some(segment) = segment {
+            self.segments.add(Arc::new(segment));
+        }
+        let change = Change::Segments { flushed: done.generation, add, remove: Vec::new() };
+        let ticket = self
+            .submit_change(crate::small_state::NODE, change)
+            .map_err(|e| Poisoned { reason: e.to_string() })?;
+        self.after.push_back((ticket, Then::Released(done.generation)));
+        Ok(())
+    }
+}
+
+/// How long a flush or compaction waits after it found no space, in microseconds.
+const RETRY_AFTER: u64 = 1_000_000;
+
+impl LogStore {
+    pub(super) fn postpone(&mut self, now: Now) -> Result<(), Poisoned> {
+        self.not_before = now.after(RETRY_AFTER);
+        Ok(())
+    }
+}
+
+impl FlushJob {
+    pub(super) fn run(self, vfs: &Arc<dyn Vfs>) -> FlushDone {
+        let parts = self.parts();
+        let result = if parts.is_empty() {
+            Ok(None)
+        } else {
+            let first = self.tables.first().map_or(self.generation, |t| t.generation());
+            refloat_segment::write_merged(
+                vfs.as_ref(),
+                &self.dir,
+                self.identity,
+                first,
+                self.generation,
+                parts,
+            )
+            .map(Some)
+        };
+        FlushDone { generation: self.generation, result }
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let Some(merged) = Memtable::merged(&self.tables) else { return Vec::new() };
+        let mut parts = Vec::new();
+        for (group, table) in merged.groups() {
+            let Some(dead) = self.groups.get(&group) else { continue };
+            let entries: Vec<Entry> =
+                table.entries().filter(|e| !dead.contains(e.id.index)).cloned().collect();
+            if !entries.is_empty() || table.cut().is_some() {
+                parts.push(Part { group, cut: table.cut(), entries });
+            }
+        }
+        parts
+    }
+}

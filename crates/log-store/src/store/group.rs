@@ -1,0 +1,79 @@
+//! What the running store knows of one group's log.
+
+use refloat_types::{EntryId, Index, IndexSet, LogOp};
+
+use crate::log_map::LogMap;
+
+/// One group's log in memory: no entries, only where they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupLog {
+    pub(crate) map: LogMap,
+    /// The newest snapshot: the head where the log is empty.
+    pub(crate) base: EntryId,
+    /// At or below this index only live entries are kept.
+    pub(crate) dead: Index,
+    /// The highest index known to be on disk. Falls at once when a suffix is overwritten.
+    pub(crate) durable: Index,
+    /// The commit index that the host told last.
+    pub(crate) commit: Index,
+    /// Live indexes below the snapshots kept.
+    pub(crate) live: IndexSet,
+}
+
+impl GroupLog {
+    pub(crate) fn last(&self) -> EntryId {
+        self.map.last().filter(|last| last.index > self.base.index).unwrap_or(self.base)
+    }
+
+    pub(crate) fn apply(&mut self, op: &LogOp) {
+        if let Some(from) = op.cut_from() {
+            // Before the new entries are on disk the old ones no longer count (scenario W17).
+            self.durable = self.durable.min(from.prev());
+        }
+        self.map.apply(op);
+    }
+
+    /// An append up to `last` is on disk; it counts only if it was not overwritten since.
+    pub(crate) fn persisted(&mut self, last: EntryId) {
+        if self.map.term(last.index) == Some(last.term) {
+            self.durable = self.durable.max(last.index);
+        }
+    }
+
+    /// What may be written down as commit hint: never above what is durable.
+    pub(crate) fn hint(&self) -> Index {
+        self.commit.min(self.durable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use refloat_types::{Entry, EntryKind, Term};
+
+    fn append(first: u64, last: u64, term: u64) -> LogOp {
+        let entry = |i| {
+            let id = EntryId::new(Term(term), Index(i));
+            Entry::new(id, EntryKind::Command, bytes::Bytes::from_static(b"x"))
+        };
+        LogOp::Append {
+            prev: EntryId::new(Term(1), Index(first - 1)),
+            entries: (first..=last).map(entry).collect(),
+        }
+    }
+
+    #[test]
+    fn overwriting_a_suffix_lowers_durable_at_once_and_old_completions_do_not_raise_it() {
+        let mut log = GroupLog::default();
+        log.apply(&append(1, 9, 1));
+        log.persisted(EntryId::new(Term(1), Index(9)));
+        log.commit = Index(9);
+        assert_eq!(log.hint(), Index(9));
+        log.apply(&append(5, 9, 2));
+        assert_eq!((log.durable, log.hint()), (Index(4), Index(4)));
+        log.persisted(EntryId::new(Term(1), Index(9)));
+        assert_eq!(log.durable, Index(4), "a completion of the overwritten entries");
+        log.persisted(EntryId::new(Term(2), Index(9)));
+        assert_eq!(log.durable, Index(9));
+    }
+}

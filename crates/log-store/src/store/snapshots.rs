@@ -1,0 +1,362 @@
+//! Snapshots of the groups: written, read for sending, received, and kept two deep.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use refloat_snapshot::{Chunk, Head, Incoming, SnapshotError, SnapshotFile, SnapshotMeta, Source};
+use refloat_types::{ConfState, EntryId, GroupKey, Identity, IndexSet};
+use refloat_vfs::Vfs;
+
+use super::read::with_cause;
+use super::{Job, LogStore, Then};
+use crate::error::{Poisoned, SubmitError};
+use crate::event::{Event, RequestId};
+use crate::small_state::Change;
+
+/// What the store knows of its snapshots.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots {
+    /// The newest published one of each group.
+    newest: BTreeMap<GroupKey, Arc<SnapshotFile>>,
+    /// Written or received and durable, waiting for the record that names it.
+    waiting: BTreeMap<GroupKey, Arc<SnapshotFile>>,
+    writing: BTreeSet<GroupKey>,
+    receiving: BTreeMap<GroupKey, Reception>,
+}
+
+/// One snapshot on its way in. The open file travels with the job that writes to it.
+#[derive(Debug)]
+struct Reception {
+    meta: SnapshotMeta,
+    incoming: Option<Incoming>,
+    queue: VecDeque<Chunk>,
+    busy: bool,
+}
+
+/// Chunks of a reception that may wait in memory; more are dropped and asked for again.
+const RECEPTION_QUEUE: usize = 8;
+
+pub(crate) enum SnapshotJob {
+    Write {
+        dir: PathBuf,
+        identity: Identity,
+        head: Head,
+        source: Box<dyn Source>,
+    },
+    Read {
+        request: RequestId,
+        file: Arc<SnapshotFile>,
+        chunk: u32,
+    },
+    Receive {
+        dir: PathBuf,
+        identity: Identity,
+        meta: SnapshotMeta,
+        incoming: Option<Incoming>,
+        chunks: Vec<Chunk>,
+    },
+}
+
+impl fmt::Debug for SnapshotJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotJob::Write { head, .. } => {
+                write!(f, "write snapshot {:?} of {}", head.id, head.group)
+            }
+            SnapshotJob::Read { file, chunk, .. } => {
+                write!(f, "read chunk {chunk} of {}", file.path().display())
+            }
+            SnapshotJob::Receive { meta, chunks, .. } => {
+                write!(f, "receive {} chunks of {:?} of {}", chunks.len(), meta.id, meta.group)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum SnapshotDone {
+    Written { group: GroupKey, result: Result<SnapshotFile, SnapshotError> },
+    Read { request: RequestId, result: Result<Chunk, SnapshotError> },
+    Received { group: GroupKey, result: Result<Received, SnapshotError> },
+}
+
+#[derive(Debug)]
+pub(crate) enum Received {
+    Partly(Incoming),
+    Whole(SnapshotFile),
+}
+
+impl Snapshots {
+    pub(crate) fn with_newest(newest: BTreeMap<GroupKey, Arc<SnapshotFile>>) -> Snapshots {
+        Snapshots { newest, ..Snapshots::default() }
+    }
+}
+
+impl LogStore {
+    /// Writes a snapshot of a group's machine as of the entry `id`; [`Event::SnapshotWritten`] or
+    /// [`Event::SnapshotFailed`] follows. Ignored while one of the same group is being written,
+    /// or where a newer one exists.
+    pub fn write_snapshot(
+        &mut self,
+        group: GroupKey,
+        id: EntryId,
+        conf: ConfState,
+        live: IndexSet,
+        source: Box<dyn Source>,
+    ) {
+        let newer = self.state.groups.get(&group).is_none_or(|r| r.snapshot.index >= id.index);
+        if newer || !self.snapshots.writing.insert(group) {
+            return;
+        }
+        let dir = self.snapshot_dir(group);
+        let head = Head::new(group, id, conf, live);
+        let identity = self.identity;
+        self.queue.push_back(Job::snapshot(SnapshotJob::Write { dir, identity, head, source }));
+    }
+
+    /// The newest published snapshot of a group.
+    #[must_use]
+    pub fn latest_snapshot(&self, group: GroupKey) -> Option<&SnapshotMeta> {
+        self.snapshots.newest.get(&group).map(|file| file.meta())
+    }
+
+    /// Opens the newest published snapshot for reading, to restore a machine from it. It stays
+    /// readable while held, also after a newer one took its place.
+    #[must_use]
+    pub fn snapshot_file(&self, group: GroupKey) -> Option<Arc<SnapshotFile>> {
+        self.snapshots.newest.get(&group).cloned()
+    }
+
+    /// Reads one chunk of the newest published snapshot; [`Event::SnapshotChunk`] follows.
+    /// `None` if there is no snapshot of this `id` any more.
+    pub fn read_snapshot_chunk(
+        &mut self,
+        group: GroupKey,
+        id: EntryId,
+        chunk: u32,
+    ) -> Option<RequestId> {
+        let file = self.snapshots.newest.get(&group).filter(|f| f.meta().id == id)?.clone();
+        let request = self.request();
+        self.queue.push_back(Job::snapshot(SnapshotJob::Read { request, file, chunk }));
+        Some(request)
+    }
+
+    /// Takes chunks of a snapshot that a leader sends, in any order; none begins the reception
+    /// and asks how far an earlier one got. [`Event::SnapshotProgress`] and, at the end,
+    /// [`Event::SnapshotReceived`] follow. A newer snapshot replaces one being received.
+    pub fn receive_snapshot(&mut self, meta: SnapshotMeta, chunk: Option<Chunk>) {
+        let group = meta.group;
+        let known = self.snapshots.receiving.get(&group).is_some_and(|r| r.meta == meta);
+        if !known {
+            let busy = self.snapshots.receiving.get(&group).is_some_and(|r| r.busy);
+            if busy {
+                return; // the older one's job comes back first; the sender asks again
+            }
+            let fresh = Reception {
+                meta: meta.clone(),
+                incoming: None,
+                queue: VecDeque::new(),
+                busy: false,
+            };
+            self.snapshots.receiving.insert(group, fresh);
+        }
+        let reception = self.snapshots.receiving.get_mut(&group).expect("just made sure");
+        if let Some(chunk) = chunk.filter(|_| reception.queue.len() < RECEPTION_QUEUE) {
+            reception.queue.push_back(chunk);
+        }
+        self.go_on_receiving(group);
+    }
+
+    fn go_on_receiving(&mut self, group: GroupKey) {
+        let dir = self.snapshot_dir(group);
+        let identity = self.identity;
+        let Some(reception) = self.snapshots.receiving.get_mut(&group).filter(|r| !r.busy) else {
+            return;
+        };
+        if reception.incoming.is_some() && reception.queue.is_empty() {
+            return;
+        }
+        reception.busy = true;
+        let job = SnapshotJob::Receive {
+            dir,
+            identity,
+            meta: reception.meta.clone(),
+            incoming: reception.incoming.take(),
+            chunks: reception.queue.drain(..).collect(),
+        };
+        self.queue.push_back(Job::snapshot(job));
+    }
+
+    pub(super) fn snapshot_dir(&self, group: GroupKey) -> PathBuf {
+        refloat_snapshot::group_dir(&self.options.snapshot_root(), group)
+    }
+
+    pub(super) fn snapshot_done(&mut self, done: SnapshotDone) -> Result<(), Poisoned> {
+        match done {
+            SnapshotDone::Written { group, result } => self.snapshot_written(group, result),
+            SnapshotDone::Read { request, result } => {
+                let result = result.map_err(|e| with_cause(&e));
+                self.events.push(Event::SnapshotChunk { request, result });
+                Ok(())
+            }
+            SnapshotDone::Received { group, result } => self.snapshot_received(group, result),
+        }
+    }
+
+    fn snapshot_written(
+        &mut self,
+        group: GroupKey,
+        result: Result<SnapshotFile, SnapshotError>,
+    ) -> Result<(), Poisoned> {
+        self.snapshots.writing.remove(&group);
+        let file = match result {
+            Ok(file) => file,
+            Err(e) if e.is_poison() => return Err(Poisoned { reason: with_cause(&e) }),
+            Err(e) => {
+                self.events.push(Event::SnapshotFailed { group, reason: with_cause(&e) });
+                return Ok(());
+            }
+        };
+        let Some(record) = self.state.groups.get(&group) else { return Ok(()) };
+        if record.snapshot.index >= file.meta().id.index {
+            return Ok(()); // one from the leader overtook it
+        }
+        let change = Change::Published { id: file.meta().id, conf: file.meta().conf.clone() };
+        let ticket = match self.submit_change(group, change) {
+            Ok(ticket) => ticket,
+            Err(SubmitError::Poisoned(poisoned)) => return Err(poisoned),
+            Err(e) => {
+                self.events.push(Event::SnapshotFailed { group, reason: e.to_string() });
+                return Ok(());
+            }
+        };
+        self.snapshots.waiting.insert(group, Arc::new(file));
+        self.after.push_back((ticket, Then::SnapshotPublished { group }));
+        Ok(())
+    }
+
+    fn snapshot_received(
+        &mut self,
+        group: GroupKey,
+        result: Result<Received, SnapshotError>,
+    ) -> Result<(), Poisoned> {
+        let Some(reception) = self.snapshots.receiving.get_mut(&group) else { return Ok(()) };
+        reception.busy = false;
+        match result {
+            Ok(Received::Partly(incoming)) => {
+                let id = reception.meta.id;
+                let next_chunk = incoming.missing(0).unwrap_or(reception.meta.chunks);
+                reception.incoming = Some(incoming);
+                self.events.push(Event::SnapshotProgress { group, id, next_chunk });
+                self.go_on_receiving(group);
+            }
+            Ok(Received::Whole(file)) => {
+                self.snapshots.receiving.remove(&group);
+                let meta = file.meta().clone();
+                self.snapshots.waiting.insert(group, Arc::new(file));
+                self.events.push(Event::SnapshotReceived { group, meta });
+            }
+            Err(e) if e.is_poison() => return Err(Poisoned { reason: with_cause(&e) }),
+            // The part file stays and is resumed with what verifies in it.
+            Err(_) => drop(self.snapshots.receiving.remove(&group)),
+        }
+        Ok(())
+    }
+
+    /// The record that names the snapshot is durable: it is the newest, and what is older than the
+    /// one before it may go.
+    pub(super) fn snapshot_published(&mut self, group: GroupKey) {
+        let Some(record) = self.state.groups.get(&group) else { return };
+        let (id, previous) = (record.snapshot, record.previous);
+        if let Some(file) = self.snapshots.waiting.remove(&group).filter(|f| f.meta().id == id) {
+            let replaced = self.snapshots.newest.insert(group, file.clone());
+            if let Some(log) = self.logs.get_mut(&group) {
+                log.base = log.base.max(id);
+                log.dead = previous.index;
+                log.map.drop_through(previous.index);
+                log.live = file.meta().live.clone();
+                if let Some(replaced) = replaced.filter(|_| previous != id) {
+                    for (first, last) in replaced.meta().live.ranges() {
+                        log.live.insert_range(*first, *last);
+                    }
+                }
+            }
+        }
+        self.retire_snapshots(group, &[id, previous]);
+        self.events.push(Event::SnapshotWritten { group, id });
+    }
+
+    /// Removes a group's snapshots that were published before and are not among those kept.
+    fn retire_snapshots(&mut self, group: GroupKey, keep: &[EntryId]) {
+        let dir = self.snapshot_dir(group);
+        let published = self.published.entry(group).or_default();
+        let gone: Vec<PathBuf> = published
+            .iter()
+            .filter(|id| !keep.contains(id))
+            .map(|id| refloat_snapshot::snapshot_path(&dir, *id))
+            .collect();
+        *published = keep.iter().copied().filter(|id| id.index.0 > 0).collect();
+        if !gone.is_empty() {
+            self.queue.push_back(Job::remove(gone));
+        }
+    }
+
+    pub(super) fn forget_snapshots(&mut self, group: GroupKey) {
+        self.snapshots.newest.remove(&group);
+        self.snapshots.waiting.remove(&group);
+        self.snapshots.receiving.remove(&group);
+        self.retire_snapshots(group, &[]);
+        self.published.remove(&group);
+    }
+}
+
+impl SnapshotJob {
+    pub(super) fn run(self, vfs: &Arc<dyn Vfs>) -> SnapshotDone {
+        let vfs = vfs.as_ref();
+        match self {
+            SnapshotJob::Write { dir, identity, head, mut source } => {
+                let (group, path) = (head.group, refloat_snapshot::snapshot_path(&dir, head.id));
+                let written = refloat_snapshot::write(vfs, &dir, &identity, head, source.as_mut());
+                let result = written.and_then(|_| SnapshotFile::open(vfs, &path, &identity));
+                SnapshotDone::Written { group, result }
+            }
+            SnapshotJob::Read { request, file, chunk } => {
+                SnapshotDone::Read { request, result: file.chunk(chunk) }
+            }
+            SnapshotJob::Receive { dir, identity, meta, incoming, chunks } => {
+                let group = meta.group;
+                let result = receive(vfs, &dir, &identity, meta, incoming, &chunks);
+                SnapshotDone::Received { group, result }
+            }
+        }
+    }
+}
+
+fn receive(
+    vfs: &dyn Vfs,
+    dir: &std::path::Path,
+    identity: &Identity,
+    meta: SnapshotMeta,
+    incoming: Option<Incoming>,
+    chunks: &[Chunk],
+) -> Result<Received, SnapshotError> {
+    let path = refloat_snapshot::snapshot_path(dir, meta.id);
+    let mut incoming = match incoming {
+        Some(incoming) => incoming,
+        None => Incoming::begin(vfs, dir, identity, meta)?,
+    };
+    for chunk in chunks {
+        match incoming.put(chunk) {
+            // A chunk that is not what was sent is asked for again.
+            Ok(_) | Err(SnapshotError::BadChunk { .. } | SnapshotError::NoSuchChunk { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if incoming.missing(0).is_some() {
+        return Ok(Received::Partly(incoming));
+    }
+    incoming.finish(vfs)?;
+    SnapshotFile::open(vfs, &path, identity).map(Received::Whole)
+}

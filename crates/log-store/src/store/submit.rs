@@ -1,0 +1,271 @@
+//! The only place where a write gets its WAL file and its memtable.
+
+use bytes::Bytes;
+use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, HardState, Index, LogOp, Now};
+use refloat_wal::RecordRef;
+
+use super::{GroupLog, LogStore, Then};
+use crate::error::{Poisoned, SubmitError};
+use crate::event::Ticket;
+use crate::small_state::{Change, NODE};
+
+impl LogStore {
+    /// Takes the writes of one turn of a group worker. Each group's write is durable whole or not
+    /// at all; all of them usually share one WAL batch.
+    ///
+    /// # Errors
+    /// Nothing of the failing write and of those after it was taken; those before it were, and
+    /// are covered by the next ticket. A host treats `TooLarge` and `UnknownGroup` as its own bug.
+    pub fn submit(&mut self, _now: Now, writes: &[GroupWrite]) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
+        if writes.iter().any(|w| !self.state.groups.contains_key(&w.group)) {
+            return Err(SubmitError::UnknownGroup);
+        }
+        match self.submit_batch(writes) {
+            // Together they may not fit where each alone does.
+            Err(SubmitError::TooLarge { .. }) if writes.len() > 1 => {
+                let mut ticket = self.tickets.last();
+                for write in writes {
+                    ticket = self.submit_batch(std::slice::from_ref(write))?;
+                }
+                Ok(ticket)
+            }
+            result => result,
+        }
+    }
+
+    fn submit_batch(&mut self, writes: &[GroupWrite]) -> Result<Ticket, SubmitError> {
+        let states: Vec<(GroupKey, HardState, Bytes)> = writes
+            .iter()
+            .filter_map(|w| w.hard_state.map(|hs| (w.group, hs, Change::HardState(hs).encode())))
+            .collect();
+        let mut records = Vec::with_capacity(writes.len() + states.len());
+        records
+            .extend(states.iter().map(|(group, _, body)| RecordRef::State { group: *group, body }));
+        records.extend(
+            writes
+                .iter()
+                .filter_map(|w| w.log.as_ref().map(|op| RecordRef::Log { group: w.group, op })),
+        );
+        if records.is_empty() {
+            return Ok(self.tickets.last());
+        }
+        let votes: Vec<RecordRef<'_>> = states
+            .iter()
+            .map(|(group, _, body)| RecordRef::State { group: *group, body })
+            .collect();
+        self.make_room(&records, &votes);
+        // The votes log first: a vote that only it holds binds nobody who was not asked yet, and
+        // the whole write may be tried again.
+        let votes = match votes.is_empty() {
+            true => None,
+            false => Some(self.votes.submit(&votes).map_err(refused)?),
+        };
+        let wal = self.wal.submit(&records).map_err(refused)?;
+        for (group, hs, _) in &states {
+            self.state.apply(*group, &Change::HardState(*hs));
+        }
+        let mut appended = Vec::new();
+        for write in writes {
+            let Some(op) = &write.log else { continue };
+            self.memtables.apply(write.group, op);
+            let log = self.logs.entry(write.group).or_default();
+            log.apply(op);
+            appended.extend(op.entries().last().map(|e| (write.group, e.id)));
+        }
+        Ok(self.tickets.issue(wal, votes, appended))
+    }
+
+    /// Registers a group: durable in the same order as every write, so that nothing the group
+    /// acknowledges can outlive its registration. A registered group is left as it is.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn create_group(
+        &mut self,
+        _now: Now,
+        key: GroupKey,
+        conf: &ConfState,
+    ) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
+        if self.has_group(key) {
+            return Ok(self.tickets.last());
+        }
+        let ticket = self.submit_change(key, Change::Created(conf.clone()))?;
+        self.logs.insert(key, GroupLog::default());
+        Ok(ticket)
+    }
+
+    /// Removes a group, its log and its snapshots.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn delete_group(&mut self, _now: Now, key: GroupKey) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
+        if !self.has_group(key) {
+            return Ok(self.tickets.last());
+        }
+        let ticket = self.submit_change(key, Change::Deleted)?;
+        self.logs.remove(&key);
+        self.memtables.drop_group(key);
+        self.after.push_back((ticket, Then::GroupGone(key)));
+        Ok(ticket)
+    }
+
+    /// Keeps a value of the host's own under a slot.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn put_node_state(
+        &mut self,
+        _now: Now,
+        slot: u32,
+        body: Bytes,
+    ) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
+        self.submit_change(NODE, Change::NodeState { slot, body })
+    }
+
+    /// Makes a snapshot that was received and verified this replica's log head, and cuts the log
+    /// if it does not contain the snapshot's last entry: one record, whole or not at all.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn install_snapshot(
+        &mut self,
+        _now: Now,
+        key: GroupKey,
+        id: EntryId,
+        conf: &ConfState,
+    ) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
+        let keeps_log =
+            self.logs.get(&key).is_some_and(|log| log.map.term(id.index) == Some(id.term));
+        let cut = (!keeps_log).then_some(LogOp::Cut { from: Index(1) });
+        let change = Change::Installed { id, conf: conf.clone() };
+        let ticket = self.submit_change_and_op(key, change, cut)?;
+        let log = self.logs.entry(key).or_default();
+        log.map.drop_through(id.index);
+        log.base = id;
+        log.durable = log.durable.max(id.index);
+        self.after.push_back((ticket, Then::SnapshotPublished { group: key }));
+        Ok(ticket)
+    }
+
+    /// Tells how far a group is committed. Written down by the next seal or checkpoint, never
+    /// above what is durable.
+    pub fn hint_commit(&mut self, key: GroupKey, commit: Index) {
+        if let Some(log) = self.logs.get_mut(&key).filter(|log| log.commit < commit) {
+            log.commit = commit;
+            self.hints.insert(key);
+        }
+    }
+
+    /// Writes one record of small state.
+    pub(super) fn submit_change(
+        &mut self,
+        group: GroupKey,
+        change: Change,
+    ) -> Result<Ticket, SubmitError> {
+        self.submit_change_and_op(group, change, None)
+    }
+
+    fn submit_change_and_op(
+        &mut self,
+        group: GroupKey,
+        change: Change,
+        op: Option<LogOp>,
+    ) -> Result<Ticket, SubmitError> {
+        let body = change.encode();
+        let mut records = vec![RecordRef::State { group, body: &body }];
+        records.extend(op.as_ref().map(|op| RecordRef::Log { group, op }));
+        self.make_room(&records, &[]);
+        let wal = self.wal.submit(&records).map_err(refused)?;
+        self.state.apply(group, &change);
+        if let Some(op) = &op {
+            self.memtables.apply(group, op);
+            self.logs.entry(group).or_default().apply(op);
+        }
+        Ok(self.tickets.issue(wal, None, Vec::new()))
+    }
+
+    /// Rolls over where the current files have no room for these records.
+    fn make_room(&mut self, records: &[RecordRef<'_>], votes: &[RecordRef<'_>]) {
+        if !self.wal.fits(records) {
+            self.refresh_checkpoint();
+            let next = self.wal.roll(self.state.checkpoint());
+            self.memtables.freeze(next);
+        }
+        if !votes.is_empty() && !self.votes.fits(votes) {
+            let generation = self.votes.roll(self.state.votes_checkpoint());
+            // The checkpoint restates every vote: older files prove nothing more.
+            self.votes.release(generation);
+        }
+    }
+
+    fn refresh_checkpoint(&mut self) {
+        for (key, record) in &mut self.state.groups {
+            if let Some(log) = self.logs.get(key) {
+                record.last = log.last();
+                record.commit_hint = record.commit_hint.max(log.hint()).min(log.durable);
+            }
+        }
+    }
+
+    /// Gives the next seal the commit hints that changed since the last one.
+    pub(super) fn refresh_hints(&mut self) {
+        let mut bodies = Vec::new();
+        for key in std::mem::take(&mut self.hints) {
+            let (Some(record), Some(log)) = (self.state.groups.get_mut(&key), self.logs.get(&key))
+            else {
+                continue;
+            };
+            let hint = log.hint();
+            if hint < log.commit {
+                self.hints.insert(key);
+            }
+            if hint > record.commit_hint {
+                record.commit_hint = hint;
+                bodies.push((key, Change::CommitHint(hint).encode()));
+            }
+        }
+        if !bodies.is_empty() {
+            self.wal.seal_with(bodies);
+        }
+    }
+
+    fn check_alive(&self) -> Result<(), SubmitError> {
+        match &self.poisoned {
+            Some(poisoned) => Err(SubmitError::Poisoned(poisoned.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes on what became durable: per group, per waiting action.
+    pub(super) fn advance(&mut self, now: Now) -> Result<(), Poisoned> {
+        for (group, last) in self.tickets.advance(self.wal.durable(), self.votes.durable()) {
+            if let Some(log) = self.logs.get_mut(&group) {
+                log.persisted(last);
+            }
+        }
+        while self.after.front().is_some_and(|(ticket, _)| *ticket <= self.tickets.durable()) {
+            let (_, then) = self.after.pop_front().expect("just seen");
+            self.act(now, then);
+        }
+        Ok(())
+    }
+}
+
+/// A refusal of the log in the words of the store.
+fn refused(e: refloat_wal::SubmitError) -> SubmitError {
+    match e {
+        refloat_wal::SubmitError::TooLarge { size, limit } => {
+            SubmitError::TooLarge { needed: size, room: limit }
+        }
+        refloat_wal::SubmitError::NoSpace { .. } => SubmitError::NoSpace,
+        refloat_wal::SubmitError::Malformed { group, index } => {
+            SubmitError::Malformed { group, index }
+        }
+        other => SubmitError::Poisoned(Poisoned { reason: super::with_cause(&other) }),
+    }
+}
