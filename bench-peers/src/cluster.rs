@@ -1,0 +1,160 @@
+//! P5: three real nodes on loopback under closed-loop clients.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::measure::{Result, Subject, Window, closed_loop};
+use crate::resp::Client;
+
+/// Three processes; killed when dropped.
+pub struct Cluster {
+    nodes: Vec<Child>,
+    addresses: Vec<String>,
+}
+
+impl Cluster {
+    pub fn start(dir: &Path, groups: u32) -> Result<Cluster> {
+        fs::create_dir_all(dir)?;
+        let program = program()?;
+        let ports = free_ports(9)?;
+        let members: Vec<String> =
+            (0..3).map(|n| format!("{}=127.0.0.1:{}", n + 1, ports[n])).collect();
+        let mut cluster = Cluster { nodes: Vec::new(), addresses: Vec::new() };
+        for n in 0..3 {
+            let data = dir.join(format!("n{}", n + 1));
+            let mut init = Command::new(&program);
+            init.arg("init").arg("--data-dir").arg(&data);
+            init.args(["--node", &(n + 1).to_string(), "--cluster", "bench"]);
+            init.args(["--groups", &groups.to_string()]);
+            members.iter().for_each(|member| {
+                init.args(["--member", member]);
+            });
+            let output = init.stdin(Stdio::null()).output()?;
+            if !output.status.success() {
+                return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+            }
+            let client = format!("127.0.0.1:{}", ports[3 + n]);
+            let log = File::create(dir.join(format!("n{}.log", n + 1)))?;
+            let mut serve = Command::new(&program);
+            serve.arg("serve").arg("--data-dir").arg(&data);
+            serve.args(["--client-addr", &client]);
+            serve.args(["--admin-addr", &format!("127.0.0.1:{}", ports[6 + n])]);
+            serve.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+            cluster.nodes.push(serve.spawn()?);
+            cluster.addresses.push(client);
+        }
+        cluster.wait()?;
+        Ok(cluster)
+    }
+
+    /// Waits until every group takes a write through every node.
+    fn wait(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        for address in &self.addresses {
+            let mut good = 0;
+            while good < 256 {
+                let key = format!("wait:{good}");
+                let result = Client::connect(address)
+                    .and_then(|mut client| client.call(&[b"SET", key.as_bytes(), b"x"]));
+                match result {
+                    Ok(_) => good += 1,
+                    Err(error) if Instant::now() > deadline => return Err(error),
+                    Err(_) => thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Closed-loop clients, spread over the nodes, each with keys of its own.
+    pub fn load(&self, clients: usize, payload: usize) -> Load {
+        Load { addresses: self.addresses.clone(), clients, payload }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.kill();
+            let _ = node.wait();
+        }
+    }
+}
+
+pub struct Load {
+    addresses: Vec<String>,
+    clients: usize,
+    payload: usize,
+}
+
+impl Subject for Load {
+    fn name(&self) -> String {
+        format!("refloat, {} clients", self.clients)
+    }
+
+    fn payload(&self) -> usize {
+        self.payload
+    }
+
+    fn run(&mut self, window: Duration) -> Result<Window> {
+        let mut total = Window::default();
+        let barrier = Arc::new(Barrier::new(self.clients));
+        thread::scope(|scope| -> Result<()> {
+            let all: Vec<_> = (0..self.clients)
+                .map(|n| {
+                    let (barrier, value) = (Arc::clone(&barrier), vec![b'x'; self.payload]);
+                    let address = &self.addresses[n % self.addresses.len()];
+                    scope.spawn(move || {
+                        let client = Client::connect(address).map_err(|e| e.to_string());
+                        barrier.wait();
+                        let mut client = client?;
+                        let mut count = 0_u64;
+                        closed_loop(window, || {
+                            count += 1;
+                            let key = format!("k:{n}:{}", count % 1000);
+                            client.call(&[b"SET", key.as_bytes(), &value])?;
+                            Ok(1)
+                        })
+                        .map_err(|e| e.to_string())
+                    })
+                })
+                .collect();
+            for client in all {
+                let (entries, latencies, elapsed) =
+                    client.join().map_err(|_| "a client panicked")??;
+                total.entries += entries;
+                total.latencies.extend(latencies);
+                total.elapsed = total.elapsed.max(elapsed);
+            }
+            Ok(())
+        })?;
+        Ok(total)
+    }
+}
+
+/// The server's binary, built by `cargo xtask bench` before.
+fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("REFLOAT_BIN") {
+        return Ok(path.into());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = root.join("target/release/refloat");
+    match path.exists() {
+        true => Ok(path),
+        false => Err(format!("{} does not exist: run `cargo xtask bench`", path.display()).into()),
+    }
+}
+
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners: Vec<std::net::TcpListener> = (0..count)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0"))
+        .collect::<std::io::Result<_>>()?;
+    Ok(listeners
+        .iter()
+        .map(|l| l.local_addr().map(|a| a.port()))
+        .collect::<std::io::Result<_>>()?)
+}
