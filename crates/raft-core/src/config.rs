@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use refloat_types::{ConfState, Entry, EntryId, GroupKey, HardState, Index, Member};
+use refloat_types::{ConfState, Entry, EntryId, EntryKind, GroupKey, HardState, Index, Member};
+
+use crate::ConfChange;
 
 /// Settings of one replica. Times are microseconds of the host's monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,11 +24,12 @@ pub struct Config {
     /// Whether a leader that hears no quorum for E steps down, and voters that heard a leader
     /// within E ignore vote requests (thesis, sections 6.2 and 4.2.3).
     pub check_quorum: bool,
-    /// The most payload bytes of one append message; one entry always fits.
+    /// The most bytes of entries in one append message, each counted with its head of 17 bytes;
+    /// one entry always fits.
     pub max_append_bytes: usize,
     /// The most unanswered append messages per peer.
     pub max_inflight_msgs: usize,
-    /// The most unanswered payload bytes per peer; one message always fits.
+    /// The most unanswered bytes of entries per peer; one message always fits.
     pub max_inflight_bytes: u64,
     /// The most payload bytes that a leader holds proposed and uncommitted; one batch always
     /// fits. Beyond it, [`ProposeError::Busy`](crate::ProposeError::Busy).
@@ -158,3 +161,72 @@ impl fmt::Display for RestoreError {
 }
 
 impl core::error::Error for RestoreError {}
+
+/// Checks what a core is to be made from, and reads its membership entries.
+pub(crate) fn check(
+    config: &Config,
+    restored: &Restored,
+) -> Result<Vec<(Index, ConfChange)>, RestoreError> {
+    check_settings(config)?;
+    check_pointers(restored)?;
+    check_runs(restored)?;
+    let mut after = restored.applied;
+    let mut changes = Vec::with_capacity(restored.configs.len());
+    for entry in &restored.configs {
+        let index = entry.id.index;
+        let change = ConfChange::decode(&entry.payload);
+        match change {
+            Ok(change)
+                if entry.kind == EntryKind::Config
+                    && index > after
+                    && index <= restored.last.index =>
+            {
+                changes.push((index, change));
+            }
+            _ => return Err(RestoreError::ConfigEntry(entry.id)),
+        }
+        after = index;
+    }
+    Ok(changes)
+}
+
+fn check_settings(config: &Config) -> Result<(), RestoreError> {
+    let bad = [
+        (config.election_timeout == 0, "election_timeout"),
+        (config.heartbeat == 0 || config.heartbeat > config.election_timeout / 2, "heartbeat"),
+        (config.max_append_bytes == 0, "max_append_bytes"),
+        (config.max_inflight_msgs == 0, "max_inflight_msgs"),
+        (config.max_inflight_bytes == 0, "max_inflight_bytes"),
+    ];
+    match bad.iter().find(|(bad, _)| *bad) {
+        Some((_, name)) => Err(RestoreError::Config(name)),
+        None => Ok(()),
+    }
+}
+
+fn check_pointers(r: &Restored) -> Result<(), RestoreError> {
+    let pairs = [
+        ("snapshot index", r.snapshot.index.0, "applied index", r.applied.0),
+        ("applied index", r.applied.0, "commit index", r.commit.0),
+        ("commit index", r.commit.0, "last index", r.last.index.0),
+        ("last entry's term", r.last.term.0, "term", r.hard_state.term.0),
+    ];
+    for (low, low_value, high, high_value) in pairs {
+        if low_value > high_value {
+            return Err(RestoreError::Order { low, low_value, high, high_value });
+        }
+    }
+    Ok(())
+}
+
+/// Runs start right behind the snapshot, ascend in term and index, and end at `last`.
+fn check_runs(r: &Restored) -> Result<(), RestoreError> {
+    let first = r.terms.first().map(|id| id.index);
+    let empty = r.last.index == r.snapshot.index;
+    let starts = if empty { first.is_none() } else { first == Some(r.snapshot.index.next()) };
+    let ascend = r.terms.is_sorted_by(|a, b| a.term < b.term && a.index < b.index)
+        && r.terms.first().is_none_or(|id| id.term >= r.snapshot.term);
+    let end = r.terms.last().unwrap_or(&r.snapshot);
+    let ends = end.term == r.last.term && end.index <= r.last.index;
+    if starts && ascend && ends { Ok(()) } else { Err(RestoreError::TermRuns) }
+}

@@ -1,78 +1,324 @@
-//! The core itself: inputs in, one `Ready` out.
+//! The core itself: its state, its clock, and the turn that it wishes for.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use bytes::Bytes;
 
-use refloat_types::{ConfState, Digest, EntryId, Index, Member, NodeId, Now, Term};
+use refloat_types::{ConfState, EntryId, HardState, Index, Member, Now, Term};
 
+use crate::leader::Leading;
+use crate::log::Log;
+use crate::read::Asking;
+use crate::rng::Rng;
 use crate::{
-    ConfChange, Config, FetchId, Fetched, Message, PersistTicket, ProposeError, ReadError, ReadId,
-    Ready, RestoreError, Restored, Rights, SnapshotError, SnapshotOutcome, Status, StepError,
-    TransferError,
+    Body, Config, Fetch, Message, Persist, PersistTicket, ReadId, ReadState, Ready, RestoreError,
+    Restored, Rights, Role, SoftState, Status,
 };
 
 /// One replica of one group.
+///
+/// Inputs change it; [`Core::ready`] says what it wishes for. It is its whole state: a clone
+/// behaves as the original, equal cores behave alike, and nothing outside of it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
-    config: Config,
-    restored: Restored,
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
+    pub(crate) now: Now,
+    pub(crate) rights: Rights,
+    /// No hole lies above: the end of the log when the rights were given.
+    pub(crate) suspect_to: Index,
+    pub(crate) hard: Hard,
+    pub(crate) log: Log,
+    /// As of `applied`.
+    pub(crate) conf: ConfState,
+    pub(crate) commit: Index,
+    pub(crate) applied: Index,
+    pub(crate) role: Role,
+    pub(crate) leader: Option<Member>,
+    /// When a leader was heard last; voters keep faith for one election timeout.
+    pub(crate) leader_heard_at: Now,
+    pub(crate) election_at: Now,
+    /// Answers of this campaign.
+    pub(crate) votes: Vec<(Member, bool)>,
+    /// Up to where this term's leader showed that the logs are equal.
+    pub(crate) validated: Index,
+    /// The last ack sent to this term's leader.
+    pub(crate) acked: Index,
+    pub(crate) leading: Leading,
+    pub(crate) asking: Asking,
+    pub(crate) out: Outbox,
 }
 
-#[allow(missing_docs, clippy::missing_errors_doc, unused_variables, clippy::needless_pass_by_value)]
+/// Term and vote: in memory, handed out, durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Hard {
+    pub(crate) now: HardState,
+    handed: HardState,
+    durable: HardState,
+    in_flight: VecDeque<(PersistTicket, HardState)>,
+}
+
+/// Wishes of the turn, and messages that wait for the hard state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Outbox {
+    pub(crate) messages: Vec<Message>,
+    held: Vec<Message>,
+    pub(crate) fetch: Vec<Fetch>,
+    pub(crate) fetches: u64,
+    pub(crate) reads: Vec<ReadState>,
+    pub(crate) failed_reads: Vec<ReadId>,
+    pub(crate) send_snapshot: Vec<Member>,
+    pub(crate) install: Option<(EntryId, ConfState)>,
+    ticket: PersistTicket,
+    /// Up to where entries were handed out to be applied.
+    pub(crate) committed: Index,
+    soft: Option<SoftState>,
+}
+
 impl Core {
+    /// Starts a replica from what is durable, as a follower.
+    ///
+    /// The state before the call is behind it: no vote or ack of an earlier run is repeated
+    /// unless it is in `restored`.
+    ///
+    /// # Errors
+    /// `restored` is not one replica's state, or a setting cannot work.
     pub fn new(config: Config, restored: Restored, now: Now) -> Result<Core, RestoreError> {
-        Ok(Core { config, restored })
+        let configs = crate::config::check(&config, &restored)?;
+        let mut rng = Rng::new(&config);
+        let asking = Asking::new(rng.next());
+        let hard = restored.hard_state;
+        let log = Log::restore(&restored, configs);
+        let mut core = Core {
+            rng,
+            now,
+            rights: restored.rights,
+            suspect_to: restored.last.index,
+            hard: Hard { now: hard, handed: hard, durable: hard, in_flight: VecDeque::new() },
+            log,
+            conf: restored.conf,
+            commit: restored.commit,
+            applied: restored.applied,
+            role: Role::Follower,
+            leader: None,
+            leader_heard_at: now,
+            election_at: now,
+            votes: Vec::new(),
+            validated: Index::ZERO,
+            acked: Index::ZERO,
+            leading: Leading::default(),
+            asking,
+            out: Outbox { committed: restored.applied, ..Outbox::default() },
+            config,
+        };
+        core.commit_what_configs_prove();
+        core.reset_election_timer();
+        Ok(core)
     }
-    pub fn step(&mut self, now: Now, message: Message) -> Result<(), StepError> {
-        Ok(())
+
+    /// Time passed. Elections, beats, check quorum and give-ups happen here only.
+    pub fn tick(&mut self, now: Now) {
+        self.advance(now);
+        self.give_up_reads();
+        if self.role == Role::Leader {
+            self.tick_leader();
+        } else if self.now >= self.election_at {
+            self.election_timeout();
+        }
     }
-    pub fn tick(&mut self, now: Now) {}
+
+    /// When [`Core::tick`] should be called next, unless something else happens first.
+    #[must_use]
     pub fn wake_at(&self) -> Option<Now> {
-        None
+        let role = match self.role {
+            Role::Leader => self.leading.wake_at(),
+            _ => Some(self.election_at),
+        };
+        [role, self.asking.wake_at()].into_iter().flatten().min()
     }
-    pub fn propose(
-        &mut self,
-        now: Now,
-        commands: Vec<(Bytes, Digest)>,
-    ) -> Result<(Term, Index), ProposeError> {
-        Err(ProposeError::NotLeader { leader: None })
+
+    /// Everything handed out up to `ticket` is durable. Held messages may leave, acks are made,
+    /// a leader counts itself (thesis, 10.2.1: its own write is a vote for commit like others').
+    ///
+    /// # Panics
+    /// The ticket was never handed out.
+    pub fn on_persisted(&mut self, now: Now, ticket: PersistTicket) {
+        assert!(ticket <= self.out.ticket, "only a ticket that was handed out can be durable");
+        self.advance(now);
+        while let Some((_, hard)) = self.hard.in_flight.pop_front_if(|(t, _)| *t <= ticket) {
+            self.hard.durable = hard;
+        }
+        let filled = self.log.persisted(ticket);
+        self.forget_filled_holes(filled);
+        if self.hard.is_durable() {
+            self.out.messages.append(&mut self.out.held);
+        }
+        match self.role {
+            Role::Leader => self.advance_commit(),
+            Role::Follower => self.ack_if_news(),
+            Role::Candidate if self.hard.is_durable() => self.count_own_vote(),
+            Role::Candidate | Role::PreCandidate => {}
+        }
     }
-    pub fn propose_conf_change(
-        &mut self,
-        now: Now,
-        change: ConfChange,
-    ) -> Result<EntryId, ProposeError> {
-        Err(ProposeError::NotLeader { leader: None })
-    }
-    pub fn read_index(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
-        Err(ReadError::NoLeader)
-    }
-    pub fn transfer_leader(&mut self, now: Now, to: NodeId) -> Result<(), TransferError> {
-        Err(TransferError::NotLeader { leader: None })
-    }
-    pub fn campaign(&mut self, now: Now) {}
-    pub fn on_persisted(&mut self, now: Now, ticket: PersistTicket) {}
-    pub fn on_applied(&mut self, now: Now, index: Index) {}
-    pub fn on_compacted(&mut self, up_to: EntryId) {}
-    pub fn on_fetched(&mut self, now: Now, fetch: FetchId, result: Fetched) {}
-    pub fn on_snapshot_sent(&mut self, now: Now, to: Member, ok: bool) {}
-    pub fn on_unreachable(&mut self, to: Member) {}
-    pub fn on_snapshot_received(
-        &mut self,
-        now: Now,
-        id: EntryId,
-        conf: ConfState,
-    ) -> Result<SnapshotOutcome, SnapshotError> {
-        Ok(SnapshotOutcome::Obsolete)
-    }
-    pub fn set_rights(&mut self, now: Now, rights: Rights) {}
+
+    /// What the core wishes for now, or `None`. To be called after every batch of inputs until it
+    /// answers `None`, and followed as [`Ready`] says.
     pub fn ready(&mut self) -> Option<Ready> {
-        None
+        self.start_reads();
+        self.send_appends();
+        let committed = self.hand_out_committed();
+        let soft = self.changed_soft_state();
+        let persist = self.hand_out_persist();
+        let out = &mut self.out;
+        let ready = Ready {
+            persist,
+            messages: core::mem::take(&mut out.messages),
+            fetch: core::mem::take(&mut out.fetch),
+            committed,
+            reads: core::mem::take(&mut out.reads),
+            failed_reads: core::mem::take(&mut out.failed_reads),
+            send_snapshot: core::mem::take(&mut out.send_snapshot),
+            install: out.install.take(),
+            soft,
+        };
+        (!ready.is_empty()).then_some(ready)
     }
+
+    fn hand_out_persist(&mut self) -> Option<Persist> {
+        let hard_changed = self.hard.now != self.hard.handed;
+        let install = self.out.install.is_some();
+        if !hard_changed && !install && !self.log.has_changes() {
+            return None;
+        }
+        self.out.ticket.0 += 1;
+        let ticket = self.out.ticket;
+        let hard_state = hard_changed.then_some(self.hard.now);
+        if hard_changed {
+            self.hard.handed = self.hard.now;
+            self.hard.in_flight.push_back((ticket, self.hard.now));
+        }
+        Some(Persist { ticket, hard_state, log: self.log.hand_out(ticket, install) })
+    }
+
+    fn hand_out_committed(&mut self) -> Option<(Index, Index)> {
+        let first = self.out.committed.next();
+        let last = self.rights.ack_up_to.map_or(self.commit, |max| max.min(self.commit));
+        if first > last {
+            return None;
+        }
+        self.out.committed = last;
+        Some((first, last))
+    }
+
+    fn changed_soft_state(&mut self) -> Option<SoftState> {
+        let soft = SoftState { role: self.role, leader: self.leader, term: self.term() };
+        if self.out.soft == Some(soft) {
+            return None;
+        }
+        self.out.soft = Some(soft);
+        Some(soft)
+    }
+
+    /// What the replica knows of itself.
+    #[must_use]
     pub fn status(&self) -> Status {
-        unreachable!("no core is running yet")
+        Status {
+            role: self.role,
+            term: self.term(),
+            vote: self.hard.now.vote,
+            leader: self.leader,
+            commit: self.commit,
+            applied: self.applied,
+            last: self.log.last(),
+            durable: self.log.durable(),
+            compacted: self.log.compacted(),
+            conf: self.conf.clone(),
+            progress: self.leading.progress.iter().map(|p| p.status()).collect(),
+            transfer: self.leading.transfer_target(),
+            uncommitted_bytes: self.leading.uncommitted_bytes(),
+        }
     }
+
+    /// The membership as of the applied index; what a snapshot taken there must hold.
+    #[must_use]
     pub fn conf(&self) -> &ConfState {
-        &self.restored.conf
+        &self.conf
+    }
+
+    /// The role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The leader, if known.
+    #[must_use]
+    pub fn leader(&self) -> Option<Member> {
+        self.leader
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// What the replica may do: as given, or better since holes were filled by replication.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// The store's new verdict. A leader that may no longer campaign steps down.
+    pub fn set_rights(&mut self, now: Now, rights: Rights) {
+        self.advance(now);
+        self.rights = rights;
+        self.suspect_to = self.log.last().index;
+        if self.role != Role::Follower && !(rights.may_vote && rights.may_campaign) {
+            self.become_follower(self.term(), None);
+        }
+        if self.role == Role::Follower {
+            self.ack_if_news();
+        }
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.hard.now.term
+    }
+
+    /// Time never goes back, whatever the host says.
+    pub(crate) fn advance(&mut self, now: Now) {
+        self.now = self.now.max(now);
+    }
+
+    /// Sends, or holds back until the term and vote that stand behind the message are durable.
+    pub(crate) fn send(&mut self, to: Member, body: Body) {
+        let (from, group) = (self.config.me, self.config.group);
+        let message = Message { from, to, group, term: self.term(), body };
+        if self.hard.is_durable() {
+            self.out.messages.push(message);
+        } else {
+            self.out.held.push(message);
+        }
+    }
+
+    /// Takes a higher term, with no vote in it. What was held for an older one is void.
+    pub(crate) fn enter_term(&mut self, term: Term, vote: Option<Member>) {
+        assert!(term > self.term(), "terms only rise");
+        self.hard.now = HardState { term, vote };
+        self.out.held.clear();
+        self.validated = Index::ZERO;
+        self.acked = Index::ZERO;
+    }
+
+    /// Raises the commit index, never beyond the log.
+    pub(crate) fn commit_to(&mut self, index: Index) {
+        let index = index.min(self.log.last().index);
+        self.commit = self.commit.max(index);
+    }
+}
+
+impl Hard {
+    pub(crate) fn is_durable(&self) -> bool {
+        self.now == self.durable
     }
 }

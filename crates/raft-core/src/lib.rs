@@ -6,11 +6,23 @@ extern crate alloc;
 
 mod config;
 mod core;
+mod election;
 mod error;
+mod follower;
+mod leader;
+mod log;
 mod membership;
 mod message;
+mod progress;
+pub mod quorum;
+mod read;
 mod ready;
+mod replication;
+mod rng;
+mod snapshot;
 mod status;
+mod step;
+mod transfer;
 mod wire;
 
 pub use self::core::Core;

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use refloat_types::codec::{DecodeError, Put, Reader};
-use refloat_types::{ConfState, Member};
+use refloat_types::{ConfState, Index, Member, Now};
 
-use crate::ConfChangeError;
+use crate::{ConfChangeError, Core, Role};
 
 /// A one-step change: the majorities of before and after always overlap (thesis, 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,4 +118,40 @@ fn remove(list: &mut Vec<Member>, member: Member) -> bool {
     let before = list.len();
     list.retain(|m| *m != member);
     list.len() < before
+}
+
+impl Core {
+    /// The state machine applied everything up to `index`. Membership changes in it take effect
+    /// now; a leader that is no voter any more steps down (thesis, 4.2.2).
+    ///
+    /// # Panics
+    /// It was not committed.
+    pub fn on_applied(&mut self, now: Now, index: Index) {
+        self.advance(now);
+        assert!(index <= self.commit, "only what is committed can be applied");
+        if index <= self.applied {
+            return;
+        }
+        self.applied = index;
+        let changes = self.log.take_configs(index);
+        if changes.is_empty() {
+            return;
+        }
+        for (_, change) in changes {
+            // The proposer checked it against this very membership; a change that does not fit
+            // is one that no replica takes.
+            if let Ok(next) = change.apply(&self.conf) {
+                self.conf = next;
+            }
+        }
+        if self.role != Role::Follower && !self.conf.is_voter(self.config.me) {
+            self.become_follower(self.term(), None);
+        }
+        if self.role == Role::Leader {
+            self.match_progress_to_conf();
+            self.beat();
+            self.advance_commit();
+            self.finish_reads();
+        }
+    }
 }

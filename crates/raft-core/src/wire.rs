@@ -12,7 +12,7 @@ use crate::{Append, Body, Message, ReadContext};
 const VERSION: u8 = 1;
 
 /// Bytes of one entry before its payload: term, kind, digest, length.
-const ENTRY_HEAD: usize = 8 + 1 + 4 + 4;
+pub(crate) const ENTRY_HEAD: usize = 8 + 1 + 4 + 4;
 
 mod kind {
     pub const PRE_VOTE: u8 = 1;

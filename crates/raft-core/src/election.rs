@@ -1,0 +1,179 @@
+//! Elections: pre-vote (thesis, 9.6), votes (sections 5.2 and 5.4.1), leases of voters (thesis,
+//! 4.2.3).
+
+use refloat_types::{EntryId, Member, Term};
+
+use crate::leader::Leading;
+use crate::quorum::{VoteResult, vote_result};
+use crate::{Body, Core, Role};
+
+impl Core {
+    /// Campaigns now, with a pre-vote if that is set, as if the election timeout had passed.
+    /// Does nothing if this replica may not campaign, or leads.
+    pub fn campaign(&mut self, now: refloat_types::Now) {
+        self.advance(now);
+        if self.role != Role::Leader {
+            self.start_campaign();
+        }
+    }
+
+    /// Whether this replica may ask for votes: it has the right to, it is a voter of the newest
+    /// membership that it has applied, with its present life, and no change of it is committed
+    /// and unapplied.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let change = self.log.configs().first().is_some_and(|(at, _)| *at <= self.commit);
+        self.rights.may_vote
+            && self.rights.may_campaign
+            && self.conf.is_voter(self.config.me)
+            && !change
+    }
+
+    /// Whether a leader was heard so recently that no other can be wanted.
+    pub(crate) fn in_lease(&self) -> bool {
+        self.config.check_quorum
+            && self.leader.is_some()
+            && (self.role == Role::Leader
+                || self.now.since(self.leader_heard_at) < self.config.election_timeout)
+    }
+
+    pub(crate) fn reset_election_timer(&mut self) {
+        let timeout = self.config.election_timeout;
+        self.election_at = self.now.after(timeout + self.rng.below(timeout));
+    }
+
+    pub(crate) fn election_timeout(&mut self) {
+        self.start_campaign();
+        if !self.may_campaign() && self.leader.is_some() {
+            self.become_follower(self.term(), None);
+        }
+    }
+
+    fn start_campaign(&mut self) {
+        self.reset_election_timer();
+        if !self.may_campaign() {
+            return;
+        }
+        if self.config.pre_vote {
+            self.become_pre_candidate()
+        } else {
+            self.become_candidate(false)
+        }
+    }
+
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<Member>) {
+        if term > self.term() {
+            self.enter_term(term, None);
+        }
+        self.fail_led_reads();
+        self.role = Role::Follower;
+        self.leading = Leading::default();
+        self.votes.clear();
+        self.set_leader(leader);
+        self.reset_election_timer();
+    }
+
+    pub(crate) fn set_leader(&mut self, leader: Option<Member>) {
+        if self.leader != leader {
+            self.fail_reads();
+            self.leader = leader;
+        }
+    }
+
+    fn become_pre_candidate(&mut self) {
+        self.become_follower(self.term(), None);
+        self.role = Role::PreCandidate;
+        self.votes.push((self.config.me, true));
+        let (campaign, last) = (self.term().next(), self.log.last());
+        self.ask_voters(&Body::PreVote { campaign, last });
+        self.count_pre_votes();
+    }
+
+    /// The request is held back, and the own vote not counted, until term and vote are durable.
+    pub(crate) fn become_candidate(&mut self, transfer: bool) {
+        self.become_follower(self.term(), None);
+        self.enter_term(self.term().next(), Some(self.config.me));
+        self.role = Role::Candidate;
+        let last = self.log.last();
+        self.ask_voters(&Body::Vote { last, transfer });
+    }
+
+    fn ask_voters(&mut self, body: &Body) {
+        let me = self.config.me;
+        let conf = core::mem::take(&mut self.conf);
+        for voter in conf.iter().filter(|m| *m != me && conf.is_voter(*m)) {
+            self.send(voter, body.clone());
+        }
+        self.conf = conf;
+    }
+
+    pub(crate) fn count_own_vote(&mut self) {
+        let me = self.config.me;
+        self.on_vote_resp(me, true);
+    }
+
+    /// Answered in every role. Changes no term, no vote and no timer.
+    pub(crate) fn on_pre_vote(&mut self, from: Member, campaign: Term, last: EntryId) {
+        if self.role == Role::Leader {
+            self.send_at_once(from);
+        }
+        if !self.rights.may_vote {
+            return;
+        }
+        let granted = campaign > self.term() && last >= self.log.last() && !self.in_lease();
+        self.send(from, Body::PreVoteResp { campaign, granted });
+    }
+
+    pub(crate) fn on_pre_vote_resp(&mut self, from: Member, campaign: Term, granted: bool) {
+        if self.role != Role::PreCandidate || campaign != self.term().next() {
+            return;
+        }
+        self.record_vote(from, granted);
+        self.count_pre_votes();
+    }
+
+    fn count_pre_votes(&mut self) {
+        match self.tally() {
+            VoteResult::Won => self.become_candidate(false),
+            VoteResult::Lost => self.become_follower(self.term(), None),
+            VoteResult::Pending => {}
+        }
+    }
+
+    /// Section 5.4.1. The answer is held back until the vote is durable.
+    pub(crate) fn on_vote(&mut self, from: Member, last: EntryId) {
+        if !self.rights.may_vote {
+            return;
+        }
+        let vote = self.hard.now.vote;
+        let free = vote == Some(from) || (vote.is_none() && self.leader.is_none());
+        let granted = free && last >= self.log.last();
+        if granted {
+            self.hard.now.vote = Some(from);
+            self.reset_election_timer();
+        }
+        self.send(from, Body::VoteResp { granted });
+    }
+
+    pub(crate) fn on_vote_resp(&mut self, from: Member, granted: bool) {
+        if self.role != Role::Candidate {
+            return;
+        }
+        self.record_vote(from, granted);
+        match self.tally() {
+            VoteResult::Won => self.become_leader(),
+            VoteResult::Lost => self.become_follower(self.term(), None),
+            VoteResult::Pending => {}
+        }
+    }
+
+    /// The first answer of each identity stands.
+    fn record_vote(&mut self, from: Member, granted: bool) {
+        if self.conf.is_voter(from) && !self.votes.iter().any(|(m, _)| *m == from) {
+            self.votes.push((from, granted));
+        }
+    }
+
+    fn tally(&self) -> VoteResult {
+        vote_result(&self.conf, |m| self.votes.iter().find(|(v, _)| *v == m).map(|(_, yes)| *yes))
+    }
+}

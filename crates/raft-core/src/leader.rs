@@ -1,0 +1,213 @@
+//! A leader's own duties: taking over, beating, keeping its majority, proposing, committing.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+use refloat_types::{Digest, Entry, EntryId, EntryKind, Index, Member, Now, Term};
+
+use crate::log::weight;
+use crate::progress::Progress;
+use crate::quorum::{committed_index, has_quorum};
+use crate::read::Reads;
+use crate::transfer::Transfer;
+use crate::{Body, ConfChange, Core, ProposeError, Role};
+
+/// What only a leader has. Empty elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Leading {
+    /// Every other member, ascending.
+    pub(crate) progress: Vec<Progress>,
+    /// When to beat; `None` without peers.
+    beat_at: Option<Now>,
+    /// The first entry of the own term.
+    first_own: Index,
+    /// Last index and size of each own batch that is not committed.
+    proposals: VecDeque<(Index, u64)>,
+    uncommitted: u64,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) reads: Reads,
+}
+
+impl Leading {
+    pub(crate) fn peer(&mut self, member: Member) -> Option<&mut Progress> {
+        self.progress.iter_mut().find(|p| p.member == member)
+    }
+
+    pub(crate) fn transfer_target(&self) -> Option<Member> {
+        self.transfer.as_ref().map(|t| t.to)
+    }
+
+    pub(crate) fn uncommitted_bytes(&self) -> u64 {
+        self.uncommitted
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Now> {
+        let transfer = self.transfer.as_ref().map(|t| t.give_up_at);
+        let peers = self.progress.iter().filter_map(Progress::wake_at);
+        [self.beat_at, transfer].into_iter().flatten().chain(peers).min()
+    }
+}
+
+impl Core {
+    /// Section 5.2; the empty entry of section 8 is appended at once.
+    pub(crate) fn become_leader(&mut self) {
+        assert!(self.hard.is_durable(), "a leader's term and vote are durable");
+        let me = self.config.me;
+        let next = self.log.last().index.next();
+        self.votes.clear();
+        self.role = Role::Leader;
+        self.set_leader(Some(me));
+        self.leading = Leading { first_own: next, ..Leading::default() };
+        self.match_progress_to_conf();
+        self.append_own(EntryKind::Empty, Bytes::new(), Digest::of(EntryKind::Empty, &[]));
+        self.beat();
+    }
+
+    /// Follows a change of the membership: drops peers that left, starts new ones from zero.
+    pub(crate) fn match_progress_to_conf(&mut self) {
+        let (me, now) = (self.config.me, self.now);
+        let next = self.log.last().index.next();
+        let progress = &mut self.leading.progress;
+        progress.retain(|p| self.conf.contains(p.member));
+        for member in self.conf.iter().filter(|m| *m != me) {
+            if let Err(at) = progress.binary_search_by_key(&member, |p| p.member) {
+                progress.insert(at, Progress::new(member, next, now));
+            }
+        }
+    }
+
+    pub(crate) fn tick_leader(&mut self) {
+        if self.leading.beat_at.is_some_and(|at| self.now >= at) {
+            if self.config.check_quorum && !self.hears_quorum() {
+                self.become_follower(self.term(), None);
+                return;
+            }
+            self.beat();
+        }
+        self.give_up_transfer();
+        self.tick_snapshots();
+    }
+
+    /// Thesis, 6.2: a leader that is cut off must not go on as if it were not.
+    fn hears_quorum(&self) -> bool {
+        let (me, now, patience) = (self.config.me, self.now, self.config.election_timeout);
+        let heard = |m: Member| {
+            let peer = self.leading.progress.iter().find(|p| p.member == m);
+            m == me || peer.is_some_and(|p| now.since(p.heard_at) < patience)
+        };
+        has_quorum(&self.conf, heard)
+    }
+
+    /// Tells each peer that the leader lives, and what both know to be committed.
+    pub(crate) fn beat(&mut self) {
+        let round = self.leading.reads.round();
+        for at in 0..self.leading.progress.len() {
+            let peer = &self.leading.progress[at];
+            let (to, commit) = (peer.member, peer.matched.min(self.commit));
+            self.send(to, Body::Heartbeat { commit, round });
+        }
+        let peers = !self.leading.progress.is_empty();
+        self.leading.beat_at = peers.then(|| self.now.after(self.config.heartbeat));
+    }
+
+    /// Appends commands to the log, as one batch. Answers the term and the index of the first;
+    /// they are committed once `committed` of a [`Ready`](crate::Ready) covers them in that term.
+    /// Each digest was made by the caller, once, by [`Digest::of`] of [`EntryKind::Command`].
+    ///
+    /// # Errors
+    /// Nothing was appended: not the leader, handing over, or too much is uncommitted.
+    pub fn propose(
+        &mut self,
+        now: Now,
+        commands: Vec<(Bytes, Digest)>,
+    ) -> Result<(Term, Index), ProposeError> {
+        self.advance(now);
+        let size = commands.iter().map(|(payload, _)| payload.len() as u64).sum();
+        self.check_proposal(size)?;
+        if commands.is_empty() {
+            return Err(ProposeError::Empty);
+        }
+        let first = self.log.last().index.next();
+        for (payload, digest) in commands {
+            self.append_own(EntryKind::Command, payload, digest);
+        }
+        self.leading.proposals.push_back((self.log.last().index, size));
+        self.leading.uncommitted += size;
+        Ok((self.term(), first))
+    }
+
+    /// Appends a membership change (thesis, 4.1). It takes effect on each replica when applied
+    /// there.
+    ///
+    /// # Errors
+    /// Nothing was appended: as for [`Core::propose`], or the change does not fit the membership,
+    /// or the first entry of this term or the previous change is not applied yet.
+    pub fn propose_conf_change(
+        &mut self,
+        now: Now,
+        change: ConfChange,
+    ) -> Result<EntryId, ProposeError> {
+        self.advance(now);
+        self.check_proposal(0)?;
+        let pending = self.log.configs().last().map(|(at, _)| *at);
+        let until = self.leading.first_own.max(pending.unwrap_or_default());
+        if self.applied < until {
+            return Err(ProposeError::ConfChangeTooEarly { until });
+        }
+        change.apply(&self.conf).map_err(ProposeError::ConfChange)?;
+        let payload = change.encode();
+        let digest = Digest::of(EntryKind::Config, &payload);
+        self.append_own(EntryKind::Config, payload, digest);
+        Ok(self.log.last())
+    }
+
+    fn check_proposal(&self, size: u64) -> Result<(), ProposeError> {
+        if self.role != Role::Leader {
+            return Err(ProposeError::NotLeader { leader: self.leader });
+        }
+        if self.leading.transfer.is_some() {
+            return Err(ProposeError::Dropped);
+        }
+        let (uncommitted, limit) = (self.leading.uncommitted, self.config.max_uncommitted_bytes);
+        if uncommitted > 0 && uncommitted.saturating_add(size) > limit {
+            return Err(ProposeError::Busy { uncommitted, limit });
+        }
+        Ok(())
+    }
+
+    fn append_own(&mut self, kind: EntryKind, payload: Bytes, digest: Digest) {
+        let id = EntryId::new(self.term(), self.log.last().index.next());
+        self.log.push(Entry::from_parts(id, kind, digest, payload));
+    }
+
+    /// Commits what a majority holds durably, if its last entry is of the own term: entries of
+    /// earlier terms are committed with it, never by counting (section 5.4.2, figure 8).
+    pub(crate) fn advance_commit(&mut self) {
+        let (me, durable) = (self.config.me, self.log.durable());
+        let matched = |m: Member| {
+            let peer = self.leading.progress.iter().find(|p| p.member == m);
+            if m == me { durable } else { peer.map_or(Index::ZERO, |p| p.matched) }
+        };
+        let index = committed_index(&self.conf, matched);
+        if index <= self.commit || self.log.term(index) != Some(self.term()) {
+            return;
+        }
+        self.commit = index;
+        let leading = &mut self.leading;
+        while let Some((_, size)) = leading.proposals.pop_front_if(|(last, _)| *last <= index) {
+            leading.uncommitted -= size;
+        }
+    }
+
+    /// Whether an entry of the own term is committed: before, a leader does not know what is
+    /// (section 8, first point).
+    pub(crate) fn committed_in_own_term(&self) -> bool {
+        self.log.term(self.commit) == Some(self.term())
+    }
+}
+
+/// The bytes that entries take in a window.
+pub(crate) fn weight_of(entries: &[Entry]) -> u64 {
+    entries.iter().map(weight).sum()
+}

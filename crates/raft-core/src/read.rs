@@ -1,0 +1,198 @@
+//! Linearizable reads without log entries (thesis, 6.4).
+//!
+//! A leader that has committed in its own term notes its commit index, has a majority confirm
+//! that it still leads, and answers with the index. One round of beats serves all reads that
+//! wait. A follower asks its leader, for all reads of a turn at once.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use refloat_types::{Index, Member, Now};
+
+use crate::quorum::has_quorum;
+use crate::{Body, Core, ReadContext, ReadError, ReadId, ReadState, Role};
+
+/// Rounds that may be unanswered at a time; further reads gather for the next.
+const MAX_ROUNDS: usize = 4;
+
+/// Who asked a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Asker {
+    Host(ReadId),
+    Peer(Member, ReadContext),
+}
+
+/// A leader's reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reads {
+    waiting: Vec<Asker>,
+    rounds: VecDeque<Round>,
+    round: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Round {
+    round: u64,
+    index: Index,
+    askers: Vec<Asker>,
+}
+
+impl Reads {
+    pub(crate) fn round(&self) -> u64 {
+        self.round
+    }
+}
+
+/// A follower's reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asking {
+    run: u64,
+    seq: u64,
+    waiting: Vec<ReadId>,
+    asked: VecDeque<Asked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    context: ReadContext,
+    ids: Vec<ReadId>,
+    give_up_at: Now,
+}
+
+impl Asking {
+    pub(crate) fn new(run: u64) -> Asking {
+        Asking { run, seq: 0, waiting: Vec::new(), asked: VecDeque::new() }
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Now> {
+        self.asked.front().map(|a| a.give_up_at)
+    }
+}
+
+impl Core {
+    /// Asks up to where the state machine must have applied to serve a read that begins now.
+    /// The answer comes in `reads` of a later [`Ready`](crate::Ready), or the id in
+    /// `failed_reads`. Ids are the caller's and need not be unique.
+    ///
+    /// # Errors
+    /// No leader is known.
+    pub fn read_index(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
+        self.advance(now);
+        match (self.role, self.leader) {
+            (Role::Leader, _) => self.leading.reads.waiting.push(Asker::Host(id)),
+            (_, Some(_)) => self.asking.waiting.push(id),
+            (_, None) => return Err(ReadError::NoLeader),
+        }
+        Ok(())
+    }
+
+    /// Starts one round for everything that waits, or one question to the leader.
+    pub(crate) fn start_reads(&mut self) {
+        if self.role == Role::Leader {
+            self.start_round();
+        } else if let Some(leader) = self.leader {
+            self.ask_leader(leader);
+        }
+    }
+
+    fn start_round(&mut self) {
+        let reads = &self.leading.reads;
+        let room = reads.rounds.len() < MAX_ROUNDS;
+        if reads.waiting.is_empty() || !room || !self.committed_in_own_term() {
+            return;
+        }
+        let index = self.commit;
+        let reads = &mut self.leading.reads;
+        reads.round += 1;
+        let (round, askers) = (reads.round, core::mem::take(&mut reads.waiting));
+        reads.rounds.push_back(Round { round, index, askers });
+        self.beat();
+        self.finish_reads();
+    }
+
+    /// Answers rounds that a majority confirmed. A later confirmation confirms earlier rounds.
+    pub(crate) fn finish_reads(&mut self) {
+        while let Some(round) = self.leading.reads.rounds.front().map(|r| r.round) {
+            let confirmed = |m: Member| {
+                let peer = self.leading.progress.iter().find(|p| p.member == m);
+                m == self.config.me || peer.is_some_and(|p| p.round >= round)
+            };
+            if !has_quorum(&self.conf, confirmed) {
+                return;
+            }
+            if let Some(done) = self.leading.reads.rounds.pop_front() {
+                self.answer(done);
+            }
+        }
+    }
+
+    fn answer(&mut self, done: Round) {
+        let index = done.index;
+        for asker in done.askers {
+            match asker {
+                Asker::Host(id) => self.out.reads.push(ReadState { id, index }),
+                Asker::Peer(to, context) => {
+                    self.send(to, Body::ReadIndexResp { context, index: Some(index) });
+                }
+            }
+        }
+    }
+
+    fn ask_leader(&mut self, leader: Member) {
+        if self.asking.waiting.is_empty() {
+            return;
+        }
+        self.asking.seq += 1;
+        let context = ReadContext { run: self.asking.run, seq: self.asking.seq };
+        let ids = core::mem::take(&mut self.asking.waiting);
+        let give_up_at = self.now.after(self.config.election_timeout);
+        self.asking.asked.push_back(Asked { context, ids, give_up_at });
+        self.send(leader, Body::ReadIndex { context });
+    }
+
+    pub(crate) fn on_read_index(&mut self, from: Member, context: ReadContext) {
+        if self.role == Role::Leader {
+            self.leading.reads.waiting.push(Asker::Peer(from, context));
+        } else {
+            self.send(from, Body::ReadIndexResp { context, index: None });
+        }
+    }
+
+    pub(crate) fn on_read_index_resp(&mut self, context: ReadContext, index: Option<Index>) {
+        let Some(at) = self.asking.asked.iter().position(|a| a.context == context) else { return };
+        let Some(asked) = self.asking.asked.remove(at) else { return };
+        match index {
+            Some(index) => {
+                self.out.reads.extend(asked.ids.into_iter().map(|id| ReadState { id, index }));
+            }
+            None => self.out.failed_reads.extend(asked.ids),
+        }
+    }
+
+    /// The leader changed: what was asked gets no answer that could be trusted to come.
+    pub(crate) fn fail_reads(&mut self) {
+        let out = &mut self.out.failed_reads;
+        out.append(&mut self.asking.waiting);
+        for asked in self.asking.asked.drain(..) {
+            out.extend(asked.ids);
+        }
+    }
+
+    /// A deposed leader's reads: hosts are told, peers learn the new term and ask again.
+    pub(crate) fn fail_led_reads(&mut self) {
+        let reads = core::mem::take(&mut self.leading.reads);
+        let askers = reads.rounds.into_iter().flat_map(|r| r.askers).chain(reads.waiting);
+        let hosts = askers.filter_map(|asker| match asker {
+            Asker::Host(id) => Some(id),
+            Asker::Peer(..) => None,
+        });
+        self.out.failed_reads.extend(hosts);
+    }
+
+    pub(crate) fn give_up_reads(&mut self) {
+        let now = self.now;
+        while let Some(asked) = self.asking.asked.pop_front_if(|a| now >= a.give_up_at) {
+            self.out.failed_reads.extend(asked.ids);
+        }
+    }
+}

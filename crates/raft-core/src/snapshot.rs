@@ -1,0 +1,92 @@
+//! Snapshots: for peers that lag behind what is compacted, and from a leader (section 7).
+
+use refloat_types::{ConfState, EntryId, Index, Member, Now};
+
+use crate::progress::{Outcome, State};
+use crate::{Core, Role, SnapshotError, SnapshotOutcome};
+
+/// The longest back-off, as a power of two of the first.
+const MAX_DOUBLINGS: u32 = 5;
+
+impl Core {
+    /// The log at and below `up_to` is gone from the store: peers that need it need a snapshot.
+    ///
+    /// # Panics
+    /// It was not applied yet, or the log holds another entry there.
+    pub fn on_compacted(&mut self, up_to: EntryId) {
+        assert!(up_to.index <= self.applied, "only what is applied can be compacted");
+        self.log.compact(up_to);
+    }
+
+    /// What became of a snapshot wished by `send_snapshot`. `ok` means that the receiver has all
+    /// of it, durable and verified; its ack follows when it is installed. Else the peer is left
+    /// alone for a while, longer each time, unless it asks for itself.
+    pub fn on_snapshot_sent(&mut self, now: Now, to: Member, ok: bool) {
+        self.advance(now);
+        let (first, patience) = (self.config.snapshot_backoff, self.config.election_timeout);
+        let now = self.now;
+        let Some(peer) = self.leading.peer(to) else { return };
+        let State::Snapshot { outcome, .. } = &mut peer.state else { return };
+        *outcome = if ok {
+            Outcome::Arrived { probe_at: now.after(patience) }
+        } else {
+            let wait = first << peer.failures.min(MAX_DOUBLINGS);
+            peer.failures = peer.failures.saturating_add(1);
+            Outcome::Failed { retry_at: now.after(wait) }
+        };
+    }
+
+    /// Ends back-offs and waits whose time has come.
+    pub(crate) fn tick_snapshots(&mut self) {
+        let now = self.now;
+        for peer in &mut self.leading.progress {
+            if peer.wake_at().is_some_and(|at| now >= at) {
+                peer.end_wait();
+                peer.poke = true;
+            }
+        }
+    }
+
+    /// A complete, durable, verified snapshot came from a leader. It is committed state, whoever
+    /// sent it; so only its position decides. Installed, its entry is the head of the log, so that
+    /// the replica can be elected in a group that writes nothing.
+    ///
+    /// # Errors
+    /// It cannot be a snapshot of this group, or this replica leads.
+    pub fn on_snapshot_received(
+        &mut self,
+        now: Now,
+        id: EntryId,
+        conf: ConfState,
+    ) -> Result<SnapshotOutcome, SnapshotError> {
+        self.advance(now);
+        if conf.voters.is_empty() {
+            return Err(SnapshotError::Malformed("membership without voters"));
+        }
+        if id.index == Index::ZERO || id.term > self.term() {
+            return Err(SnapshotError::Malformed("an entry that this replica cannot know of yet"));
+        }
+        if id.index <= self.commit {
+            return Ok(SnapshotOutcome::Obsolete);
+        }
+        if self.role == Role::Leader {
+            return Err(SnapshotError::Leader);
+        }
+        self.install(id, conf);
+        Ok(SnapshotOutcome::Install)
+    }
+
+    fn install(&mut self, id: EntryId, conf: ConfState) {
+        self.log.install(id, self.commit);
+        self.commit = id.index;
+        self.applied = id.index;
+        self.out.committed = id.index;
+        self.conf = conf.clone();
+        self.validated = self.validated.max(id.index);
+        self.forget_holes_up_to(id.index);
+        self.out.install = Some((id, conf));
+        if self.role != Role::Follower {
+            self.become_follower(self.term(), None);
+        }
+    }
+}

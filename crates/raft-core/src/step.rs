@@ -1,0 +1,182 @@
+//! Messages: what is believed of them, and who handles which.
+
+use core::cmp::Ordering;
+
+use refloat_types::{EntryKind, Index, Member, Now, Term};
+
+use crate::{Append, Body, ConfChange, Core, Message, Role, StepError};
+
+/// Above this no honest term, index or count will ever be; below it sums cannot overflow.
+const LIMIT: u64 = 1 << 62;
+
+impl Core {
+    /// Takes a message of a peer.
+    ///
+    /// It is never refused because this replica's membership, which may be old, does not know
+    /// the sender; whether the sender's answer counts is decided where it is counted.
+    ///
+    /// # Errors
+    /// It is not meant for this replica, or no sound sender would have sent it. Nothing changed.
+    pub fn step(&mut self, now: Now, message: Message) -> Result<(), StepError> {
+        self.check_receiver(&message)?;
+        check_form(&message)?;
+        self.check_leader(&message)?;
+        self.advance(now);
+        match message.term.cmp(&self.term()) {
+            Ordering::Less => return self.step_old(message),
+            Ordering::Greater if !self.take_term(&message) => return Ok(()),
+            _ => {}
+        }
+        self.dispatch(message)
+    }
+
+    fn check_receiver(&self, message: &Message) -> Result<(), StepError> {
+        if message.to == self.config.me && message.group == self.config.group {
+            return Ok(());
+        }
+        Err(StepError::NotMe { group: self.config.group, me: self.config.me })
+    }
+
+    /// A term has one leader (section 5.2), and it never speaks to itself.
+    fn check_leader(&self, m: &Message) -> Result<(), StepError> {
+        if m.from == self.config.me {
+            return Err(malformed(m, "sent by this replica itself"));
+        }
+        if m.term != self.term() || !is_leaders(&m.body) {
+            return Ok(());
+        }
+        if self.leader.is_some_and(|leader| leader != m.from) {
+            return Err(malformed(m, "two leaders in one term"));
+        }
+        Ok(())
+    }
+
+    /// Follows a higher term. `false` if the message is to be ignored instead.
+    fn take_term(&mut self, message: &Message) -> bool {
+        match message.body {
+            Body::PreVote { .. } => return true,
+            Body::Vote { transfer, .. } if self.in_lease() && !transfer => return false,
+            _ => {}
+        }
+        let leader = is_leaders(&message.body).then_some(message.from);
+        self.become_follower(message.term, leader);
+        true
+    }
+
+    /// A message of an old term: its sender learns the term if that helps it; a pre-vote is
+    /// answered as any other, so that a stuck replica can come back.
+    fn step_old(&mut self, message: Message) -> Result<(), StepError> {
+        let from = message.from;
+        match message.body {
+            Body::PreVote { .. } | Body::PreVoteResp { .. } => return self.dispatch(message),
+            Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow => {
+                self.send(from, Body::Behind);
+            }
+            Body::Vote { .. } if self.rights.may_vote => {
+                self.send(from, Body::VoteResp { granted: false });
+            }
+            Body::ReadIndex { context } => {
+                self.send(from, Body::ReadIndexResp { context, index: None });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, message: Message) -> Result<(), StepError> {
+        let from = message.from;
+        match message.body {
+            Body::PreVote { campaign, last } => self.on_pre_vote(from, campaign, last),
+            Body::PreVoteResp { campaign, granted } => {
+                self.on_pre_vote_resp(from, campaign, granted);
+            }
+            Body::Vote { last, .. } => self.on_vote(from, last),
+            Body::VoteResp { granted } => self.on_vote_resp(from, granted),
+            Body::Append(append) => return self.on_append(from, append),
+            Body::AppendResp { matched } => return self.on_append_resp(from, matched),
+            Body::AppendReject { prev, hint, lost } => {
+                self.on_append_reject(from, prev, hint, lost);
+            }
+            Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
+            Body::HeartbeatResp { round } => self.on_heartbeat_resp(from, round),
+            Body::TimeoutNow => self.on_timeout_now(from),
+            Body::ReadIndex { context } => self.on_read_index(from, context),
+            Body::ReadIndexResp { context, index } => self.on_read_index_resp(context, index),
+            Body::Behind => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the sender for the leader of this term (its message proves it).
+    pub(crate) fn hear_leader(&mut self, from: Member) {
+        if self.role != Role::Follower || self.leader != Some(from) {
+            self.become_follower(self.term(), Some(from));
+        }
+        self.leader_heard_at = self.now;
+        self.reset_election_timer();
+    }
+}
+
+fn malformed(message: &Message, rule: &'static str) -> StepError {
+    StepError::Malformed { from: message.from, rule }
+}
+
+pub(crate) fn malformed_from(from: Member, rule: &'static str) -> StepError {
+    StepError::Malformed { from, rule }
+}
+
+/// Whether only the leader of the message's term sends such a message.
+fn is_leaders(body: &Body) -> bool {
+    matches!(body, Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow)
+}
+
+fn check_form(m: &Message) -> Result<(), StepError> {
+    if m.term.0 >= LIMIT || numbers(&m.body).iter().any(|n| *n >= LIMIT) {
+        return Err(malformed(m, "a number beyond all bounds"));
+    }
+    match &m.body {
+        Body::PreVote { campaign, .. } if *campaign != m.term.next() => {
+            Err(malformed(m, "pre-vote for a term that is not the next"))
+        }
+        Body::PreVote { .. } | Body::PreVoteResp { .. } => Ok(()),
+        _ if m.term.0 == 0 => Err(malformed(m, "a message of term 0")),
+        Body::Append(append) => check_append(append, m.term).map_err(|rule| malformed(m, rule)),
+        _ => Ok(()),
+    }
+}
+
+/// The numbers of a message that take part in sums.
+fn numbers(body: &Body) -> [u64; 2] {
+    match body {
+        Body::PreVote { last, .. } | Body::Vote { last, .. } => [last.term.0, last.index.0],
+        Body::PreVoteResp { campaign, .. } => [campaign.0, 0],
+        Body::Append(append) => [append.commit.0, append.prev.index.0],
+        Body::AppendResp { matched } => [matched.0, 0],
+        Body::AppendReject { prev, hint, .. } => [prev.0, hint.index.0],
+        Body::Heartbeat { commit, round } => [commit.0, *round],
+        Body::HeartbeatResp { round } => [*round, 0],
+        Body::ReadIndexResp { index, .. } => [index.unwrap_or_default().0, 0],
+        Body::VoteResp { .. } | Body::TimeoutNow | Body::ReadIndex { .. } | Body::Behind => [0, 0],
+    }
+}
+
+/// Entries follow `prev` without gaps, in terms that never fall and never exceed the message's.
+fn check_append(append: &Append, term: Term) -> Result<(), &'static str> {
+    let mut last = append.prev;
+    if (last.index == Index::ZERO) != (last.term == Term::ZERO) {
+        return Err("a previous entry that cannot be");
+    }
+    for entry in &append.entries {
+        if entry.id.index != last.index.next() {
+            return Err("entries with a gap");
+        }
+        if entry.id.term < last.term || entry.id.term == Term::ZERO {
+            return Err("entries with a falling term");
+        }
+        if entry.kind == EntryKind::Config && ConfChange::decode(&entry.payload).is_err() {
+            return Err("an unreadable membership entry");
+        }
+        last = entry.id;
+    }
+    if last.term > term { Err("an entry of a later term") } else { Ok(()) }
+}
