@@ -231,8 +231,8 @@ impl Subject for OneWorker {
                 }
             } else {
                 while waiting.len() < self.submitters {
-                    let group = &mut self.groups[self.at];
                     self.at = (self.at + 1) % self.groups.len();
+                    let group = &mut self.groups[self.at];
                     let op = group.next(1);
                     let key = group.key;
                     waiting.push_back((self.log.submit(key, &op)?, Instant::now()));
