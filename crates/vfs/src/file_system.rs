@@ -58,6 +58,15 @@ impl OpenOptions {
     pub const fn direct(self) -> OpenOptions {
         OpenOptions { direct: true, ..self }
     }
+
+    /// The combinations that the fields' documentation rules out, refused everywhere alike.
+    pub(crate) fn check(self) -> io::Result<()> {
+        if (self.create && !self.write) || (self.create_new && !self.create) {
+            let text = "creating needs `write`, and `create_new` needs `create`";
+            return Err(crate::error::reason(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(())
+    }
 }
 
 /// An open file. Methods take `&self`: positioned reads and writes share no cursor.
@@ -129,7 +138,10 @@ pub trait Vfs: Send + Sync + Debug {
     /// `AlreadyExists`, or any error of the disk.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Renames within one directory, replacing what stands there. Durable after `sync_dir`.
+    /// Renames, replacing what stands there. Durable after `sync_dir`.
+    ///
+    /// Between two directories of one file system, sync the one that the file moves *to* first:
+    /// else a power cut may find it in neither.
     ///
     /// # Errors
     /// Any error of the disk.

@@ -16,13 +16,20 @@
 #![deny(unsafe_code)]
 
 mod aligned;
+#[cfg(test)]
+mod conformance;
 mod error;
 mod file_system;
 mod os;
+mod rng;
 mod sim;
 
 pub use aligned::{AlignedBuf, BLOCK_LEN};
 pub use error::FileError;
 pub use file_system::{FileLock, OpenOptions, Vfs, VfsFile};
 pub use os::OsFs;
-pub use sim::SimFs;
+pub use rng::Rng;
+pub use sim::{
+    EXHAUSTIVE_UNITS, Fate, Fault, ImageOptions, InFlight, OP_LOG_LEN, Op, OpKind, SECTOR_LEN,
+    SimFs, Unit, is_crash,
+};

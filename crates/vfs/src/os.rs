@@ -124,6 +124,7 @@ impl OsFile {
 
 impl Vfs for OsFs {
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
+        options.check().map_err(|e| FileError::wrap("open", path, e))?;
         let mut flags = OFlags::empty();
         if options.durable {
             flags |= OFlags::DSYNC;

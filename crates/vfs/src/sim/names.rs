@@ -1,0 +1,178 @@
+//! Names in directories: what is durable, what is visible, and the changes between.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+/// What a name stands for; never used twice.
+pub(super) type Ino = u64;
+
+pub(super) type Names = BTreeMap<OsString, Ino>;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dir {
+    pub(super) durable: Names,
+    pub(super) visible: Names,
+    /// A sync of it failed: later ones succeed and do nothing.
+    forgotten: bool,
+}
+
+pub(super) type Dirs = BTreeMap<Ino, Arc<Dir>>;
+
+/// One change of names that no directory sync has made durable yet.
+#[derive(Clone, Debug)]
+pub(super) struct NameChange {
+    pub(super) seq: u64,
+    pub(super) what: Change,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Link { dir: Ino, name: OsString, ino: Ino },
+    Unlink { dir: Ino, name: OsString, ino: Ino },
+    Rename { from: (Ino, OsString), to: (Ino, OsString), ino: Ino },
+}
+
+/// What a crash may make of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Whole,
+    /// The file has its new name, and still the old one.
+    NewNameOnly,
+}
+
+#[derive(Clone, Copy)]
+enum View {
+    Durable,
+    Visible,
+}
+
+impl Change {
+    /// The file or directory whose name changes.
+    pub(super) fn ino(&self) -> Ino {
+        match self {
+            Change::Link { ino, .. } | Change::Unlink { ino, .. } | Change::Rename { ino, .. } => {
+                *ino
+            }
+        }
+    }
+
+    fn apply(&self, dirs: &mut Dirs, view: View, outcome: Outcome) {
+        match self {
+            Change::Link { dir, name, ino } => link(dirs, view, (*dir, name), *ino),
+            Change::Unlink { dir, name, ino } => unlink(dirs, view, (*dir, name), *ino),
+            Change::Rename { from, to, ino } => {
+                if outcome == Outcome::Whole {
+                    unlink(dirs, view, (from.0, &from.1), *ino);
+                }
+                link(dirs, view, (to.0, &to.1), *ino);
+            }
+        }
+    }
+
+    /// What remains undecided of it once one directory is durable; `None`: nothing.
+    fn after_sync_of(&self, synced: Ino) -> Option<Change> {
+        match self {
+            Change::Link { dir, .. } | Change::Unlink { dir, .. } => {
+                (*dir != synced).then(|| self.clone())
+            }
+            Change::Rename { from, to, ino } => match (from.0 == synced, to.0 == synced) {
+                (true, true) => None,
+                (false, false) => Some(self.clone()),
+                // The order that loses the file: gone from where it was, not yet where it goes.
+                (true, false) => Some(Change::Link { dir: to.0, name: to.1.clone(), ino: *ino }),
+                (false, true) => {
+                    Some(Change::Unlink { dir: from.0, name: from.1.clone(), ino: *ino })
+                }
+            },
+        }
+    }
+
+    /// The part of it that a sync of one directory makes durable.
+    fn durable_part(&self, synced: Ino) -> Option<Change> {
+        match self {
+            Change::Link { dir, .. } | Change::Unlink { dir, .. } => {
+                (*dir == synced).then(|| self.clone())
+            }
+            Change::Rename { from, to, ino } => match (from.0 == synced, to.0 == synced) {
+                (true, true) => Some(self.clone()),
+                (false, false) => None,
+                (true, false) => {
+                    Some(Change::Unlink { dir: from.0, name: from.1.clone(), ino: *ino })
+                }
+                (false, true) => Some(Change::Link { dir: to.0, name: to.1.clone(), ino: *ino }),
+            },
+        }
+    }
+}
+
+fn link(dirs: &mut Dirs, view: View, (dir, name): (Ino, &OsString), ino: Ino) {
+    if let Some(names) = names_mut(dirs, view, dir) {
+        names.insert(name.clone(), ino);
+    }
+}
+
+fn unlink(dirs: &mut Dirs, view: View, (dir, name): (Ino, &OsString), ino: Ino) {
+    if let Some(names) = names_mut(dirs, view, dir)
+        && names.get(name) == Some(&ino)
+    {
+        names.remove(name);
+    }
+}
+
+fn names_mut(dirs: &mut Dirs, view: View, dir: Ino) -> Option<&mut Names> {
+    let dir = Arc::make_mut(dirs.get_mut(&dir)?);
+    Some(match view {
+        View::Durable => &mut dir.durable,
+        View::Visible => &mut dir.visible,
+    })
+}
+
+/// Carries out a change for everybody to see.
+pub(super) fn make(dirs: &mut Dirs, change: &Change) {
+    change.apply(dirs, View::Visible, Outcome::Whole);
+}
+
+/// Lets a crash decide a change.
+pub(super) fn decide(dirs: &mut Dirs, change: &Change, outcome: Outcome) {
+    change.apply(dirs, View::Durable, outcome);
+}
+
+/// Makes durable what concerns one directory, in the order in which it was done.
+pub(super) fn sync(dirs: &mut Dirs, pending: &mut Vec<NameChange>, dir: Ino) {
+    if dirs.get(&dir).is_none_or(|dir| dir.forgotten) {
+        return;
+    }
+    pending.retain_mut(|change| {
+        if let Some(part) = change.what.durable_part(dir) {
+            part.apply(dirs, View::Durable, Outcome::Whole);
+        }
+        match change.what.after_sync_of(dir) {
+            Some(rest) => {
+                change.what = rest;
+                true
+            }
+            None => false,
+        }
+    });
+}
+
+/// A directory sync failed.
+pub(super) fn forget(dirs: &mut Dirs, dir: Ino) {
+    if let Some(dir) = dirs.get_mut(&dir) {
+        Arc::make_mut(dir).forgotten = true;
+    }
+}
+
+impl Dir {
+    /// Lets syncs work again after one that failed.
+    pub(super) fn unforget(&mut self) {
+        self.forgotten = false;
+    }
+
+    /// Takes what is durable for the whole truth, as after a power cut.
+    pub(super) fn settle(&mut self) {
+        self.visible = self.durable.clone();
+        self.forgotten = false;
+    }
+}
