@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use refloat_types::{EntryId, GroupKey, Index, Term};
+use refloat_types::{EntryId, GroupKey, Index, IndexSet, Term};
 
-use crate::{Segment, SegmentName, TermRun};
+use crate::{GroupMeta, Segment, SegmentName, TermRun};
 
 /// A range of entries and the one segment to read it from.
 #[derive(Clone, Debug)]
@@ -97,29 +97,68 @@ impl SegmentSet {
     /// only up to below that cut.
     #[must_use]
     pub fn plan(&self, group: GroupKey, first: Index, last: Index) -> Vec<Source> {
-        let _ = (group, first, last);
-        Vec::new()
+        let mut claims = Claims::new(first, last);
+        let mut sources = Vec::new();
+        for segment in self.segments.iter().rev() {
+            let Some(meta) = segment.group(group) else { continue };
+            let spans = claims.claim(&meta).into_iter();
+            sources.extend(spans.map(|(first, last)| Source {
+                segment: Arc::clone(segment),
+                first,
+                last,
+            }));
+        }
+        sources.sort_unstable_by_key(|source| source.first);
+        sources
     }
 
     /// Which indexes the segments supply, and of which term; ascending.
     #[must_use]
     pub fn term_runs(&self, group: GroupKey) -> Vec<TermRun> {
-        let _ = group;
-        Vec::new()
+        let mut runs: Vec<TermRun> = Vec::new();
+        for source in self.all(group) {
+            let Some(meta) = source.segment.group(group) else { continue };
+            for run in runs_within(meta.terms, source.first, source.last) {
+                match runs.last_mut() {
+                    Some(last) if last.term == run.term && last.last.next() == run.first => {
+                        last.last = run.last;
+                    }
+                    _ => runs.push(run),
+                }
+            }
+        }
+        runs
     }
 
     /// The term of one index.
     #[must_use]
     pub fn term(&self, group: GroupKey, index: Index) -> Option<Term> {
-        let _ = (group, index);
-        None
+        let source = self.plan(group, index, index).pop()?;
+        source.segment.group(group)?.term(index)
     }
 
     /// The entries that change the membership, ascending.
     #[must_use]
     pub fn configs(&self, group: GroupKey) -> Vec<EntryId> {
-        let _ = group;
-        Vec::new()
+        let mut configs = Vec::new();
+        for source in self.all(group) {
+            let Some(meta) = source.segment.group(group) else { continue };
+            let from = meta.configs.partition_point(|index| *index < source.first);
+            let inside = meta.configs[from..].iter().take_while(|index| **index <= source.last);
+            let ids = inside.filter_map(|index| Some(EntryId::new(meta.term(*index)?, *index)));
+            configs.extend(ids);
+        }
+        configs
+    }
+
+    /// The lowest index that any segment cut at.
+    #[must_use]
+    pub fn lowest_cut(&self, group: GroupKey) -> Option<Index> {
+        self.segments.iter().filter_map(|s| s.group(group)?.cut).min()
+    }
+
+    fn all(&self, group: GroupKey) -> Vec<Source> {
+        self.plan(group, Index::ZERO, Index(u64::MAX))
     }
 
     /// The lowest entry that the segments supply.
@@ -133,4 +172,69 @@ impl SegmentSet {
     pub fn last(&self, group: GroupKey) -> Option<EntryId> {
         self.term_runs(group).last().map(|run| EntryId::new(run.term, run.last))
     }
+}
+
+/// An inclusive range of indexes.
+pub(crate) type Span = (Index, Index);
+
+/// Which indexes no newer segment supplied or hid: what is handed on from newer to older.
+pub(crate) struct Claims {
+    unclaimed: Vec<Span>,
+}
+
+impl Claims {
+    pub(crate) fn new(first: Index, last: Index) -> Claims {
+        let unclaimed = if first <= last { vec![(first, last)] } else { Vec::new() };
+        Claims { unclaimed }
+    }
+
+    /// What a segment supplies: its runs as far as they are unclaimed. Then its cut hides the rest.
+    pub(crate) fn claim(&mut self, meta: &GroupMeta<'_>) -> Vec<Span> {
+        let mut held = IndexSet::new();
+        for (first, last) in &self.unclaimed {
+            for run in runs_within(meta.terms, *first, *last) {
+                held.insert_range(run.first, run.last);
+            }
+        }
+        self.unclaimed = without(&self.unclaimed, held.ranges());
+        if let Some(cut) = meta.cut {
+            self.unclaimed = without(&self.unclaimed, &[(cut, Index(u64::MAX))]);
+        }
+        held.ranges().to_vec()
+    }
+}
+
+/// Ascending spans without what others, also ascending, cover. Linear: there may be many.
+fn without(spans: &[Span], covered: &[Span]) -> Vec<Span> {
+    let mut left = Vec::with_capacity(spans.len());
+    let mut covered = covered.iter().peekable();
+    for (mut first, last) in spans.iter().copied() {
+        let mut all_covered = false;
+        while covered.next_if(|c| c.1 < first).is_some() {}
+        while let Some((from, to)) = covered.peek().filter(|c| c.0 <= last) {
+            if first < *from {
+                left.push((first, from.prev()));
+            }
+            if *to >= last {
+                all_covered = true;
+                break;
+            }
+            first = to.next();
+            covered.next();
+        }
+        if !all_covered {
+            left.push((first, last));
+        }
+    }
+    left
+}
+
+/// The parts of ascending runs that lie between two indexes.
+fn runs_within(runs: &[TermRun], first: Index, last: Index) -> impl Iterator<Item = TermRun> {
+    let from = runs.partition_point(|run| run.last < first);
+    runs[from..].iter().take_while(move |run| run.first <= last).map(move |run| TermRun {
+        term: run.term,
+        first: run.first.max(first),
+        last: run.last.min(last),
+    })
 }
