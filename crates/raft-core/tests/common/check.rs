@@ -1,0 +1,84 @@
+//! The properties of the paper's figure 3, and this project's rule for what may leave.
+
+use std::collections::BTreeMap;
+
+use refloat_raft_core::{Body, Message, Ready, Role};
+use refloat_types::*;
+
+use super::disk::Disk;
+
+#[derive(Default)]
+pub struct Checks {
+    leaders: BTreeMap<Term, Member>,
+    /// What was committed anywhere, ever.
+    pub committed: BTreeMap<Index, (EntryId, Digest)>,
+    /// The first membership, for members that are added later.
+    pub initial: Option<ConfState>,
+    /// How often each was evaluated.
+    pub elections: u64,
+    pub commits: u64,
+    pub messages: u64,
+}
+
+impl Checks {
+    /// Election safety and leader completeness.
+    pub fn role(&mut self, me: Member, ready: &Ready, memory: &Disk) {
+        let Some(soft) = ready.soft else { return };
+        if soft.role != Role::Leader {
+            return;
+        }
+        let leader = *self.leaders.entry(soft.term).or_insert(me);
+        assert_eq!(leader, me, "two leaders in term {}", soft.term);
+        self.elections += 1;
+        let mut memory = memory.clone();
+        if let Some(persist) = &ready.persist {
+            memory.persist(persist);
+        }
+        for (index, (id, _)) in self.committed.range(memory.base.index.next()..) {
+            if id.term < soft.term {
+                assert_eq!(memory.id(*index), Some(*id), "{me} leads without what is committed");
+            }
+        }
+    }
+
+    /// State-machine safety.
+    pub fn committed(&mut self, entry: &Entry) {
+        self.commits += 1;
+        let what = (entry.id, entry.digest);
+        let known = *self.committed.entry(entry.id.index).or_insert(what);
+        assert_eq!(known, what, "two entries committed at one index");
+    }
+
+    /// No message leaves before its term, its vote, or what it acknowledges is durable.
+    pub fn message(&mut self, message: &Message, disk: &Disk) {
+        self.messages += 1;
+        assert!(disk.hard.term >= message.term, "{message:?} carries a term that is not durable");
+        let own_term = disk.hard.term == message.term;
+        match &message.body {
+            Body::Vote { .. } if own_term => {
+                assert_eq!(disk.hard.vote, Some(message.from), "own vote not durable");
+            }
+            Body::VoteResp { granted: true } if own_term => {
+                assert_eq!(disk.hard.vote, Some(message.to), "vote not durable");
+            }
+            Body::AppendResp { matched } => {
+                assert!(disk.last().index >= *matched, "{message:?} acks what is not durable");
+            }
+            _ => {}
+        }
+    }
+
+    /// Log matching: equal (index, term) means equal up to there.
+    pub fn log_matching(disks: &[&Disk]) {
+        for (n, a) in disks.iter().enumerate() {
+            for b in &disks[n + 1..] {
+                let low = a.base.index.max(b.base.index).next();
+                let met = a.entries.range(low..).rev().find(|(i, e)| b.id(**i) == Some(e.id));
+                let Some((met, _)) = met else { continue };
+                for (index, entry) in a.entries.range(low..=*met) {
+                    assert_eq!(Some(entry), b.entries.get(index), "logs differ below {met:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A replica's durable state, or what it will be.
+
+use std::collections::BTreeMap;
+
+use refloat_raft_core::{Fetch, Fetched, Persist, Restored, Rights};
+use refloat_types::*;
+
+#[derive(Clone, Debug)]
+pub struct Disk {
+    pub hard: HardState,
+    pub base: EntryId,
+    pub base_conf: ConfState,
+    pub entries: BTreeMap<Index, Entry>,
+    /// Answer every fetch so.
+    pub fetch_fails: bool,
+}
+
+impl Disk {
+    pub fn empty(conf: ConfState) -> Disk {
+        Disk {
+            hard: HardState::default(),
+            base: EntryId::ZERO,
+            base_conf: conf,
+            entries: BTreeMap::new(),
+            fetch_fails: false,
+        }
+    }
+
+    pub fn with_log(conf: ConfState, term: u64, entries: Vec<Entry>) -> Disk {
+        let hard = HardState { term: Term(term), vote: None };
+        let entries = entries.into_iter().map(|e| (e.id.index, e)).collect();
+        Disk { hard, entries, ..Disk::empty(conf) }
+    }
+
+    pub fn last(&self) -> EntryId {
+        self.entries.last_key_value().map_or(self.base, |(_, e)| e.id)
+    }
+
+    pub fn id(&self, index: Index) -> Option<EntryId> {
+        if index == self.base.index {
+            return Some(self.base);
+        }
+        self.entries.get(&index).map(|e| e.id)
+    }
+
+    pub fn persist(&mut self, persist: &Persist) {
+        if let Some(hard) = persist.hard_state {
+            assert!(hard.term >= self.hard.term, "terms only rise on disk");
+            self.hard = hard;
+        }
+        for op in &persist.log {
+            self.change(op);
+        }
+    }
+
+    fn change(&mut self, op: &LogOp) {
+        if let LogOp::Append { prev, entries } = op {
+            assert!(!entries.is_empty(), "an append brings something");
+            assert!(prev.index >= self.base.index, "an append below the snapshot");
+            assert_eq!(self.id(prev.index), Some(*prev), "an append follows what is there");
+        }
+        if let Some(from) = op.cut_from() {
+            assert!(from > self.base.index, "nothing below the snapshot is cut");
+            self.entries.split_off(&from);
+        }
+        for entry in op.entries() {
+            assert!(entry.is_intact(), "digests travel with entries");
+            self.entries.insert(entry.id.index, entry.clone());
+        }
+    }
+
+    pub fn compact(&mut self, at: EntryId, conf: ConfState) {
+        self.entries = self.entries.split_off(&at.index.next());
+        self.base = at;
+        self.base_conf = conf;
+    }
+
+    /// As a store does it: what does not continue the snapshot must have been cut before.
+    pub fn install(&mut self, at: EntryId, conf: ConfState) {
+        let continues = self.id(at.index) == Some(at);
+        self.compact(at, conf);
+        assert!(continues || self.entries.is_empty(), "entries that do not continue a snapshot");
+    }
+
+    pub fn range(&self, first: Index, last: Index) -> Vec<Entry> {
+        let found: Vec<Entry> = self.entries.range(first..=last).map(|(_, e)| e.clone()).collect();
+        assert_eq!(found.len() as u64, (last - first) + 1, "{first:?}..={last:?} can be read");
+        found
+    }
+
+    pub fn fetch(&self, fetch: &Fetch) -> Fetched {
+        if self.fetch_fails {
+            return Fetched::Failed;
+        }
+        if fetch.first <= self.base.index {
+            return Fetched::Compacted;
+        }
+        let mut entries = self.range(fetch.first, fetch.last);
+        let mut bytes = 0;
+        let fits = |e: &&Entry| {
+            bytes += e.payload.len();
+            bytes <= fetch.max_bytes
+        };
+        let count = entries.iter().take_while(fits).count().max(1);
+        entries.truncate(count);
+        Fetched::Entries(entries)
+    }
+
+    /// What a store hands to a new core, with nothing remembered of commit.
+    pub fn restored(&self) -> Restored {
+        let mut terms: Vec<EntryId> = Vec::new();
+        for entry in self.entries.values() {
+            if terms.last().is_none_or(|run| run.term != entry.id.term) {
+                terms.push(entry.id);
+            }
+        }
+        let config = |e: &&Entry| e.kind == EntryKind::Config;
+        Restored {
+            hard_state: self.hard,
+            conf: self.base_conf.clone(),
+            snapshot: self.base,
+            terms,
+            last: self.last(),
+            commit: self.base.index,
+            applied: self.base.index,
+            configs: self.entries.values().filter(config).cloned().collect(),
+            rights: Rights::ALL,
+        }
+    }
+}

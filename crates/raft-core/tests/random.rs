@@ -1,0 +1,192 @@
+//! Seeded runs with loss, duplication, reordering, crashes that forget what was not synced,
+//! compaction and membership changes; the checks of figure 3 run at every step, and each run
+//! ends with a healed cluster that must make progress.
+
+mod common;
+
+use common::check::Checks;
+use common::*;
+use refloat_raft_core::*;
+use refloat_types::*;
+
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 ^ (self.0 >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+fn run(seed: u64, steps: u64) -> Checks {
+    let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let n = [1, 2, 3, 3, 3, 4, 5, 5][chance.below(8) as usize];
+    let pre_vote = !chance.one_in(4);
+    let check_quorum = !chance.one_in(4);
+    let window = 1 + chance.below(4) as usize;
+    let mut c = Cluster::with(n, |config| {
+        config.pre_vote = pre_vote;
+        config.check_quorum = check_quorum;
+        config.max_inflight_msgs = window;
+        config.max_append_bytes = 60;
+        config.seed = seed;
+    });
+    c.auto = Auto { persist: false, apply: false };
+    c.checks.initial = Some(conf(1..=n));
+    let mut spare = n + 1;
+    for step in 0..steps {
+        one_step(&mut c, &mut chance, step, &mut spare);
+        c.trace.clear();
+        if step % 64 == 0 {
+            let disks: Vec<_> = c.nodes.values().map(|n| &n.memory).collect();
+            Checks::log_matching(&disks);
+        }
+    }
+    heal(&mut c, seed);
+    c.checks
+}
+
+fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64) {
+    let ids: Vec<u64> = c.nodes.keys().copied().collect();
+    let id = ids[chance.below(ids.len() as u64) as usize];
+    let up = c.nodes[&id].core.is_some();
+    match chance.below(100) {
+        0..50 => deliver(c, chance),
+        50..65 if up => {
+            c.persist(id);
+        }
+        65..75 if up => c.apply(id, 1 + chance.below(4) as usize),
+        75..83 if up => {
+            let _ = c.propose(id, &format!("s{step}"));
+        }
+        83..90 => {
+            c.now = c.now.after(chance.below(E / 4));
+            c.tick_all();
+        }
+        90 if up && chance.one_in(2) => c.crash(id),
+        91 | 92 if !up => c.restart(id),
+        93 if up => c.compact(id),
+        94 if up => send_snapshots(c, chance, id),
+        95 if up => {
+            let _ = c.read(id, step);
+        }
+        96 if up && chance.one_in(3) => change(c, chance, id, spare),
+        97 if up && chance.one_in(3) => {
+            let to = NodeId(ids[chance.below(ids.len() as u64) as usize]);
+            let _ = c.with_core(id, |core, now| core.transfer_leader(now, to));
+        }
+        98 if up => c.with_core(id, |core, _| core.on_unreachable(member(1))),
+        _ => {}
+    }
+}
+
+fn deliver(c: &mut Cluster, chance: &mut Chance) {
+    if c.wire.is_empty() {
+        return;
+    }
+    let at = if chance.one_in(3) { chance.below(c.wire.len() as u64) } else { 0 } as usize;
+    if chance.one_in(12) {
+        c.wire.remove(at);
+    } else if chance.one_in(12) {
+        c.deliver_one(c.wire[at].clone());
+    } else {
+        let message = c.wire.remove(at);
+        c.deliver_one(message);
+    }
+    if c.wire.len() > 400 {
+        c.wire.drain(..200);
+    }
+}
+
+fn send_snapshots(c: &mut Cluster, chance: &mut Chance, id: u64) {
+    for to in c.node(id).wants_snapshot.clone() {
+        let ok = !chance.one_in(3) && c.nodes[&to.node.0].core.is_some();
+        c.send_snapshot(id, to.node.0, ok);
+    }
+}
+
+fn change(c: &mut Cluster, chance: &mut Chance, id: u64, spare: &mut u64) {
+    let conf = c.status(id).conf;
+    let members: Vec<Member> = conf.iter().collect();
+    let some = members[chance.below(members.len() as u64) as usize];
+    let change = match chance.below(4) {
+        0 if *spare <= 7 => {
+            // The new member starts empty and learns its membership from the log.
+            let node = *spare;
+            *spare += 1;
+            let mut config = c.nodes[&1].config.clone();
+            config.me = member(node);
+            let first = c.nodes[&1].runs; // any life: it starts with nothing
+            config.seed = config.seed.wrapping_add(first);
+            let initial = c.checks.initial.clone().unwrap_or_else(|| conf.clone());
+            c.add(config, disk::Disk::empty(initial));
+            if chance.one_in(2) {
+                ConfChange::AddVoter(member(node))
+            } else {
+                ConfChange::AddLearner(member(node))
+            }
+        }
+        1 => ConfChange::Promote(some),
+        2 if conf.voters.len() > 2 => ConfChange::Remove(some),
+        _ => match (1..*spare).map(member).find(|m| !conf.contains(*m)) {
+            Some(back) => ConfChange::AddLearner(back),
+            None => return,
+        },
+    };
+    let _ = c.change(id, change);
+}
+
+/// Everybody is up, the wire is clean: a leader must come, and commit something new everywhere.
+fn heal(c: &mut Cluster, seed: u64) {
+    c.auto = Auto { persist: true, apply: true };
+    c.wire.clear();
+    let ids: Vec<u64> = c.nodes.keys().copied().collect();
+    for id in &ids {
+        if c.nodes[id].core.is_none() {
+            c.restart(*id);
+        }
+        c.persist_all(*id);
+        c.follow(*id);
+    }
+    // Streams of before died with the faults.
+    for from in &ids {
+        for to in &ids {
+            c.with_core(*from, |core, now| core.on_snapshot_sent(now, member(*to), false));
+        }
+    }
+    c.run(30 * E);
+    let leader = c.leader().unwrap_or_else(|| panic!("seed {seed}: no leader after healing"));
+    let before = c.status(leader).commit;
+    c.propose(leader, "healed").expect("the leader takes proposals");
+    c.run(10 * E);
+    let status = c.status(leader);
+    assert!(status.commit > before, "seed {seed}: nothing commits after healing");
+    for member in status.conf.iter() {
+        let commit = c.status(member.node.0).commit;
+        assert_eq!(commit, status.commit, "seed {seed}: {member} is left behind");
+    }
+    let disks: Vec<_> = c.nodes.values().map(|n| &n.disk).collect();
+    Checks::log_matching(&disks);
+}
+
+#[test]
+fn c12_faulty_runs_stay_safe_and_healed_clusters_go_on() {
+    let runs: u64 = std::env::var("RUNS").ok().and_then(|s| s.parse().ok()).unwrap_or(300);
+    let first: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let (mut elections, mut commits, mut messages) = (0, 0, 0);
+    for seed in first..first + runs {
+        let checks = run(seed, 3000);
+        elections += checks.elections;
+        commits += checks.commits;
+        messages += checks.messages;
+    }
+    println!("{runs} runs: {elections} elections, {commits} commits, {messages} messages checked");
+    assert!(elections > runs && commits > runs, "the faults left nothing to check");
+}
