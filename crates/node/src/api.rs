@@ -46,17 +46,7 @@ pub struct Reply {
     pub payload: Bytes,
 }
 
-/// A change of a group's members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MemberChange {
-    /// Adds a member that receives everything and decides nothing.
-    AddLearner(Member),
-    /// Makes a member a voter.
-    AddVoter(Member),
-    /// Removes a member.
-    Remove(Member),
-}
+pub use refloat_raft_core::ConfChange as MemberChange;
 
 /// What happens to a node.
 pub enum Input {

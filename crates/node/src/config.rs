@@ -21,9 +21,9 @@ pub struct Config {
     /// Append messages in flight to one follower of one group. 256.
     pub max_inflight_msgs: usize,
     /// Bytes of appends in flight to one follower of one group. 8 MiB.
-    pub max_inflight_bytes: usize,
+    pub max_inflight_bytes: u64,
     /// Proposed and not yet committed bytes of one group at its leader. 16 MiB.
-    pub max_uncommitted_bytes: usize,
+    pub max_uncommitted_bytes: u64,
     /// Entries handed to a state machine at once, in bytes. 1 MiB.
     pub max_apply_bytes: usize,
     /// A snapshot is made after so many applied entries. 200,000.

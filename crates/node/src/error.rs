@@ -28,6 +28,8 @@ pub enum RequestError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The disk is full. Nothing was proposed; ask again when there is space.
+    NoSpace,
     /// Another leader's entry took the place of the proposal: it was not and will not be applied.
     Superseded {
         /// Of which group.
@@ -80,6 +82,7 @@ impl RequestError {
             RequestError::NoLeader { .. }
                 | RequestError::NotLeader { .. }
                 | RequestError::Busy { .. }
+                | RequestError::NoSpace
                 | RequestError::Superseded { .. }
         )
     }
@@ -113,6 +116,7 @@ impl fmt::Display for RequestError {
             RequestError::Busy { used, limit } => {
                 write!(f, "busy: {used} of {limit} bytes of proposals are in flight")
             }
+            RequestError::NoSpace => f.write_str("no space left on the device"),
             RequestError::Superseded { group } => {
                 write!(f, "a new leader of group {group} replaced the proposal, it has no effect")
             }

@@ -1,25 +1,41 @@
 //! Blocking work that a node hands out.
 
-use refloat_types::GroupKey;
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use refloat_log_store as log_store;
+use refloat_snapshot::SnapshotFile;
+use refloat_types::{EntryId, GroupKey, IndexSet};
 use refloat_vfs::Vfs;
 
-/// Which thread a job belongs to. Jobs of one lane and, for `Apply`, of one group, should run in
-/// the order in which they were handed out.
+use crate::machine::{Chunks, Command, Query, StateMachine};
+
+/// Which thread a job belongs to. Jobs of one lane and, for `Apply`, of one group, run in
+/// the order in which they were handed out; lanes are independent of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobLane {
     /// Writing the WAL: one at a time, promises wait for it.
     Wal,
     /// Writing the votes log: one at a time, promises wait for it.
     Votes,
-    /// Flushing, compacting, preparing files.
+    /// Preparing the next log files.
+    Prepare,
+    /// Flushing, compacting, removing files.
     Flush,
-    /// Reading old entries and snapshot chunks.
+    /// Reading old entries.
     Read,
-    /// Writing and receiving snapshots, restoring machines.
+    /// Writing, reading and receiving snapshots.
     Snapshot,
-    /// Applying and asking state machines.
+    /// Applying to, asking, capturing and restoring state machines.
     Apply,
 }
+
+/// A group's state machine. At most one job at a time holds it, so the lock never waits for long.
+pub(crate) type SharedMachine = Arc<Mutex<Box<dyn StateMachine>>>;
 
 /// A piece of blocking work: owned, to be run once, on any thread.
 pub struct Job {
@@ -27,20 +43,80 @@ pub struct Job {
 }
 
 enum Kind {
-    Nothing(GroupKey),
+    Store(log_store::Job),
+    Machine(MachineJob),
 }
 
 /// What came out of a [`Job`].
 pub struct JobDone {
-    _kind: (),
+    pub(crate) outcome: Outcome,
+}
+
+pub(crate) enum Outcome {
+    Store(log_store::Done),
+    Machine(MachineDone),
+}
+
+/// Work on one group's state machine, in this order: restore, apply, ask, capture.
+pub(crate) struct MachineJob {
+    pub(crate) slot: usize,
+    pub(crate) group: GroupKey,
+    pub(crate) machine: SharedMachine,
+    pub(crate) restore: Option<Arc<SnapshotFile>>,
+    pub(crate) commands: Vec<Command>,
+    /// The state is as of this entry when the job is through.
+    pub(crate) last: EntryId,
+    pub(crate) queries: Vec<Query>,
+    pub(crate) capture: bool,
+}
+
+/// What a [`MachineJob`] brings back.
+pub(crate) struct MachineDone {
+    pub(crate) slot: usize,
+    pub(crate) group: GroupKey,
+    pub(crate) last: EntryId,
+    pub(crate) result: Result<MachineAnswers, MachineFailure>,
+}
+
+#[derive(Default)]
+pub(crate) struct MachineAnswers {
+    pub(crate) restored: bool,
+    pub(crate) replies: Vec<Bytes>,
+    pub(crate) answers: Vec<Bytes>,
+    pub(crate) captured: Option<(Chunks, IndexSet)>,
+}
+
+/// Why a state machine did not do its work.
+#[derive(Debug)]
+pub(crate) enum MachineFailure {
+    /// It refused the snapshot.
+    Restore(String),
+    /// It panicked, or returned another number of replies than it got commands.
+    Broken(String),
 }
 
 impl Job {
+    pub(crate) fn store(job: log_store::Job) -> Job {
+        Job { kind: Kind::Store(job) }
+    }
+
+    pub(crate) fn machine(job: MachineJob) -> Job {
+        Job { kind: Kind::Machine(job) }
+    }
+
     /// Where it belongs.
     #[must_use]
     pub fn lane(&self) -> JobLane {
         match &self.kind {
-            Kind::Nothing(_) => JobLane::Apply,
+            Kind::Machine(_) => JobLane::Apply,
+            Kind::Store(job) => match job.lane() {
+                log_store::Lane::Wal => JobLane::Wal,
+                log_store::Lane::Votes => JobLane::Votes,
+                log_store::Lane::Prepare => JobLane::Prepare,
+                log_store::Lane::Read => JobLane::Read,
+                log_store::Lane::Snapshot => JobLane::Snapshot,
+                _ => JobLane::Flush,
+            },
         }
     }
 
@@ -48,13 +124,93 @@ impl Job {
     #[must_use]
     pub fn group(&self) -> Option<GroupKey> {
         match &self.kind {
-            Kind::Nothing(group) => Some(*group),
+            Kind::Machine(job) => Some(job.group),
+            Kind::Store(_) => None,
         }
     }
 
-    /// Does it.
+    /// Does it, on the calling thread.
     #[must_use]
-    pub fn run(self, _vfs: &dyn Vfs) -> JobDone {
-        JobDone { _kind: () }
+    pub fn run(self, vfs: &Arc<dyn Vfs>) -> JobDone {
+        let outcome = match self.kind {
+            Kind::Store(job) => Outcome::Store(job.run(vfs)),
+            Kind::Machine(job) => Outcome::Machine(job.run()),
+        };
+        JobDone { outcome }
     }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Job({:?}, {:?})", self.lane(), self.group())
+    }
+}
+
+impl fmt::Debug for JobDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobDone").finish_non_exhaustive()
+    }
+}
+
+impl MachineJob {
+    fn run(mut self) -> MachineDone {
+        let (slot, group, last) = (self.slot, self.group, self.last);
+        // The machine is not touched again after a panic: the group stops.
+        let result = catch_unwind(AssertUnwindSafe(|| self.work()))
+            .unwrap_or_else(|panic| Err(MachineFailure::Broken(panic_text(panic.as_ref()))));
+        MachineDone { slot, group, last, result }
+    }
+
+    fn work(&mut self) -> Result<MachineAnswers, MachineFailure> {
+        let mut machine = self.machine.lock();
+        let mut done = MachineAnswers::default();
+        if let Some(file) = self.restore.take() {
+            restore(machine.as_mut(), &file).map_err(MachineFailure::Restore)?;
+            done.restored = true;
+        }
+        if !self.commands.is_empty() {
+            done.replies = machine.apply(&self.commands);
+            if done.replies.len() != self.commands.len() {
+                return Err(MachineFailure::Broken(format!(
+                    "the state machine returned {} replies to {} commands",
+                    done.replies.len(),
+                    self.commands.len()
+                )));
+            }
+        }
+        for query in self.queries.drain(..) {
+            done.answers.push(query(machine.as_mut()));
+        }
+        if self.capture {
+            let live = machine.live_indexes();
+            done.captured = Some((machine.snapshot(), live));
+        }
+        Ok(done)
+    }
+}
+
+/// Feeds a snapshot to a machine. A damaged file ends early, and its error counts, not the machine's.
+fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Result<(), String> {
+    let mut damage = None;
+    let mut chunks = file.chunks().map_while(|chunk| match chunk {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            damage = Some(error.to_string());
+            None
+        }
+    });
+    let restored = machine.restore(&mut chunks);
+    drop(chunks);
+    match (damage, restored) {
+        (Some(damage), _) => Err(damage),
+        (None, restored) => restored.map_err(|error| error.to_string()),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the state machine panicked: {}", text.unwrap_or_else(|| "no message".into()))
 }

@@ -3,12 +3,14 @@
 
 mod api;
 mod config;
+mod core;
 mod error;
 mod job;
 mod machine;
 mod shell;
 mod status;
 
+pub use self::core::{NodeCore, StartError};
 pub use api::{Consistency, Input, Lane, MemberChange, Output, Reply, Time, Token};
 pub use config::Config;
 pub use error::{RequestError, StopReason};

@@ -1,0 +1,166 @@
+//! From a data directory to a node.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use refloat_log_store::identity::{self, NodeIdentity};
+use refloat_log_store::{BootError, BootReport, GroupBoot, GroupState, LogStore, Options, boot};
+use refloat_types::Index;
+use refloat_types::codec::Reader;
+use refloat_vfs::Vfs;
+
+use super::formation::Formation;
+use super::groups::Asleep;
+use super::{NodeCore, slot};
+use crate::api::Time;
+use crate::config::Config;
+use crate::machine::MachineFactory;
+use crate::status::Counters;
+
+/// Why a node does not start. The directory is as it was.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The log store does not open.
+    Boot(BootError),
+    /// The node's own state in the store is not what this code wrote.
+    NodeState {
+        /// Which part.
+        what: &'static str,
+    },
+    /// A thread could not be started.
+    Thread {
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Boot(error) => error.fmt(f),
+            StartError::NodeState { what } => write!(f, "the stored {what} cannot be decoded"),
+            StartError::Thread { .. } => f.write_str("cannot start a thread"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Boot(error) => error.source(),
+            StartError::Thread { source } => Some(source),
+            StartError::NodeState { .. } => None,
+        }
+    }
+}
+
+impl NodeCore {
+    /// Recovers a data directory (blocking: reads all that is not in segments) and starts every
+    /// group that is proven. The first election waits for [`NodeCore::turn`].
+    ///
+    /// # Errors
+    /// See [`StartError`]; then nothing was promised to anybody.
+    pub fn start(
+        vfs: &Arc<dyn Vfs>,
+        options: Options,
+        config: Config,
+        machines: MachineFactory,
+        time: Time,
+        seed: u64,
+    ) -> Result<(NodeCore, BootReport), StartError> {
+        let limit = options.wal_file_size / 4;
+        let dir = options.dir.clone();
+        let mut boot = boot(vfs, options).map_err(StartError::Boot)?;
+        identity::begin_run(vfs.as_ref(), &dir, &mut boot.identity)
+            .map_err(|error| StartError::Boot(error.into()))?;
+        let mut config = config;
+        config.max_payload = config.max_payload.min(limit);
+        config.max_append_bytes = config.max_append_bytes.min(limit as usize);
+        let mut node = NodeCore::empty(boot.store, boot.identity, config, machines, time, seed);
+        node.restore_node_state(&boot.node_state)?;
+        for group in boot.groups {
+            node.restore_group(group);
+        }
+        if node.formation.is_formed() {
+            node.ensure_meta();
+        }
+        Ok((node, boot.report))
+    }
+
+    fn empty(
+        store: LogStore,
+        identity: NodeIdentity,
+        config: Config,
+        machines: MachineFactory,
+        time: Time,
+        seed: u64,
+    ) -> NodeCore {
+        let me = identity.identity.member;
+        let formation = Formation::new(me, identity.members.iter().map(|(node, _)| *node));
+        NodeCore {
+            config,
+            me,
+            seed: seed ^ identity.run.rotate_left(32),
+            identity,
+            time,
+            store,
+            machines,
+            slots: Vec::new(),
+            by_id: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            asleep: BTreeMap::new(),
+            dirty: Vec::new(),
+            timers: BTreeSet::new(),
+            tickets: VecDeque::new(),
+            writes: Vec::new(),
+            stalled: VecDeque::new(),
+            fetches: BTreeMap::new(),
+            formation,
+            catalog_mark: Index::ZERO,
+            lives: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            next_announce: time.now,
+            pending_bytes: 0,
+            pending: 0,
+            next_sweep: time.now,
+            sending: 0,
+            stopping: None,
+            over: false,
+            counters: Counters::default(),
+            out: Vec::new(),
+        }
+    }
+
+    fn restore_node_state(
+        &mut self,
+        state: &BTreeMap<u32, bytes::Bytes>,
+    ) -> Result<(), StartError> {
+        let bad = |what| StartError::NodeState { what };
+        match state.get(&slot::FORMATION) {
+            Some(body) => self.formation.restore(body).map_err(|_| bad("formation table"))?,
+            // The first start, or a cluster of one: the own life is stored like any other.
+            None => self.store_formation(),
+        }
+        self.lives = self.formation.members().map(|m| (m.node, m.incarnation)).collect();
+        if let Some(body) = state.get(&slot::CATALOG_MARK) {
+            let mark = Reader::new(body).u64("catalog mark").map_err(|_| bad("catalog mark"))?;
+            self.catalog_mark = Index(mark);
+        }
+        Ok(())
+    }
+
+    fn restore_group(&mut self, boot: GroupBoot) {
+        if boot.state == GroupState::Clean {
+            self.start_group(boot);
+        } else {
+            tracing::warn!(
+                node = %self.me.node, group = %boot.key, state = %boot.state,
+                waits_for = boot.waits_for.as_deref().unwrap_or_default(),
+                "replica not started"
+            );
+            self.asleep.insert(boot.key, Asleep::of_boot(boot));
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What travels between two nodes: one frame per peer, lane and turn, holding many items.
+//!
+//! ```text
+//! frame = version u8 | run u64 | to (node u64, incarnation u128) | item*
+//! item  = kind u8 | length u32 | body
+//! ```
+//!
+//! All numbers are little-endian. `to` with incarnation 0 means any life, used while lives are
+//! still being learned. Lengths are checked against the bytes that are there; nothing is
+//! allocated by a number that was read.
+
+use bytes::Bytes;
+use refloat_types::codec::{DecodeError, Put, Reader};
+use refloat_types::{EntryId, GroupId, GroupKey, Incarnation, Index, Member, NodeId};
+
+use crate::error::RequestError;
+
+const VERSION: u8 = 1;
+const HEADER_LEN: usize = 1 + 8 + 24;
+
+/// The kinds of items; a number is never used twice.
+mod kind {
+    pub(super) const RAFT: u8 = 1;
+    pub(super) const FORMATION: u8 = 2;
+    pub(super) const FORWARD: u8 = 3;
+    pub(super) const FORWARD_REPLY: u8 = 4;
+    pub(super) const SNAPSHOT_OFFER: u8 = 5;
+    pub(super) const SNAPSHOT_CHUNK: u8 = 6;
+    pub(super) const SNAPSHOT_STATE: u8 = 7;
+    pub(super) const NOT_ME: u8 = 8;
+}
+
+/// One item of a frame. Payloads are slices of the frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A message between two replicas, in the core's own form.
+    Raft(Bytes),
+    /// How far the sender is with forming the cluster.
+    Formation(FormationNews),
+    /// A proposal for the receiver, whom the sender takes for the leader.
+    Forward(Forward),
+    /// How a forwarded proposal ended.
+    ForwardReply { id: u64, result: Result<(Index, Bytes), ForwardError> },
+    /// A leader wants the receiver to take a snapshot; `meta` is in the store's own form.
+    SnapshotOffer { group: GroupKey, meta: Bytes },
+    /// One chunk of an offered snapshot.
+    SnapshotChunk { group: GroupKey, id: EntryId, n: u32, digest: u32, bytes: Bytes },
+    /// What the receiver of a snapshot has, or that it is done with it.
+    SnapshotState { group: GroupKey, id: EntryId, next: u32, end: SnapshotEnd },
+    /// The receiver of an earlier frame is not who the sender meant, or does not take the sender
+    /// for who it says it is.
+    NotMe { expected: Member },
+}
+
+/// Part of [`Item::SnapshotState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotEnd {
+    Receiving,
+    Installed,
+    Failed,
+}
+
+/// See [`Item::Formation`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FormationNews {
+    /// Whether the sender has every initial member's life on its disk.
+    pub(crate) stored: bool,
+    /// Whether the sender takes part in elections.
+    pub(crate) formed: bool,
+    /// The lives it knows, sorted.
+    pub(crate) table: Vec<Member>,
+}
+
+/// See [`Item::Forward`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Forward {
+    /// Counts the sender's forwards to this receiver in this run of the sender.
+    pub(crate) id: u64,
+    pub(crate) group: GroupId,
+    pub(crate) stamp: bool,
+    pub(crate) payload: Bytes,
+}
+
+/// Why a forwarded proposal has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ForwardError {
+    /// Not proposed: the receiver does not lead.
+    NotLeader = 1,
+    /// Not proposed: budgets.
+    Busy = 2,
+    /// Proposed, and certainly without effect.
+    Superseded = 3,
+    /// Proposed, outcome open.
+    Unknown = 4,
+    /// Not proposed, and not worth trying again.
+    Refused = 5,
+}
+
+impl ForwardError {
+    fn from_byte(byte: u8) -> Option<ForwardError> {
+        use ForwardError::{Busy, NotLeader, Refused, Superseded, Unknown};
+        [NotLeader, Busy, Superseded, Unknown, Refused].into_iter().find(|e| *e as u8 == byte)
+    }
+
+    pub(crate) fn of(error: &RequestError) -> ForwardError {
+        match error {
+            RequestError::NoLeader { .. } | RequestError::NotLeader { .. } => {
+                ForwardError::NotLeader
+            }
+            RequestError::Busy { .. } => ForwardError::Busy,
+            RequestError::Superseded { .. } => ForwardError::Superseded,
+            RequestError::Unknown { .. } => ForwardError::Unknown,
+            _ => ForwardError::Refused,
+        }
+    }
+}
+
+/// Collects the items of one frame.
+#[derive(Debug, Default)]
+pub(crate) struct FrameWriter {
+    bytes: Vec<u8>,
+}
+
+impl FrameWriter {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends one item whose body `write` puts down; starts the frame if it is the first.
+    fn put(&mut self, run: u64, to: Member, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.bytes.is_empty() {
+            self.bytes.put_u8(VERSION);
+            self.bytes.put_u64(run);
+            self.bytes.put_member(to);
+        }
+        self.bytes.put_u8(kind);
+        let at = self.bytes.len();
+        self.bytes.put_u32(0);
+        write(&mut self.bytes);
+        let len = u32::try_from(self.bytes.len() - at - 4).expect("an item is far below 4 GiB");
+        self.bytes[at..at + 4].copy_from_slice(&len.to_le_bytes());
+    }
+
+    /// Appends a message between replicas.
+    pub(crate) fn put_raft(&mut self, run: u64, to: Member, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.put(run, to, kind::RAFT, encode);
+    }
+
+    /// Appends any item.
+    pub(crate) fn put_item(&mut self, run: u64, to: Member, item: &Item) {
+        match item {
+            Item::Raft(bytes) => self.put(run, to, kind::RAFT, |out| out.put_slice(bytes)),
+            Item::Formation(news) => self.put(run, to, kind::FORMATION, |out| {
+                out.put_u8(u8::from(news.stored));
+                out.put_u8(u8::from(news.formed));
+                out.put_u32(u32::try_from(news.table.len()).expect("few members"));
+                news.table.iter().for_each(|member| out.put_member(*member));
+            }),
+            Item::Forward(forward) => self.put(run, to, kind::FORWARD, |out| {
+                out.put_u64(forward.id);
+                out.put_u64(forward.group.0);
+                out.put_u8(u8::from(forward.stamp));
+                out.put_slice(&forward.payload);
+            }),
+            Item::ForwardReply { id, result } => self.put(run, to, kind::FORWARD_REPLY, |out| {
+                out.put_u64(*id);
+                match result {
+                    Ok((index, payload)) => {
+                        out.put_u8(0);
+                        out.put_u64(index.0);
+                        out.put_slice(payload);
+                    }
+                    Err(error) => out.put_u8(*error as u8),
+                }
+            }),
+            Item::SnapshotOffer { group, meta } => self.put(run, to, kind::SNAPSHOT_OFFER, |out| {
+                out.put_group(*group);
+                out.put_slice(meta);
+            }),
+            Item::SnapshotChunk { group, id, n, digest, bytes } => {
+                self.put(run, to, kind::SNAPSHOT_CHUNK, |out| {
+                    out.put_group(*group);
+                    out.put_entry_id(*id);
+                    out.put_u32(*n);
+                    out.put_u32(*digest);
+                    out.put_slice(bytes);
+                });
+            }
+            Item::SnapshotState { group, id, next, end } => {
+                self.put(run, to, kind::SNAPSHOT_STATE, |out| {
+                    out.put_group(*group);
+                    out.put_entry_id(*id);
+                    out.put_u32(*next);
+                    out.put_u8(*end as u8);
+                });
+            }
+            Item::NotMe { expected } => {
+                self.put(run, to, kind::NOT_ME, |out| out.put_member(*expected));
+            }
+        }
+    }
+
+    /// Takes the frame, leaving an empty writer.
+    pub(crate) fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.bytes).into()
+    }
+}
+
+/// The front of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) run: u64,
+    pub(crate) to: Member,
+}
+
+impl Header {
+    /// Whether the frame is meant for this life of this node.
+    pub(crate) fn is_for(&self, me: Member) -> bool {
+        let any_life = self.to.incarnation == Incarnation(0);
+        self.to.node == me.node && (any_life || self.to.incarnation == me.incarnation)
+    }
+
+    /// A receiver of whom only the id is known.
+    pub(crate) fn any_life(node: NodeId) -> Member {
+        Member::new(node, Incarnation(0))
+    }
+}
+
+/// Takes a frame apart. All or nothing: a frame with one bad item is refused whole.
+pub(crate) fn decode(frame: &Bytes) -> Result<(Header, Vec<Item>), DecodeError> {
+    let mut reader = Reader::new(frame);
+    if reader.u8("frame version")? != VERSION {
+        return Err(reader.invalid("frame version"));
+    }
+    let header = Header { run: reader.u64("run")?, to: reader.member("receiver")? };
+    let mut items = Vec::new();
+    while reader.remaining() > 0 {
+        let kind = reader.u8("item kind")?;
+        let len = reader.count(1, "item length")?;
+        let start = reader.offset();
+        reader.bytes(len, "item")?;
+        items.push(decode_item(kind, &frame.slice(start..start + len))?);
+    }
+    debug_assert!(frame.len() >= HEADER_LEN);
+    Ok((header, items))
+}
+
+fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
+    let mut r = Reader::new(body);
+    let rest = |r: &Reader<'_>| body.slice(r.offset()..);
+    let item = match kind {
+        kind::RAFT => Item::Raft(body.clone()),
+        kind::FORMATION => Item::Formation(decode_formation(&mut r)?),
+        kind::FORWARD => {
+            let (id, group) = (r.u64("forward id")?, GroupId(r.u64("group")?));
+            let stamp = r.u8("forward flags")? == 1;
+            Item::Forward(Forward { id, group, stamp, payload: rest(&r) })
+        }
+        kind::FORWARD_REPLY => {
+            let (id, status) = (r.u64("forward id")?, r.u8("forward status")?);
+            let result = match (status, ForwardError::from_byte(status)) {
+                (0, _) => Ok((Index(r.u64("index")?), rest(&r))),
+                (_, Some(error)) => Err(error),
+                (_, None) => return Err(r.invalid("forward status")),
+            };
+            Item::ForwardReply { id, result }
+        }
+        kind::SNAPSHOT_OFFER => Item::SnapshotOffer { group: r.group("group")?, meta: rest(&r) },
+        kind::SNAPSHOT_CHUNK => {
+            let (group, id) = (r.group("group")?, r.entry_id("snapshot id")?);
+            let (n, digest) = (r.u32("chunk number")?, r.u32("chunk digest")?);
+            Item::SnapshotChunk { group, id, n, digest, bytes: rest(&r) }
+        }
+        kind::SNAPSHOT_STATE => {
+            let (group, id) = (r.group("group")?, r.entry_id("snapshot id")?);
+            let next = r.u32("next chunk")?;
+            let end = match r.u8("snapshot end")? {
+                0 => SnapshotEnd::Receiving,
+                1 => SnapshotEnd::Installed,
+                2 => SnapshotEnd::Failed,
+                _ => return Err(r.invalid("snapshot end")),
+            };
+            Item::SnapshotState { group, id, next, end }
+        }
+        kind::NOT_ME => Item::NotMe { expected: r.member("expected member")? },
+        _ => return Err(r.invalid("item kind")),
+    };
+    Ok(item)
+}
+
+fn decode_formation(r: &mut Reader<'_>) -> Result<FormationNews, DecodeError> {
+    let (stored, formed) = (r.u8("formation stored")? == 1, r.u8("formation formed")? == 1);
+    let count = r.count(24, "formation members")?;
+    let mut table = Vec::with_capacity(count);
+    for _ in 0..count {
+        table.push(r.member("formation member")?);
+    }
+    Ok(FormationNews { stored, formed, table })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use refloat_types::{Epoch, Term};
+
+    fn all_items() -> Vec<Item> {
+        let group = GroupKey::new(GroupId(3), Epoch(4));
+        let id = EntryId::new(Term(5), Index(6));
+        let member = Member::new(NodeId(2), Incarnation(77));
+        let payload = Bytes::from_static(b"payload");
+        vec![
+            Item::Raft(payload.clone()),
+            Item::Formation(FormationNews { stored: true, formed: false, table: vec![member] }),
+            Item::Forward(Forward {
+                id: 1,
+                group: group.id,
+                stamp: true,
+                payload: payload.clone(),
+            }),
+            Item::ForwardReply { id: 1, result: Ok((Index(9), payload.clone())) },
+            Item::ForwardReply { id: 2, result: Err(ForwardError::Busy) },
+            Item::SnapshotOffer { group, meta: payload.clone() },
+            Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload },
+            Item::SnapshotState { group, id, next: 3, end: SnapshotEnd::Installed },
+            Item::NotMe { expected: member },
+        ]
+    }
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written_and_no_cut_of_it_panics() {
+        let to = Member::new(NodeId(1), Incarnation(9));
+        let mut writer = FrameWriter::default();
+        for item in all_items() {
+            writer.put_item(7, to, &item);
+        }
+        let frame = writer.take();
+        assert!(writer.is_empty());
+        assert_eq!(decode(&frame), Ok((Header { run: 7, to }, all_items())));
+        for len in 0..frame.len() {
+            // A cut between two items leaves a shorter, valid frame; none may panic.
+            let _ = decode(&frame.slice(..len));
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_is_read_or_refused_without_a_panic() {
+        let mut writer = FrameWriter::default();
+        for item in all_items() {
+            writer.put_item(7, Header::any_life(NodeId(1)), &item);
+        }
+        let frame = writer.take();
+        for at in 0..frame.len() {
+            for bit in 0..8 {
+                let mut bytes = frame.to_vec();
+                bytes[at] ^= 1 << bit;
+                let _ = decode(&bytes.into());
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_without_a_life_is_for_any_life_of_the_node_and_for_no_other_node() {
+        let me = Member::new(NodeId(1), Incarnation(9));
+        let header = |to| Header { run: 1, to };
+        assert!(header(me).is_for(me));
+        assert!(header(Header::any_life(NodeId(1))).is_for(me));
+        assert!(!header(Header::any_life(NodeId(2))).is_for(me));
+        assert!(!header(Member::new(NodeId(1), Incarnation(8))).is_for(me));
+    }
+}

@@ -1,0 +1,146 @@
+//! One running replica and everything that waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use refloat_log_store::RequestId;
+use refloat_raft_core::{Core, ReadId, Role, SoftState};
+use refloat_types::{EntryId, GroupKey, Index, NodeId, Now, Term};
+
+use crate::api::Token;
+use crate::job::SharedMachine;
+use crate::machine::Query;
+
+use super::snapshots::Transfers;
+
+/// Where the outcome of a proposal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// To a client of this node.
+    Local(Token),
+    /// To a node that forwarded it.
+    Remote(NodeId, u64),
+    /// Nobody asked.
+    Nobody,
+}
+
+/// A proposal that is not in a log yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposal {
+    pub(crate) answer: Answer,
+    pub(crate) payload: Bytes,
+    pub(crate) stamp: bool,
+    pub(crate) deadline: Now,
+}
+
+/// A proposal that is in this leader's log.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) id: EntryId,
+    pub(crate) answer: Answer,
+    pub(crate) bytes: u64,
+    pub(crate) deadline: Now,
+}
+
+/// A linearizable read on its way.
+pub(crate) struct PendingRead {
+    pub(crate) to: Token,
+    pub(crate) query: Query,
+    pub(crate) deadline: Now,
+}
+
+/// Reads of one group.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// Wait for the next read-index round.
+    pub(crate) gathering: Vec<PendingRead>,
+    /// Rounds asked for, and when.
+    pub(crate) asked: BTreeMap<ReadId, (Now, Vec<PendingRead>)>,
+    pub(crate) next_id: u64,
+    /// Answered rounds: to be served once this index is applied.
+    pub(crate) confirmed: VecDeque<(Index, Vec<PendingRead>)>,
+    /// Served by the next job, whatever is applied.
+    pub(crate) stale: Vec<(Token, Query)>,
+}
+
+impl Reads {
+    /// Takes all that wait for the leader or for the machine.
+    pub(crate) fn take_all(&mut self) -> Vec<Token> {
+        let mut tokens: Vec<Token> = self.gathering.drain(..).map(|read| read.to).collect();
+        tokens.extend(
+            std::mem::take(&mut self.asked).into_values().flat_map(|(_, r)| r).map(|r| r.to),
+        );
+        tokens.extend(self.confirmed.drain(..).flat_map(|(_, r)| r).map(|r| r.to));
+        tokens.extend(self.stale.drain(..).map(|(to, _)| to));
+        tokens
+    }
+}
+
+/// How far a state machine is.
+pub(crate) struct Applier {
+    pub(crate) machine: SharedMachine,
+    /// May be applied.
+    pub(crate) committed: Index,
+    /// Is applied.
+    pub(crate) applied: EntryId,
+    /// A job has the machine.
+    pub(crate) busy: bool,
+    pub(crate) restoring: Restoring,
+    /// Entries are being read from the disk.
+    pub(crate) fetching: Option<RequestId>,
+    /// The ids of the entries in the running job, so that waiting proposals find their replies.
+    pub(crate) batch: Vec<(EntryId, bool)>,
+    /// Who asked the questions in the running job.
+    pub(crate) asked: Vec<Token>,
+    /// Since the last snapshot.
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Whether the machine's state is about to be replaced by a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restoring {
+    No,
+    /// As soon as the snapshot is published and no job has the machine.
+    Wanted(EntryId),
+    /// A job does it.
+    Running(EntryId),
+}
+
+/// A running replica.
+pub(crate) struct Group {
+    pub(crate) key: GroupKey,
+    pub(crate) core: Core,
+    pub(crate) soft: SoftState,
+    pub(crate) dirty: bool,
+    /// When its timer is registered to fire.
+    pub(crate) wake: Option<Now>,
+    /// When this replica should stand for the first election of a new group.
+    pub(crate) campaign_at: Option<Now>,
+    /// To be proposed this turn.
+    pub(crate) proposals: Vec<Proposal>,
+    /// Wait for a leader.
+    pub(crate) parked: VecDeque<Proposal>,
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) reads: Reads,
+    pub(crate) apply: Applier,
+    pub(crate) snapshots: Transfers,
+    /// Large appends went out recently: small ones follow them in the bulk lane until then,
+    /// or they would overtake them and be rejected.
+    pub(crate) bulk_until: Now,
+}
+
+impl Group {
+    pub(crate) fn is_leader(&self) -> bool {
+        self.soft.role == Role::Leader
+    }
+
+    /// Another node that leads, as far as known.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.soft.leader.map(|member| member.node)
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.soft.term
+    }
+}

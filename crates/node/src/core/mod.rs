@@ -1,0 +1,224 @@
+//! Everything of a node that is neither a thread nor a socket.
+
+mod apply;
+mod boot;
+mod catalog;
+mod envelope;
+mod formation;
+mod forward;
+mod group;
+mod groups;
+mod meta;
+mod peers;
+mod requests;
+mod snapshots;
+mod status;
+mod stop;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use refloat_log_store::identity::NodeIdentity;
+use refloat_log_store::{LogStore, RequestId, Ticket};
+use refloat_raft_core::PersistTicket;
+use refloat_types::{GroupId, GroupKey, GroupWrite, Incarnation, Index, Member, NodeId, Now};
+
+use crate::api::{Input, Output, Time};
+use crate::config::Config;
+use crate::job::Outcome;
+use crate::machine::MachineFactory;
+use crate::status::Counters;
+
+pub use boot::StartError;
+use formation::Formation;
+use group::Group;
+use groups::Asleep;
+use peers::Peer;
+use stop::Stopping;
+
+/// One node: its log store, a Raft core per group, the state machines, formation, peers.
+///
+/// A plain value without threads, sockets, clocks and randomness. Whoever drives it
+/// * steps any number of [`Input`]s and then calls [`NodeCore::turn`] once, which gathers what all
+///   groups want to write into one batch, and what they want to say into one frame per peer and lane;
+/// * carries out the [`Output`]s in their order;
+/// * comes back at [`NodeCore::wake_at`] at the latest.
+///
+/// The same inputs at the same times give the same outputs.
+pub struct NodeCore {
+    config: Config,
+    identity: NodeIdentity,
+    me: Member,
+    seed: u64,
+    time: Time,
+    store: LogStore,
+    machines: MachineFactory,
+
+    /// Running groups; a slot is never used again.
+    slots: Vec<Option<Group>>,
+    by_id: BTreeMap<GroupId, usize>,
+    by_key: BTreeMap<GroupKey, usize>,
+    asleep: BTreeMap<GroupKey, Asleep>,
+    dirty: Vec<usize>,
+    timers: BTreeSet<(Now, usize)>,
+
+    /// What waits for a ticket of the store, in ticket order.
+    tickets: VecDeque<(Ticket, Durable)>,
+    /// Writes of this turn.
+    writes: Vec<Write>,
+    /// Writes that found no space, oldest first; later ones queue behind them.
+    stalled: VecDeque<Write>,
+    fetches: BTreeMap<RequestId, Wanted>,
+
+    formation: Formation,
+    /// Effects of group 0's entries up to here are carried out and on the disk.
+    catalog_mark: Index,
+    /// The life of each node that may talk to this one.
+    lives: BTreeMap<NodeId, Incarnation>,
+    peers: BTreeMap<NodeId, Peer>,
+    next_announce: Now,
+
+    pending_bytes: u64,
+    /// Requests that may run out of time.
+    pending: u64,
+    next_sweep: Now,
+    /// Snapshots under way to peers.
+    sending: u64,
+    stopping: Option<Stopping>,
+    over: bool,
+    counters: Counters,
+    out: Vec<Output>,
+}
+
+/// One group's write and the promise that hangs on it.
+struct Write {
+    slot: usize,
+    write: GroupWrite,
+    /// Reported to the core when this write, the last of its `Persist`, is durable.
+    ticket: Option<PersistTicket>,
+}
+
+/// What to do once a ticket is durable.
+enum Durable {
+    Persisted(usize, PersistTicket),
+    Formation,
+    Installed(usize),
+}
+
+/// What a read from the disk is for.
+enum Wanted {
+    Apply(usize),
+    Core(usize, refloat_raft_core::FetchId),
+    Chunk(usize, NodeId),
+}
+
+/// Slots of the node's own state in the store.
+mod slot {
+    pub(super) const FORMATION: u32 = 0;
+    pub(super) const CATALOG_MARK: u32 = 1;
+}
+
+impl NodeCore {
+    /// Takes one input. What follows from it comes out of the next [`NodeCore::turn`].
+    pub fn step(&mut self, time: Time, input: Input) {
+        self.set_time(time);
+        if self.over || (self.is_closing() && !matches!(input, Input::Done(_))) {
+            return self.refuse_when_over(input);
+        }
+        self.counters.inputs += 1;
+        match input {
+            Input::Tick => {}
+            Input::PeerUp(member) => self.peer_up(member),
+            Input::PeerDown(node) => self.peer_down(node),
+            Input::Frame { from, bytes } => self.frame(from, &bytes),
+            Input::Propose { to, group, payload, stamp, forward } => {
+                self.propose(to, group, payload, stamp, forward);
+            }
+            Input::Read { to, group, consistency, query } => {
+                self.read(to, group, consistency, query);
+            }
+            Input::CreateGroup { to, group, members } => self.create_group(to, group, &members),
+            Input::DeleteGroup { to, group } => self.delete_group(to, group),
+            Input::ChangeMembers { to, group, change } => self.change_members(to, group, change),
+            Input::Transfer { to, group, target } => self.transfer(to, group, target),
+            Input::Snapshot { to, group } => self.snapshot_now(to, group),
+            Input::Done(done) => match done.outcome {
+                Outcome::Store(done) => self.store_done(done),
+                Outcome::Machine(done) => self.machine_done(done),
+            },
+            Input::Shutdown => self.begin_shutdown(),
+        }
+    }
+
+    /// Carries out what the inputs since the last turn, and the time, ask for.
+    pub fn turn(&mut self, time: Time, out: &mut Vec<Output>) {
+        self.set_time(time);
+        if !self.over {
+            self.counters.turns += 1;
+            self.work();
+        }
+        out.append(&mut self.out);
+    }
+
+    /// When [`NodeCore::turn`] should be called though nothing came in.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Now> {
+        if self.over {
+            return None;
+        }
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let sweep = self.needs_sweep().then_some(self.next_sweep);
+        let announce = (!self.formation.is_formed()).then_some(self.next_announce);
+        let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
+        [timer, sweep, announce, stop, self.store.wake_at()].into_iter().flatten().min()
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        self.me
+    }
+
+    /// What its data directory says about it, with the number of this run.
+    #[must_use]
+    pub fn identity(&self) -> &NodeIdentity {
+        &self.identity
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let stats = self.store.stats();
+        let mut counters = self.counters;
+        counters.pending_bytes = self.pending_bytes;
+        counters.memory_bytes = stats.memory_bytes;
+        counters.batches = stats.wal.batches + stats.votes.batches;
+        counters.syncs = stats.wal.syncs + stats.votes.syncs;
+        counters
+    }
+
+    /// Whether anything waits that may run out of time or out of luck.
+    fn needs_sweep(&self) -> bool {
+        self.pending > 0 || !self.stalled.is_empty() || self.sending > 0
+    }
+
+    fn now(&self) -> Now {
+        self.time.now
+    }
+
+    fn set_time(&mut self, time: Time) {
+        // Time never runs backwards inside, whatever the driver's clock does.
+        self.time = Time { now: time.now.max(self.time.now), wall_ms: time.wall_ms };
+    }
+
+    fn put_node_state(&mut self, slot: u32, body: Bytes) -> Option<Ticket> {
+        match self.store.put_node_state(self.time.now, slot, body) {
+            Ok(ticket) => Some(ticket),
+            Err(error) => {
+                self.submit_failed(&error);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Other nodes: their frames in, our frames out.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use refloat_raft_core::{Body, Message};
+use refloat_types::{IndexSet, Member, NodeId};
+
+use super::NodeCore;
+use super::envelope::{self, FrameWriter, Header, Item};
+use super::forward::Forwarded;
+use crate::api::{Lane, Output};
+use crate::error::RequestError;
+
+/// A frame of the bulk lane is closed at this length and the next one begun.
+const MAX_BULK_FRAME: usize = 2 << 20;
+/// How long small appends follow large ones through the bulk lane, in microseconds.
+const BULK_STICKS: u64 = 20_000;
+
+/// What this node knows of another.
+#[derive(Default)]
+pub(crate) struct Peer {
+    /// The life that was heard last.
+    pub(crate) member: Option<Member>,
+    pub(crate) up: bool,
+    /// The highest run number heard of that life.
+    run: u64,
+    urgent: FrameWriter,
+    bulk: FrameWriter,
+    full: Vec<(Lane, Bytes)>,
+    /// Proposals that this node sent to the peer and has no answer to.
+    pub(crate) forwarded: BTreeMap<u64, Forwarded>,
+    pub(crate) next_forward: u64,
+    /// Forwards of the peer's present run that were taken in: none counts twice.
+    pub(crate) taken: IndexSet,
+}
+
+impl Peer {
+    /// Whom frames are addressed to.
+    fn address(&self, node: NodeId) -> Member {
+        self.member.unwrap_or_else(|| Header::any_life(node))
+    }
+}
+
+impl NodeCore {
+    pub(super) fn peer_up(&mut self, member: Member) {
+        if member.node == self.me.node || !self.is_welcome(member) {
+            return;
+        }
+        let peer = self.peers.entry(member.node).or_default();
+        if peer.member != Some(member) {
+            peer.member = Some(member);
+            peer.run = 0;
+            peer.taken = IndexSet::new();
+        }
+        peer.up = true;
+        self.formation_met(member);
+        self.announce_to(member.node);
+    }
+
+    pub(super) fn peer_down(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.up = false;
+        // Whether they were proposed is not known: the connection is gone, and with it the answers.
+        for (_, forwarded) in std::mem::take(&mut peer.forwarded) {
+            let unknown = RequestError::Unknown { group: forwarded.group };
+            self.answer(forwarded.proposal.answer, forwarded.bytes(), Err(unknown));
+        }
+        for slot in 0..self.slots.len() {
+            let Some(group) = self.slots[slot].as_mut() else { continue };
+            if let Some(member) = group.core.conf().member(node).filter(|_| group.is_leader()) {
+                group.core.on_unreachable(member);
+                self.mark(slot);
+            }
+        }
+    }
+
+    /// Whether this life of a node may talk to this one: the stored one, or of a node that no
+    /// membership here names yet.
+    fn is_welcome(&mut self, from: Member) -> bool {
+        let known = self.lives.get(&from.node).copied();
+        let Some(known) = known.filter(|life| *life != from.incarnation) else { return true };
+        self.counters.refused += 1;
+        let effects = self.formation.on_peer(from);
+        self.formation_effects(effects);
+        let item = Item::NotMe { expected: Member::new(from.node, known) };
+        self.send_item(from.node, Lane::Urgent, &item);
+        false
+    }
+
+    pub(super) fn frame(&mut self, from: Member, bytes: &Bytes) {
+        self.counters.frames_received += 1;
+        let Ok((header, items)) = envelope::decode(bytes) else {
+            self.counters.refused += 1;
+            return;
+        };
+        if from.node == self.me.node || !self.is_welcome(from) {
+            return;
+        }
+        if !header.is_for(self.me) {
+            self.counters.refused += 1;
+            if !matches!(items.first(), Some(Item::NotMe { .. })) {
+                self.send_item(from.node, Lane::Urgent, &Item::NotMe { expected: self.me });
+            }
+            return;
+        }
+        if !self.note_run(from, header.run) {
+            self.counters.refused += 1;
+            return;
+        }
+        for item in items {
+            self.item(from, item);
+        }
+    }
+
+    /// Remembers who speaks; `false` for a frame of a run that is over.
+    fn note_run(&mut self, from: Member, run: u64) -> bool {
+        let peer = self.peers.entry(from.node).or_default();
+        if peer.member == Some(from) && run < peer.run {
+            return false;
+        }
+        let first = peer.member != Some(from);
+        if first || run > peer.run {
+            peer.taken = IndexSet::new();
+        }
+        peer.member = Some(from);
+        peer.run = run;
+        if first {
+            self.formation_met(from);
+        }
+        true
+    }
+
+    fn item(&mut self, from: Member, item: Item) {
+        match item {
+            Item::Raft(bytes) => self.raft_message(from, &bytes),
+            Item::Formation(news) => self.formation_news(from, &news),
+            Item::Forward(forward) => self.take_forward(from.node, forward),
+            Item::ForwardReply { id, result } => self.forward_reply(from.node, id, result),
+            Item::SnapshotOffer { group, meta } => self.snapshot_offered(from, group, &meta),
+            Item::SnapshotChunk { group, id, n, digest, bytes } => {
+                self.snapshot_chunk_in(group, id, n, digest, bytes);
+            }
+            Item::SnapshotState { group, id, next, end } => {
+                self.snapshot_state(from, group, id, next, end);
+            }
+            Item::NotMe { expected } => {
+                self.counters.refused += 1;
+                tracing::warn!(node = %self.me.node, peer = %from, %expected, "peer refused a frame");
+            }
+        }
+    }
+
+    fn raft_message(&mut self, from: Member, bytes: &Bytes) {
+        let message = match Message::decode_shared(bytes) {
+            Ok(message) if message.from == from => message,
+            _ => {
+                self.counters.refused += 1;
+                return;
+            }
+        };
+        let Some(slot) = self.by_key.get(&message.group).copied() else { return };
+        let now = self.now();
+        let Some(group) = self.group(slot) else { return };
+        let result = group.core.step(now, message);
+        self.counters.messages_received += 1;
+        if let Err(error) = result {
+            self.counters.refused += 1;
+            tracing::debug!(node = %self.me.node, peer = %from, %error, "message refused");
+        }
+        self.mark(slot);
+    }
+
+    /// Puts a message between replicas into the frame of its receiver.
+    pub(super) fn send_raft(&mut self, slot: usize, message: &Message) {
+        let (run, now, limit) = (self.identity.run, self.now(), self.config.urgent_bytes);
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let entries = match &message.body {
+            Body::Append(append) => append.entries.iter().map(|e| e.payload.len() + 17).sum(),
+            _ => 0,
+        };
+        if entries > limit {
+            group.bulk_until = now.after(BULK_STICKS);
+        }
+        let bulk = entries > 0 && now < group.bulk_until;
+        let to = message.to.node;
+        let peer = self.peers.entry(to).or_default();
+        let address = peer.address(to);
+        let writer = if bulk { &mut peer.bulk } else { &mut peer.urgent };
+        writer.put_raft(run, address, |out| message.encode(out));
+        self.counters.messages_sent += 1;
+        let (lane, limit) =
+            if bulk { (Lane::Bulk, MAX_BULK_FRAME) } else { (Lane::Urgent, limit * 4) };
+        if writer.len() > limit {
+            let frame = writer.take();
+            peer.full.push((lane, frame));
+        }
+    }
+
+    pub(super) fn send_item(&mut self, to: NodeId, lane: Lane, item: &Item) {
+        let run = self.identity.run;
+        let peer = self.peers.entry(to).or_default();
+        let address = match item {
+            Item::Formation(_) | Item::NotMe { .. } => Header::any_life(to),
+            _ => peer.address(to),
+        };
+        let writer = match lane {
+            Lane::Urgent => &mut peer.urgent,
+            Lane::Bulk => &mut peer.bulk,
+        };
+        // The address stands in the frame's header: another one needs another frame.
+        if address != peer.member.unwrap_or(address) && !writer.is_empty() {
+            let frame = writer.take();
+            peer.full.push((lane, frame));
+        }
+        writer.put_item(run, address, item);
+        if address != peer.member.unwrap_or(address) || writer.len() > MAX_BULK_FRAME {
+            let frame = writer.take();
+            peer.full.push((lane, frame));
+        }
+    }
+
+    /// One frame per peer, lane and turn.
+    pub(super) fn send_frames(&mut self) {
+        for (node, peer) in &mut self.peers {
+            for (lane, writer) in [(Lane::Urgent, &mut peer.urgent), (Lane::Bulk, &mut peer.bulk)] {
+                if !writer.is_empty() {
+                    peer.full.push((lane, writer.take()));
+                }
+            }
+            for (lane, bytes) in peer.full.drain(..) {
+                self.counters.frames_sent += 1;
+                self.out.push(Output::Send { to: *node, lane, bytes });
+            }
+        }
+    }
+}

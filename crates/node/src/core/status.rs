@@ -1,0 +1,113 @@
+//! What a node says about itself.
+
+use refloat_log_store::GroupState;
+use refloat_raft_core::Role;
+use refloat_types::{ConfState, GroupKey, Member};
+
+use super::NodeCore;
+use super::group::Group;
+use super::groups::Asleep;
+use crate::status::{GroupStatus, MemberStatus, Status};
+
+impl NodeCore {
+    /// The node and all its groups, ascending by id.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut groups: Vec<GroupStatus> =
+            self.slots.iter().flatten().map(|group| self.running(group)).collect();
+        groups.extend(self.asleep.iter().map(|(key, asleep)| resting(*key, asleep)));
+        groups.sort_by_key(|group| (group.group, group.epoch));
+        Status {
+            cluster: self.identity.identity.cluster.to_string(),
+            cluster_name: self.identity.cluster_name.clone(),
+            node: self.me.node.0,
+            incarnation: self.me.incarnation.to_string(),
+            run: self.identity.run,
+            forming: self.formation.waits_for(),
+            groups,
+        }
+    }
+
+    fn running(&self, group: &Group) -> GroupStatus {
+        let status = group.core.status();
+        let learner = !status.conf.is_voter(self.me);
+        let matched = |member: Member| {
+            let peer = status.progress.iter().find(|p| p.member == member);
+            let own = (member == self.me).then_some(status.durable.0);
+            if group.is_leader() { peer.map(|p| p.matched.0).or(own) } else { None }
+        };
+        GroupStatus {
+            group: group.key.id.0,
+            epoch: group.key.epoch.0,
+            role: role_name(status.role, learner),
+            term: status.term.0,
+            leader: status.leader.map(|member| member.node.0),
+            commit: status.commit.0,
+            applied: group.apply.applied.index.0,
+            durable: status.durable.0,
+            snapshot: group.snapshots.published.index.0,
+            state: state_name(GroupState::Clean),
+            waits_for: None,
+            members: members(&status.conf, matched),
+        }
+    }
+}
+
+fn resting(key: GroupKey, asleep: &Asleep) -> GroupStatus {
+    GroupStatus {
+        group: key.id.0,
+        epoch: key.epoch.0,
+        role: "stopped",
+        term: asleep.term.0,
+        leader: None,
+        commit: asleep.commit.0,
+        applied: asleep.snapshot.index.0,
+        durable: asleep.last.index.0,
+        snapshot: asleep.snapshot.index.0,
+        state: state_name(asleep.state),
+        waits_for: asleep.waits_for.clone(),
+        members: members(&asleep.conf, |_| None),
+    }
+}
+
+fn role_name(role: Role, learner: bool) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Candidate => "candidate",
+        Role::PreCandidate => "pre-candidate",
+        Role::Follower if learner => "learner",
+        Role::Follower => "follower",
+    }
+}
+
+fn state_name(state: GroupState) -> &'static str {
+    match state {
+        GroupState::Clean => "clean",
+        GroupState::Damaged => "damaged",
+        GroupState::HeadUnknown => "head-unknown",
+        GroupState::Amnesia => "amnesia",
+    }
+}
+
+fn members(conf: &ConfState, matched: impl Fn(Member) -> Option<u64>) -> Vec<MemberStatus> {
+    let standing = |member: Member| {
+        let (old, new) = (conf.outgoing.contains(&member), conf.voters.contains(&member));
+        match (conf.is_joint(), old, new) {
+            (true, false, true) => "incoming",
+            (true, true, false) => "outgoing",
+            (_, _, true) => "voter",
+            _ => "learner",
+        }
+    };
+    let mut members: Vec<MemberStatus> = conf
+        .iter()
+        .map(|member| MemberStatus {
+            node: member.node.0,
+            incarnation: member.incarnation.to_string(),
+            member: standing(member),
+            matched: matched(member),
+        })
+        .collect();
+    members.sort_by_key(|member| member.node);
+    members
+}

@@ -1,0 +1,368 @@
+//! One turn: what all groups want, gathered into one write, few frames and some jobs.
+
+use refloat_log_store::{Event, Read, SubmitError};
+use refloat_raft_core::{Fetch, Fetched, Persist, Ready, Role};
+use refloat_types::{EntryId, GroupWrite, LogOp};
+
+use super::{Durable, NodeCore, Wanted, Write};
+use crate::api::Output;
+use crate::job::Job;
+
+impl NodeCore {
+    /// Everything that is due, until nothing is.
+    pub(super) fn work(&mut self) {
+        if !self.is_closing() {
+            self.fire_timers();
+        }
+        loop {
+            self.durable_notices();
+            self.store_events();
+            if self.over {
+                return;
+            }
+            if self.dirty.is_empty() || self.is_closing() {
+                break;
+            }
+            for slot in std::mem::take(&mut self.dirty) {
+                self.turn_group(slot);
+            }
+            self.submit_writes();
+        }
+        self.go_on_stopping();
+        self.send_frames();
+        while let Some(job) = self.store.poll_job(self.time.now) {
+            self.out.push(Output::Job(Job::store(job)));
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.now();
+        while let Some((at, slot)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, slot));
+            let Some(group) = self.slots[slot].as_mut() else { continue };
+            group.wake = None;
+            if group.campaign_at.is_some_and(|at| at <= now) {
+                group.campaign_at = None;
+                if group.soft.leader.is_none() {
+                    group.core.campaign(now);
+                }
+            }
+            group.core.tick(now);
+            self.mark(slot);
+        }
+        if now >= self.next_sweep && self.needs_sweep() {
+            self.sweep();
+            self.submit_writes();
+        }
+        self.announce_if_due();
+    }
+
+    /// Steps one group until it has nothing to say.
+    fn turn_group(&mut self, slot: usize) {
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        group.dirty = false;
+        self.flush_proposals(slot);
+        self.flush_reads(slot);
+        while let Some(ready) = self.slots[slot].as_mut().and_then(|group| group.core.ready()) {
+            self.carry_out(slot, ready);
+        }
+        self.pump(slot);
+        self.set_timer(slot);
+    }
+
+    fn carry_out(&mut self, slot: usize, ready: Ready) {
+        if let Some(soft) = ready.soft {
+            self.soft_changed(slot, soft);
+        }
+        if let Some(persist) = ready.persist {
+            self.persist(slot, persist, ready.install);
+        }
+        for message in &ready.messages {
+            self.send_raft(slot, message);
+        }
+        if !ready.fetch.is_empty() {
+            // They may be among what this turn writes.
+            self.submit_writes();
+            for fetch in ready.fetch {
+                self.fetch(slot, fetch);
+            }
+        }
+        if let Some((_, last)) = ready.committed
+            && let Some(group) = self.slots[slot].as_mut()
+        {
+            group.apply.committed = group.apply.committed.max(last);
+        }
+        for read in ready.reads {
+            self.reads_confirmed(slot, read.id, read.index);
+        }
+        self.reads_failed(slot, &ready.failed_reads);
+        for member in ready.send_snapshot {
+            self.send_snapshot(slot, member);
+        }
+    }
+
+    fn soft_changed(&mut self, slot: usize, soft: refloat_raft_core::SoftState) {
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let won = soft.role == Role::Leader && !group.is_leader();
+        tracing::debug!(
+            node = %self.me.node, group = %group.key, term = %soft.term, role = ?soft.role,
+            leader = ?soft.leader, "role changed"
+        );
+        group.soft = soft;
+        self.counters.role_changes += 1;
+        self.counters.elections_won += u64::from(won);
+        if soft.leader.is_some() {
+            let parked = std::mem::take(&mut group.parked);
+            for proposal in parked {
+                self.route(slot, proposal);
+            }
+            self.flush_proposals(slot);
+            self.flush_reads(slot);
+        }
+    }
+
+    fn persist(
+        &mut self,
+        slot: usize,
+        persist: Persist,
+        install: Option<(EntryId, refloat_types::ConfState)>,
+    ) {
+        let Some(key) = self.slots[slot].as_ref().map(|group| group.key) else { return };
+        let mut hard_state = persist.hard_state;
+        let mut ops = persist.log.into_iter().peekable();
+        let ticket = persist.ticket;
+        while ops.peek().is_some() || hard_state.is_some() {
+            let write = GroupWrite { group: key, hard_state: hard_state.take(), log: ops.next() };
+            let ticket = (ops.peek().is_none() && install.is_none()).then_some(ticket);
+            self.writes.push(Write { slot, write, ticket });
+        }
+        match install {
+            Some((id, conf)) => {
+                self.submit_writes();
+                self.install(slot, id, &conf, ticket);
+            }
+            None if self
+                .writes
+                .last()
+                .is_none_or(|w| w.slot != slot || w.ticket != Some(ticket)) =>
+            {
+                let write = GroupWrite { group: key, hard_state: None, log: None };
+                self.writes.push(Write { slot, write, ticket: Some(ticket) });
+            }
+            None => {}
+        }
+    }
+
+    /// Hands all writes of the turn to the store: one submission, one ticket.
+    pub(super) fn submit_writes(&mut self) {
+        if !self.stalled.is_empty() {
+            self.stalled.extend(self.writes.drain(..));
+            return self.retry_stalled();
+        }
+        if self.writes.is_empty() {
+            return;
+        }
+        let mut writes = std::mem::take(&mut self.writes);
+        let batch: Vec<GroupWrite> = writes.iter_mut().map(take_write).collect();
+        match self.store.submit(self.time.now, &batch) {
+            Ok(ticket) => {
+                for write in &writes {
+                    if let Some(persisted) = write.ticket {
+                        self.tickets.push_back((ticket, Durable::Persisted(write.slot, persisted)));
+                    }
+                }
+                writes.clear();
+                self.writes = writes; // its room is used again
+            }
+            Err(error) => {
+                // Some of the batch may have been taken. Writing it once more says the same thing.
+                for (write, content) in writes.iter_mut().zip(batch) {
+                    write.write = content;
+                }
+                self.submit_failed(&error);
+                self.stalled.extend(writes);
+                self.retry_stalled();
+            }
+        }
+    }
+
+    /// Submits what did not get through, one by one, in order, as far as it goes.
+    fn retry_stalled(&mut self) {
+        while let Some(write) = self.stalled.pop_front() {
+            if self.over {
+                return;
+            }
+            if self.slots[write.slot].is_none() {
+                continue;
+            }
+            match self.store.submit(self.time.now, std::slice::from_ref(&write.write)) {
+                Ok(ticket) => {
+                    if let Some(persisted) = write.ticket {
+                        self.tickets.push_back((ticket, Durable::Persisted(write.slot, persisted)));
+                    }
+                }
+                Err(SubmitError::TooLarge { .. }) if splits(&write) => {
+                    for half in split(write).into_iter().rev() {
+                        self.stalled.push_front(half);
+                    }
+                }
+                Err(SubmitError::NoSpace) => {
+                    self.stalled.push_front(write);
+                    return;
+                }
+                Err(error) => {
+                    self.submit_failed(&error);
+                    if !self.over {
+                        self.halt_group(write.slot, format!("its write was refused: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a refused write means for the node.
+    pub(super) fn submit_failed(&mut self, error: &SubmitError) {
+        match error {
+            SubmitError::Poisoned(poisoned) => self.poison(poisoned.reason.clone()),
+            SubmitError::NoSpace => {
+                tracing::warn!(node = %self.me.node, "no space left: proposals are refused");
+            }
+            _ => tracing::error!(node = %self.me.node, %error, "write refused"),
+        }
+    }
+
+    /// Tells the cores what became durable.
+    fn durable_notices(&mut self) {
+        let durable = self.store.durable();
+        while self.tickets.front().is_some_and(|(ticket, _)| *ticket <= durable) {
+            let (_, what) = self.tickets.pop_front().expect("just seen");
+            match what {
+                Durable::Persisted(slot, ticket) => {
+                    let now = self.now();
+                    if let Some(group) = self.slots[slot].as_mut() {
+                        group.core.on_persisted(now, ticket);
+                        self.mark(slot);
+                    }
+                }
+                Durable::Formation => self.formation_stored(),
+                Durable::Installed(slot) => self.mark(slot),
+            }
+        }
+    }
+
+    fn store_events(&mut self) {
+        for event in self.store.take_events() {
+            match event {
+                Event::Read { request, result } => self.entries_read(request, result),
+                Event::SnapshotWritten { group, id } => self.snapshot_published(group, id),
+                Event::SnapshotFailed { group, reason } => self.snapshot_failed(group, reason),
+                Event::SnapshotChunk { request, result } => self.chunk_read(request, result),
+                Event::SnapshotProgress { group, id, next_chunk } => {
+                    self.snapshot_progress(group, id, next_chunk);
+                }
+                Event::SnapshotReceived { group, meta } => self.snapshot_received(group, meta),
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers a core that wants entries which it no longer holds.
+    fn fetch(&mut self, slot: usize, fetch: Fetch) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let answer = match self.store.read(group.key, fetch.first, fetch.last, fetch.max_bytes) {
+            Read::Entries(entries) => Fetched::Entries(entries),
+            Read::Later(request) => {
+                let wanted = Wanted::Core(slot, fetch.id);
+                self.fetches.insert(request, wanted);
+                return;
+            }
+            Read::Compacted => Fetched::Compacted,
+            _ => Fetched::Failed,
+        };
+        group.core.on_fetched(now, fetch.id, answer);
+        self.mark(slot);
+    }
+
+    fn entries_read(
+        &mut self,
+        request: refloat_log_store::RequestId,
+        result: Result<Vec<refloat_types::Entry>, String>,
+    ) {
+        let now = self.now();
+        match self.fetches.remove(&request) {
+            Some(Wanted::Apply(slot)) => self.apply_read(slot, request, result),
+            Some(Wanted::Core(slot, id)) => {
+                let Some(group) = self.slots[slot].as_mut() else { return };
+                let answer = match result {
+                    Ok(entries) => Fetched::Entries(entries),
+                    Err(reason) => {
+                        tracing::warn!(node = %self.me.node, group = %group.key, reason, "read failed");
+                        Fetched::Failed
+                    }
+                };
+                group.core.on_fetched(now, id, answer);
+                self.mark(slot);
+            }
+            Some(Wanted::Chunk(..)) | None => {}
+        }
+    }
+
+    pub(super) fn store_done(&mut self, done: refloat_log_store::Done) {
+        if let Err(poisoned) = self.store.complete(self.time.now, done) {
+            self.poison(poisoned.reason);
+        }
+    }
+
+    /// Registers the group's next timer, if it moved closer. One that moved away fires early,
+    /// finds nothing due, and is registered anew.
+    fn set_timer(&mut self, slot: usize) {
+        let grain = self.config.timer_grain.max(1);
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let due = group.core.wake_at().into_iter().chain(group.campaign_at).min();
+        let Some(due) = due else { return };
+        let due = refloat_types::Now(due.0.div_ceil(grain).saturating_mul(grain));
+        if let Some(at) = group.wake {
+            if at <= due {
+                return;
+            }
+            self.timers.remove(&(at, slot));
+        }
+        group.wake = Some(due);
+        self.timers.insert((due, slot));
+    }
+}
+
+fn take_write(write: &mut Write) -> GroupWrite {
+    let empty = GroupWrite { group: write.write.group, hard_state: None, log: None };
+    std::mem::replace(&mut write.write, empty)
+}
+
+fn splits(write: &Write) -> bool {
+    let entries = write.write.log.as_ref().map_or(0, |op| op.entries().len());
+    entries > 1 || (entries > 0 && write.write.hard_state.is_some())
+}
+
+/// Two writes that say the same as one: for what does not fit into one WAL file.
+fn split(write: Write) -> [Write; 2] {
+    let Write { slot, write: GroupWrite { group, hard_state, log }, ticket } = write;
+    let part = |hard_state, log, ticket| Write {
+        slot,
+        write: GroupWrite { group, hard_state, log },
+        ticket,
+    };
+    let halves = match log {
+        Some(LogOp::Append { prev, mut entries }) if entries.len() > 1 => {
+            let rest = entries.split_off(entries.len() / 2);
+            let middle = entries.last().map_or(prev, |entry| entry.id);
+            Some((LogOp::Append { prev, entries }, LogOp::Append { prev: middle, entries: rest }))
+        }
+        Some(LogOp::Fill { mut entries }) if entries.len() > 1 => {
+            let rest = entries.split_off(entries.len() / 2);
+            Some((LogOp::Fill { entries }, LogOp::Fill { entries: rest }))
+        }
+        log => return [part(hard_state, None, None), part(None, log, ticket)],
+    };
+    let (first, second) = halves.expect("both arms give two");
+    [part(hard_state, Some(first), None), part(None, Some(second), ticket)]
+}
