@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::SimFs;
 use super::content::SECTOR_LEN;
-use super::crash::{Fate, InFlight, Undecided};
+use super::crash::{Target, Undecided};
 use super::disk::Disk;
+use super::units::{Fate, InFlight};
 use crate::rng::Rng;
 
 /// Up to so many undecided units all their combinations are built.
@@ -233,7 +234,6 @@ pub(super) fn sample(units: &[Undecided], rng: &mut Rng) -> Vec<Fate> {
 
 /// What shares a fate: a block of 4096 bytes, or a file.
 fn group(undecided: &Undecided, manner: u64) -> u64 {
-    use super::crash::Target;
     match undecided.target {
         Target::Sector(ino, sector) if manner == 2 => (ino << 32) ^ (sector / 8),
         Target::Sector(ino, _) | Target::Length(ino) => (ino << 32) ^ 0xffff_ffff,

@@ -10,6 +10,7 @@ mod images;
 mod names;
 mod ops;
 mod transfer;
+mod units;
 
 #[cfg(test)]
 mod tests;
@@ -20,11 +21,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use content::SECTOR_LEN;
-pub use crash::{Fate, InFlight, Unit};
 use disk::Disk;
 pub use faults::Fault;
 pub use images::{EXHAUSTIVE_UNITS, ImageOptions};
 pub use ops::{OP_LOG_LEN, Op, OpKind, is_crash};
+pub use units::{Fate, InFlight, Unit};
 
 /// A file system in memory with a strict crash model: see the crate's page.
 ///

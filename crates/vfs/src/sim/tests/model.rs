@@ -1,6 +1,9 @@
 //! Random histories against the simplest model: per byte and length, the set of values that a
 //! power cut may leave.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -24,6 +27,35 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Kill),
     ];
     proptest::collection::vec(step, 1..20)
+}
+
+#[derive(Clone, Debug)]
+enum NameStep {
+    Create(usize),
+    Rename(usize, usize),
+    Remove(usize),
+    SyncDir,
+    Kill,
+}
+
+fn name_steps() -> impl Strategy<Value = Vec<NameStep>> {
+    let name = 0..4_usize;
+    let step = prop_oneof![
+        4 => name.clone().prop_map(NameStep::Create),
+        4 => (name.clone(), name.clone()).prop_map(|(a, b)| NameStep::Rename(a, b)),
+        2 => name.prop_map(NameStep::Remove),
+        1 => Just(NameStep::SyncDir),
+        1 => Just(NameStep::Kill),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+/// Which file, told by its content, stands under which name.
+type NameModel = BTreeMap<PathBuf, Vec<u8>>;
+
+fn named(fs: &SimFs) -> NameModel {
+    let content = |path: PathBuf| (path.clone(), fs.contents(path).unwrap());
+    fs.files().into_keys().map(content).collect()
 }
 
 /// Everything the file was since it was last durable.
@@ -126,6 +158,56 @@ proptest! {
             if let Err(text) = model.allows(&image.contents("/a").unwrap()) {
                 return Err(TestCaseError::fail(format!("{text}: {}", image.story())));
             }
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_last_directory_sync_and_what_may_have_followed(
+        steps in name_steps(),
+        seed in any::<u64>(),
+    ) {
+        let path = |n: usize| PathBuf::from(format!("/{n}"));
+        let mut fs = SimFs::new();
+        let mut visible = NameModel::new();
+        let mut durable = NameModel::new();
+        for (serial, step) in (0_u8..).zip(steps) {
+            match step {
+                NameStep::Create(n) => {
+                    let create = OpenOptions::create_new().durable();
+                    let created = fs.open(&path(n), create);
+                    prop_assert_eq!(created.is_err(), visible.contains_key(&path(n)));
+                    if let Ok(file) = created {
+                        write(&file, 0, &[serial]);
+                        visible.insert(path(n), vec![serial]);
+                    }
+                }
+                NameStep::Rename(from, to) => {
+                    let renamed = fs.rename(&path(from), &path(to)).is_ok();
+                    let content = visible.remove(&path(from));
+                    prop_assert_eq!(renamed, content.is_some());
+                    if let Some(content) = content {
+                        visible.insert(path(to), content);
+                    }
+                }
+                NameStep::Remove(n) => {
+                    let removed = fs.remove_file(&path(n)).is_ok();
+                    prop_assert_eq!(removed, visible.remove(&path(n)).is_some());
+                }
+                NameStep::SyncDir => {
+                    fs.sync_dir(p("/")).unwrap();
+                    durable.clone_from(&visible);
+                }
+                NameStep::Kill => fs = fs.kill(),
+            }
+            prop_assert_eq!(&named(&fs), &visible);
+        }
+        let cut = |fate| named(&fs.fork().power_cut(|_| fate));
+        prop_assert_eq!(&cut(Fate::Lost), &durable);
+        prop_assert_eq!(&cut(Fate::Kept), &visible);
+        let mut rng = crate::Rng::new(seed);
+        for _ in 0..10 {
+            let image = fs.fork().power_cut_random(&mut rng);
+            prop_assert!(named(&image).values().all(|content| content.len() == 1));
         }
     }
 }
