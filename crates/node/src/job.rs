@@ -43,8 +43,8 @@ pub struct Job {
 }
 
 enum Kind {
-    Store(log_store::Job),
-    Machine(MachineJob),
+    Store(Box<log_store::Job>),
+    Machine(Box<MachineJob>),
 }
 
 /// What came out of a [`Job`].
@@ -53,8 +53,8 @@ pub struct JobDone {
 }
 
 pub(crate) enum Outcome {
-    Store(log_store::Done),
-    Machine(MachineDone),
+    Store(Box<log_store::Done>),
+    Machine(Box<MachineDone>),
 }
 
 /// Work on one group's state machine, in this order: restore, apply, ask, capture.
@@ -97,11 +97,11 @@ pub(crate) enum MachineFailure {
 
 impl Job {
     pub(crate) fn store(job: log_store::Job) -> Job {
-        Job { kind: Kind::Store(job) }
+        Job { kind: Kind::Store(Box::new(job)) }
     }
 
     pub(crate) fn machine(job: MachineJob) -> Job {
-        Job { kind: Kind::Machine(job) }
+        Job { kind: Kind::Machine(Box::new(job)) }
     }
 
     /// Where it belongs.
@@ -133,8 +133,8 @@ impl Job {
     #[must_use]
     pub fn run(self, vfs: &Arc<dyn Vfs>) -> JobDone {
         let outcome = match self.kind {
-            Kind::Store(job) => Outcome::Store(job.run(vfs)),
-            Kind::Machine(job) => Outcome::Machine(job.run()),
+            Kind::Store(job) => Outcome::Store(Box::new(job.run(vfs))),
+            Kind::Machine(job) => Outcome::Machine(Box::new(job.run())),
         };
         JobDone { outcome }
     }

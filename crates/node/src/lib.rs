@@ -18,6 +18,7 @@ pub use job::{Job, JobDone, JobLane};
 pub use machine::{
     Chunks, Command, MachineFactory, Query, RestoreError, StateMachine, split_stamp,
 };
+pub use shell::builder::{Builder, MakeTransport};
 pub use shell::handle::{Group, Node};
 pub use shell::inbox::{Completions, Operation, Request};
 pub use status::{Counters, GroupStatus, MemberStatus, Status};

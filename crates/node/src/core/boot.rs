@@ -29,6 +29,16 @@ pub enum StartError {
         /// Which part.
         what: &'static str,
     },
+    /// The builder was not told all it needs.
+    Incomplete {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The transport cannot be had: most often the address cannot be listened on.
+    Transport {
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A thread could not be started.
     Thread {
         /// The cause.
@@ -41,6 +51,8 @@ impl fmt::Display for StartError {
         match self {
             StartError::Boot(error) => error.fmt(f),
             StartError::NodeState { what } => write!(f, "the stored {what} cannot be decoded"),
+            StartError::Incomplete { what } => write!(f, "the builder was given no {what}"),
+            StartError::Transport { .. } => f.write_str("cannot reach or listen to other nodes"),
             StartError::Thread { .. } => f.write_str("cannot start a thread"),
         }
     }
@@ -50,8 +62,8 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Boot(error) => error.source(),
-            StartError::Thread { source } => Some(source),
-            StartError::NodeState { .. } => None,
+            StartError::Thread { source } | StartError::Transport { source } => Some(source),
+            StartError::NodeState { .. } | StartError::Incomplete { .. } => None,
         }
     }
 }

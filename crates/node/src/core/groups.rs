@@ -125,7 +125,7 @@ impl NodeCore {
                 entries: 0,
                 bytes: 0,
             },
-            snapshots: Transfers { published: snapshot, ..Transfers::default() },
+            snapshots: Transfers::after(snapshot),
             bulk_until: Now(0),
         }));
         self.by_id.insert(key.id, slot);

@@ -144,8 +144,8 @@ impl NodeCore {
             Input::Transfer { to, group, target } => self.transfer(to, group, target),
             Input::Snapshot { to, group } => self.snapshot_now(to, group),
             Input::Done(done) => match done.outcome {
-                Outcome::Store(done) => self.store_done(done),
-                Outcome::Machine(done) => self.machine_done(done),
+                Outcome::Store(done) => self.store_done(*done),
+                Outcome::Machine(done) => self.machine_done(*done),
             },
             Input::Shutdown => self.begin_shutdown(),
         }

@@ -54,6 +54,11 @@ struct Incoming {
 }
 
 impl Transfers {
+    /// Nothing is on its way, and this snapshot is there (zero: none).
+    pub(crate) fn after(published: EntryId) -> Transfers {
+        Transfers { published, ..Transfers::default() }
+    }
+
     /// Whether the next job should draw a snapshot.
     pub(crate) fn wants_capture(&self, apply: &Applier, config: &Config) -> bool {
         let due = self.wanted

@@ -1,4 +1,7 @@
 //! The shell: threads, clocks and client handles around a [`crate::NodeCore`].
 
+pub(crate) mod builder;
 pub(crate) mod handle;
 pub(crate) mod inbox;
+mod lanes;
+mod worker;

@@ -1,0 +1,247 @@
+//! The worker: the one thread that owns a [`NodeCore`]. `wait; step; act`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use refloat_net as net;
+use refloat_types::Now;
+use refloat_vfs::Vfs;
+use tokio::sync::watch;
+
+use super::handle::{Shared, refuse};
+use super::inbox::{Command, Completion, Completions, Inbox, Letter, Operation};
+use super::lanes::Lanes;
+use crate::api::{Input, Lane, Output, Reply, Time, Token};
+use crate::core::NodeCore;
+use crate::error::{RequestError, StopReason};
+use crate::job::{Job, JobLane};
+
+/// Once a write took longer than this, in microseconds, the worker leaves writes to their thread
+/// for a while: a slow disk must not delay heartbeats.
+const SLOW_WRITE: u64 = 1_000;
+/// For how many writes.
+const SLOW_WRITES: u32 = 256;
+
+/// Monotonic time since the start of the shell, and the wall clock.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    pub(crate) fn time(&self) -> Time {
+        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time { now: Now(micros), wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+pub(crate) struct Worker {
+    pub(crate) core: NodeCore,
+    pub(crate) clock: Clock,
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) transport: Arc<dyn net::Transport>,
+    pub(crate) lanes: Lanes,
+    pub(crate) inline_wal: bool,
+    pub(crate) inline_apply: bool,
+    pub(crate) stopped: watch::Sender<Option<StopReason>>,
+    pub(crate) requests: Requests,
+    pub(crate) slow: u32,
+}
+
+/// Tokens of requests under way: an index into a table, so that no answer is searched for.
+#[derive(Default)]
+pub(crate) struct Requests {
+    table: Vec<Option<Completion>>,
+    free: Vec<usize>,
+    /// Results of this turn, per sink, so that each is called once.
+    results: BTreeMap<usize, SinkResults>,
+}
+
+type SinkResults = (Arc<dyn Completions>, Vec<(u64, Result<Reply, RequestError>)>);
+
+impl Requests {
+    fn token(&mut self, completion: Completion) -> Token {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.table.push(None);
+            self.table.len() - 1
+        });
+        self.table[at] = Some(completion);
+        Token(at as u64)
+    }
+
+    fn answer(&mut self, token: Token, result: Result<Reply, RequestError>) {
+        let at = token.0 as usize;
+        match self.table.get_mut(at).and_then(Option::take) {
+            Some(Completion::Call(call)) => call(result),
+            Some(Completion::Sink(sink, tag)) => {
+                let key = Arc::as_ptr(&sink).cast::<()>() as usize;
+                let entry = self.results.entry(key).or_insert_with(|| (sink, Vec::new()));
+                entry.1.push((tag, result));
+            }
+            None => return,
+        }
+        self.free.push(at);
+    }
+
+    fn flush(&mut self) {
+        while let Some((_, (sink, results))) = self.results.pop_first() {
+            sink.complete(results);
+        }
+    }
+}
+
+impl Worker {
+    /// Runs until the node is over.
+    pub(crate) fn run(mut self) {
+        let (mut letters, mut outputs) = (Vec::new(), Vec::new());
+        let reason = loop {
+            self.shared.inbox.take(&mut letters, self.patience());
+            let time = self.clock.time();
+            for letter in letters.drain(..) {
+                self.letter(time, letter);
+            }
+            if let Some(reason) = self.turns(&mut outputs) {
+                break reason;
+            }
+        };
+        self.end(reason);
+    }
+
+    /// How long nothing needs to be done if nothing comes in.
+    fn patience(&self) -> Option<Duration> {
+        let at = self.core.wake_at()?;
+        Some(Duration::from_micros(at.since(self.clock.time().now)))
+    }
+
+    /// Takes turns as long as the jobs that this thread runs itself give it more to do.
+    fn turns(&mut self, outputs: &mut Vec<Output>) -> Option<StopReason> {
+        let mut reason = None;
+        loop {
+            let time = self.clock.time();
+            self.core.turn(time, outputs);
+            let mut own = Vec::new();
+            for output in outputs.drain(..) {
+                match output {
+                    Output::Send { to, lane, bytes } => {
+                        // A dropped frame is what a network may do at any time.
+                        let _ = self.transport.send(to, net_lane(lane), bytes);
+                    }
+                    Output::Reply { to, result } => self.requests.answer(to, result),
+                    Output::Stop(why) => reason = Some(why),
+                    Output::Job(job) => match job.lane() {
+                        JobLane::Apply if self.inline_apply => own.push(job),
+                        JobLane::Wal if self.inline_wal && self.slow == 0 => own.push(job),
+                        lane => {
+                            self.slow -= u32::from(lane == JobLane::Wal && self.slow > 0);
+                            self.lanes.hand(job);
+                        }
+                    },
+                }
+            }
+            self.requests.flush();
+            if reason.is_some() || own.is_empty() {
+                return reason;
+            }
+            for job in own {
+                self.run_or_hand(job);
+            }
+        }
+    }
+
+    /// Runs a job on this thread, which saves two hand-offs; a write only while nobody waits.
+    fn run_or_hand(&mut self, job: Job) {
+        let write = job.lane() == JobLane::Wal;
+        if write && !self.shared.inbox.is_empty() {
+            return self.lanes.hand(job);
+        }
+        let before = self.clock.time().now;
+        let done = job.run(&self.vfs);
+        let time = self.clock.time();
+        if write && time.now.since(before) > SLOW_WRITE {
+            self.slow = SLOW_WRITES;
+        }
+        self.core.step(time, Input::Done(done));
+    }
+
+    fn letter(&mut self, time: Time, letter: Letter) {
+        let input = match letter {
+            Letter::Core(input) => input,
+            Letter::Request(group, operation, completion) => {
+                let to = self.requests.token(completion);
+                match operation {
+                    Operation::Propose { payload, stamp, forward } => {
+                        Input::Propose { to, group, payload, stamp, forward }
+                    }
+                    Operation::Read { consistency, query } => {
+                        Input::Read { to, group, consistency, query }
+                    }
+                }
+            }
+            Letter::Command(command, completion) => {
+                let to = self.requests.token(completion);
+                command_input(command, to)
+            }
+            Letter::Status(reply) => {
+                let _ = reply.send((self.core.status(), self.core.counters()));
+                return;
+            }
+        };
+        self.core.step(time, input);
+    }
+
+    fn end(mut self, reason: StopReason) {
+        tracing::info!(%reason, "node stopped");
+        let left: Vec<usize> = (0..self.requests.table.len()).collect();
+        for at in left {
+            // Nothing should be left; a caller that waits for ever would be worse than a vague answer.
+            self.requests.answer(Token(at as u64), Err(RequestError::Stopped));
+        }
+        self.requests.flush();
+        for letter in self.shared.inbox.close() {
+            refuse(letter, RequestError::Stopped);
+        }
+        self.transport.shutdown();
+        self.lanes.stop();
+        drop(self.core); // the lock on the data directory goes with it
+        let _ = self.stopped.send(Some(reason));
+    }
+}
+
+fn command_input(command: Command, to: Token) -> Input {
+    match command {
+        Command::CreateGroup(group, members) => Input::CreateGroup { to, group, members },
+        Command::DeleteGroup(group) => Input::DeleteGroup { to, group },
+        Command::ChangeMembers(group, change) => Input::ChangeMembers { to, group, change },
+        Command::Transfer(group, target) => Input::Transfer { to, group, target },
+        Command::Snapshot(group) => Input::Snapshot { to, group },
+    }
+}
+
+fn net_lane(lane: Lane) -> net::Lane {
+    match lane {
+        Lane::Urgent => net::Lane::Urgent,
+        Lane::Bulk => net::Lane::Bulk,
+    }
+}
+
+/// What the transport reports, as letters. Called on the transport's threads.
+pub(crate) fn deliver(inbox: &Inbox, event: net::Event) {
+    let input = match event {
+        net::Event::Frame { from, bytes, .. } => Input::Frame { from, bytes },
+        net::Event::Up { from, .. } => Input::PeerUp(from),
+        net::Event::Down { from, .. } => Input::PeerDown(from.node),
+        net::Event::Refused { to, reason } => {
+            tracing::warn!(peer = %to, %reason, "connection refused");
+            return;
+        }
+        _ => return,
+    };
+    inbox.push(Letter::Core(input));
+}
