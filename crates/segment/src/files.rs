@@ -18,7 +18,21 @@ pub struct Found {
     pub result: Option<Result<Segment, SegmentError>>,
 }
 
+/// As [`list`], for a boot that will rely on what it finds: syncs the directory first.
+///
+/// A name that is seen need not be durable: after a process was killed between the rename and the
+/// directory's sync, the page cache shows a segment that a power cut would still take away, and a
+/// WAL file released for its sake would be lost with it.
+///
+/// # Errors
+/// The directory cannot be synced or listed.
+pub fn recover(vfs: &dyn Vfs, dir: &Path, identity: Identity) -> Result<Vec<Found>, SegmentError> {
+    vfs.sync_dir(dir).map_err(SegmentError::io(dir, "sync"))?;
+    list(vfs, dir, identity)
+}
+
 /// All files of a segment directory, sorted by path, those with a segment's name opened.
+/// Changes nothing: for tools, and for a look from outside. A boot takes [`recover`].
 ///
 /// # Errors
 /// The directory cannot be listed.

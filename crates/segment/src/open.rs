@@ -26,7 +26,9 @@ pub(crate) fn open(
     let (head, extent, footer_impaired) = raw.footer()?;
     raw.check_owner(&head)?;
     let layout = raw.layout(extent)?;
-    let header_impaired = raw.header()? != Ok((head.clone(), Extent::default()));
+    // The footer says all that the header says, so a header that cannot be read costs nothing.
+    let header = (head.clone(), Extent::default());
+    let header_impaired = !raw.header().is_ok_and(|found| found == Ok(header));
     let salt = head.salt();
     let (index, index_impaired) = raw.index(salt, extent, layout)?;
     let impaired = footer_impaired || header_impaired || index_impaired;
@@ -122,7 +124,9 @@ impl Unopened<'_> {
         extent: Extent,
         layout: Layout,
     ) -> Result<(IndexTable, bool), SegmentError> {
-        let mut copies = IndexCopies { raw: self, extent, layout, first: Vec::new(), second: None };
+        let first = Vec::new();
+        let mut copies =
+            IndexCopies { raw: self, extent, layout, first, second: None, unreadable: false };
         copies.first = copies.read(layout.index[0]);
         let mut table = IndexTable::default();
         let mut at = 0;
@@ -141,7 +145,7 @@ impl Unopened<'_> {
                 return Err(copies.error(at, Fault { what, expected, found }));
             }
         }
-        let impaired = copies.second.is_some();
+        let impaired = copies.second.is_some() || copies.unreadable;
         Ok((table, impaired))
     }
 
@@ -161,6 +165,8 @@ struct IndexCopies<'a> {
     first: Vec<u8>,
     /// Read only when the first copy is damaged.
     second: Option<Vec<u8>>,
+    /// Whether a read failed, even if the next try did not.
+    unreadable: bool,
 }
 
 impl IndexCopies<'_> {
@@ -177,10 +183,11 @@ impl IndexCopies<'_> {
     }
 
     /// The index at an offset of the file; what cannot be read is zero, and so does not verify.
-    fn read(&self, offset: u64) -> Vec<u8> {
+    fn read(&mut self, offset: u64) -> Vec<u8> {
         // The layout says that the index lies inside the file.
         let mut bytes = vec![0; self.extent.index_len as usize];
         if self.raw.file.read_at(&mut bytes, offset).is_err() {
+            self.unreadable = true;
             for (n, block) in bytes.chunks_mut(BLOCK_LEN).enumerate() {
                 let at = offset + (n * BLOCK_LEN) as u64;
                 if self.raw.file.read_at(block, at).is_err() {

@@ -186,6 +186,7 @@ impl<'v> Writer<'v> {
         same("number of entries", self.entries, segment.entries())?;
         same("generation", self.head.name.generation.0, segment.generation().0)?;
         same("length", self.written, segment.file_len())?;
+        same("number of impaired parts", 0, segment.is_impaired().into())?;
         Ok(segment)
     }
 }

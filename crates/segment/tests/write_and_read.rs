@@ -160,7 +160,7 @@ fn g11_ten_thousand_groups_cost_as_many_syncs_as_one() {
         let ops = fs.ops();
         let count = |kind| ops.iter().filter(|op| op.kind == kind).count();
         let writes: Vec<u64> =
-            ops.iter().filter(|op| op.kind == OpKind::Write).map(|op| op.len as u64).collect();
+            ops.iter().filter(|op| op.kind == OpKind::Write).map(|op| op.len).collect();
         assert!(writes.iter().rev().skip(3).all(|len| *len >= 256 << 10), "{writes:?}");
         (count(OpKind::Sync), count(OpKind::SyncDir), count(OpKind::Rename))
     };

@@ -12,6 +12,9 @@ use refloat_types::{
 };
 use refloat_vfs::{SimFs, Vfs};
 
+/// Group, cut, entries.
+pub type Held = (GroupKey, Option<Index>, Vec<Entry>);
+
 pub fn identity() -> Identity {
     let member = Member::new(NodeId(3), Incarnation(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
     Identity { cluster: ClusterId(0xc1c2_c3c4_c5c6_c7c8_c9ca_cbcc_cdce_cfd0), member }
@@ -38,7 +41,7 @@ pub fn entry(index: u64, term: u64) -> Entry {
 }
 
 pub fn sized(index: u64, term: u64, len: usize) -> Entry {
-    let kind = if index % 10 == 0 { EntryKind::Config } else { EntryKind::Command };
+    let kind = if index.is_multiple_of(10) { EntryKind::Config } else { EntryKind::Command };
     let payload: Vec<u8> = (0..len).map(|n| (n as u64 * 31 + index * 7 + term) as u8).collect();
     Entry::new(EntryId::new(Term(term), Index(index)), kind, payload.into())
 }
@@ -81,9 +84,7 @@ pub fn open(fs: &dyn Vfs, generation: u64) -> Result<Segment, SegmentError> {
 }
 
 /// What a segment holds, read and verified.
-pub fn contents(
-    segment: &Segment,
-) -> Result<Vec<(GroupKey, Option<Index>, Vec<Entry>)>, SegmentError> {
+pub fn contents(segment: &Segment) -> Result<Vec<Held>, SegmentError> {
     let read = |meta: refloat_segment::GroupMeta<'_>| {
         let entries = segment.read(meta.group, Index(0), Index(u64::MAX), usize::MAX)?;
         assert_eq!(entries.len() as u64, meta.count);
@@ -93,7 +94,7 @@ pub fn contents(
     segment.groups().map(read).collect()
 }
 
-pub fn as_contents(parts: &[Part]) -> Vec<(GroupKey, Option<Index>, Vec<Entry>)> {
+pub fn as_contents(parts: &[Part]) -> Vec<Held> {
     parts.iter().map(|p| (p.group, p.cut, p.entries.clone())).collect()
 }
 
