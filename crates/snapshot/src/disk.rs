@@ -24,7 +24,8 @@ pub(crate) fn failed(
 ) -> impl FnOnce(io::Error) -> SnapshotError {
     let path = path.to_path_buf();
     move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        // Longer than the file system can hold is no space too: a peer's announcement may say it.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
             if op != "sync" && op != "read" =>
         {
             SnapshotError::NoSpace { path, needed }

@@ -154,8 +154,13 @@ fn start(
     meta: &SnapshotMeta,
     layout: &Layout,
 ) -> Result<Disk, SnapshotError> {
-    let disk = create_anew(vfs, path)?;
     let needed = layout.file_len();
+    // Some file systems extend a file without reserving anything; there this is the only check.
+    let free = path.parent().and_then(|dir| vfs.available_space(dir).ok());
+    if free.is_some_and(|free| free < needed) {
+        return Err(SnapshotError::NoSpace { path: path.to_path_buf(), needed });
+    }
+    let disk = create_anew(vfs, path)?;
     let begun = disk
         .file
         .allocate(needed)
