@@ -120,7 +120,7 @@ impl Compaction {
     /// only when that is durable removes them ([`crate::remove_files`]).
     ///
     /// # Errors
-    /// As [`crate::write`], and [`SegmentError::Damaged`] if an entry that is needed cannot be
+    /// As [`crate::write()`], and [`SegmentError::Damaged`] if an entry that is needed cannot be
     /// read; the inputs are then as before.
     pub fn run(&self, vfs: &dyn Vfs) -> Result<Option<Segment>, SegmentError> {
         if self.steps.is_empty() {

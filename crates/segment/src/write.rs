@@ -41,11 +41,11 @@ pub fn write(
     write_merged(vfs, dir, identity, generation, generation, parts)
 }
 
-/// As [`write`], for several generations flushed as one: it is named after the newest, and says
+/// As [`write()`], for several generations flushed as one: it is named after the newest, and says
 /// from which one on it stands in for WAL files ([`Segment::first_generation`]).
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_merged(
     vfs: &dyn Vfs,
     dir: &Path,
