@@ -13,7 +13,7 @@
 //!
 //! # What is promised
 //!
-//! * When [`write`] or [`Incoming::finish`] returned `Ok`, the file and its name survive a power
+//! * When [`write()`] or [`Incoming::finish`] returned `Ok`, the file and its name survive a power
 //!   cut. A crash at any step leaves no name ending in `.snap` that is not a whole snapshot.
 //! * Every read is verified. A chunk of another node, group, entry or place does not pass.
 //! * [`SnapshotMeta::digest`] is over payload and meta: equal at the sender and at every receiver,
