@@ -1,5 +1,7 @@
 //! The end of a node: in order, or at once.
 
+use std::collections::BTreeSet;
+
 use refloat_types::{NodeId, Now};
 
 use super::NodeCore;
@@ -10,6 +12,8 @@ use crate::error::{RequestError, StopReason};
 pub(crate) struct Stopping {
     /// Leaderships are handed over until then at the latest.
     pub(crate) deadline: Now,
+    /// Groups whose leadership is being handed over.
+    handing: BTreeSet<usize>,
     closing: bool,
 }
 
@@ -19,7 +23,7 @@ impl NodeCore {
             return;
         }
         let deadline = self.now().after(self.config.election_timeout);
-        self.stopping = Some(Stopping { deadline, closing: false });
+        let mut handing = BTreeSet::new();
         let now = self.now();
         for slot in 0..self.slots.len() {
             let Some(target) = self.successor(slot) else { continue };
@@ -27,8 +31,16 @@ impl NodeCore {
                 // A group that cannot be handed over elects a leader by its timeout.
                 let _ = group.core.transfer_leader(now, target);
                 self.mark(slot);
+                handing.insert(slot);
             }
         }
+        self.stopping = Some(Stopping { deadline, handing, closing: false });
+    }
+
+    /// Whether somebody else leads a group, so that this node's vote is not needed any more.
+    fn is_handed_over(&self, slot: usize) -> bool {
+        let group = self.slots[slot].as_ref();
+        group.is_none_or(|group| group.leader().is_some_and(|node| node != self.me.node))
     }
 
     /// The member that has most of a group's log and is connected.
@@ -46,11 +58,12 @@ impl NodeCore {
 
     pub(super) fn go_on_stopping(&mut self) {
         let now = self.now();
-        let leads = (0..self.slots.len()).any(|slot| self.successor(slot).is_some());
+        let Some(stopping) = self.stopping.as_ref() else { return };
+        let handed = stopping.handing.iter().all(|slot| self.is_handed_over(*slot));
         let busy = self.slots.iter().flatten().any(|group| group.apply.busy);
         let Some(stopping) = self.stopping.as_mut() else { return };
         if !stopping.closing {
-            let drained = !leads && self.pending == 0 && !busy;
+            let drained = handed && self.pending == 0 && !busy;
             if !drained && now < stopping.deadline {
                 return;
             }

@@ -1,0 +1,371 @@
+//! Three node cores on simulated disks, a network that is cranked by hand, one thread.
+#![allow(dead_code)] // each test file uses a part of it
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use refloat_log_store::Options;
+use refloat_log_store::identity::{self, NodeIdentity};
+use refloat_node::{
+    Chunks, Command, Config, Consistency, Input, Lane, NodeCore, Output, Reply, RequestError,
+    RestoreError, StateMachine, StopReason, Time, Token,
+};
+use refloat_types::{ClusterId, GroupId, Identity, Incarnation, Index, Member, NodeId, Now};
+use refloat_vfs::{SimFs, Vfs};
+
+pub const DIR: &str = "/data";
+
+/// Remembers every command; `panic` panics.
+#[derive(Default)]
+pub struct Journal {
+    pub commands: Vec<Bytes>,
+}
+
+impl StateMachine for Journal {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        let one = |command: &Command| {
+            assert_ne!(&command.payload[..], b"panic", "asked to");
+            self.commands.push(command.payload.clone());
+            Bytes::from(self.commands.len().to_string())
+        };
+        batch.iter().map(one).collect()
+    }
+
+    fn snapshot(&mut self) -> Chunks {
+        let commands = self.commands.clone();
+        Box::new(commands.into_iter().map(|command| {
+            let mut chunk = (command.len() as u32).to_le_bytes().to_vec();
+            chunk.extend_from_slice(&command);
+            chunk.into()
+        }))
+    }
+
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
+        let bytes: Vec<u8> = chunks.flatten().collect();
+        let mut rest = &bytes[..];
+        while let Some((len, tail)) = rest.split_first_chunk::<4>() {
+            let len = u32::from_le_bytes(*len) as usize;
+            let (command, tail) =
+                tail.split_at_checked(len).ok_or_else(|| RestoreError::new("short command"))?;
+            self.commands.push(Bytes::copy_from_slice(command));
+            rest = tail;
+        }
+        Ok(())
+    }
+}
+
+/// The commands that a machine holds, one per line.
+pub fn journal_text(machine: &mut dyn StateMachine) -> Bytes {
+    let machine: &mut dyn std::any::Any = machine;
+    let journal = machine.downcast_mut::<Journal>().expect("the tests' machine");
+    let lines: Vec<String> =
+        journal.commands.iter().map(|c| String::from_utf8_lossy(c).into_owned()).collect();
+    lines.join("\n").into()
+}
+
+pub struct Cluster {
+    pub nodes: BTreeMap<u64, NodeCore>,
+    pub disks: BTreeMap<u64, SimFs>,
+    pub replies: BTreeMap<Token, Result<Reply, RequestError>>,
+    pub stops: BTreeMap<u64, StopReason>,
+    pub cut: BTreeSet<(u64, u64)>,
+    /// Everything that came out, in order: equal runs have equal traces.
+    pub trace: Vec<String>,
+    pub config: Config,
+    pub store: fn() -> Options,
+    now: u64,
+    network: VecDeque<(Member, u64, Bytes)>,
+    pending: VecDeque<(u64, Input)>,
+    next_token: u64,
+}
+
+impl Cluster {
+    /// Initialised, not started.
+    pub fn new(groups: u32) -> Cluster {
+        let mut cluster = Cluster {
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            stops: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            trace: Vec::new(),
+            config: Config::default(),
+            store: || {
+                let mut options = Options::new(DIR);
+                options.wal_file_size = 256 << 10;
+                options.votes_file_size = 64 << 10;
+                options
+            },
+            now: 1_000_000,
+            network: VecDeque::new(),
+            pending: VecDeque::new(),
+            next_token: 0,
+        };
+        for node in 1..=3 {
+            cluster.disks.insert(node, SimFs::new());
+            cluster.init(node, 0x1000 + u128::from(node), groups);
+        }
+        cluster
+    }
+
+    /// Makes a node's directory.
+    pub fn init(&mut self, node: u64, life: u128, groups: u32) {
+        let member = Member::new(NodeId(node), Incarnation(life));
+        let id = NodeIdentity {
+            identity: Identity { cluster: ClusterId(77), member },
+            cluster_name: "test".into(),
+            groups,
+            members: (1..=3).map(|n| (NodeId(n), format!("node{n}:1"))).collect(),
+            run: 0,
+        };
+        identity::create(&self.disks[&node], &PathBuf::from(DIR), &id).expect("an empty disk");
+    }
+
+    /// A cluster that is formed and whose groups have leaders.
+    pub fn formed(groups: u32) -> Cluster {
+        let mut cluster = Cluster::new(groups);
+        cluster.start_all();
+        cluster.wait_for_leaders(groups);
+        cluster
+    }
+
+    pub fn time(&self) -> Time {
+        Time { now: Now(self.now), wall_ms: 1_700_000_000_000 + self.now / 1000 }
+    }
+
+    pub fn start(&mut self, node: u64) {
+        let vfs: Arc<dyn Vfs> = Arc::new(self.disks[&node].clone());
+        let machines = Box::new(|_| Box::<Journal>::default() as Box<dyn StateMachine>);
+        let (core, _report) =
+            NodeCore::start(&vfs, (self.store)(), self.config.clone(), machines, self.time(), node)
+                .expect("the disk is good");
+        let member = core.member();
+        for (other, peer) in &self.nodes {
+            if !self.cut.contains(&(node, *other)) {
+                self.pending.push_back((*other, Input::PeerUp(member)));
+                self.pending.push_back((node, Input::PeerUp(peer.member())));
+            }
+        }
+        self.nodes.insert(node, core);
+        self.stops.remove(&node);
+    }
+
+    pub fn start_all(&mut self) {
+        for node in 1..=3 {
+            if !self.nodes.contains_key(&node) {
+                self.start(node);
+            }
+        }
+    }
+
+    /// Ends a process: its memory is gone, what it wrote is in the page cache.
+    pub fn kill(&mut self, node: u64) {
+        self.nodes.remove(&node);
+        self.disks.insert(node, self.disks[&node].kill());
+        self.lost(node);
+    }
+
+    /// Ends a machine: only what was synced is left.
+    pub fn power_cut(&mut self, node: u64) {
+        self.nodes.remove(&node);
+        let disk = self.disks[&node].power_cut(|_| refloat_vfs::Fate::Lost);
+        self.disks.insert(node, disk);
+        self.lost(node);
+    }
+
+    fn lost(&mut self, node: u64) {
+        self.pending.retain(|(to, _)| *to != node);
+        self.network.retain(|(from, to, _)| *to != node && from.node.0 != node);
+        for other in self.nodes.keys() {
+            self.pending.push_back((*other, Input::PeerDown(NodeId(node))));
+        }
+    }
+
+    pub fn partition(&mut self, a: u64, b: u64) {
+        self.cut.extend([(a, b), (b, a)]);
+        self.network.retain(|(from, to, _)| {
+            !(from.node.0 == a && *to == b || from.node.0 == b && *to == a)
+        });
+        self.pending.push_back((a, Input::PeerDown(NodeId(b))));
+        self.pending.push_back((b, Input::PeerDown(NodeId(a))));
+    }
+
+    pub fn heal(&mut self) {
+        for (a, b) in std::mem::take(&mut self.cut) {
+            if let Some(core) = self.nodes.get(&b) {
+                self.pending.push_back((a, Input::PeerUp(core.member())));
+            }
+        }
+    }
+
+    pub fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    pub fn input(&mut self, node: u64, make: impl FnOnce(Token) -> Input) -> Token {
+        let token = self.token();
+        self.pending.push_back((node, make(token)));
+        token
+    }
+
+    pub fn propose(&mut self, node: u64, group: u64, payload: &str) -> Token {
+        let payload = Bytes::from(payload.to_owned());
+        self.input(node, |to| Input::Propose {
+            to,
+            group: GroupId(group),
+            payload,
+            stamp: false,
+            forward: true,
+        })
+    }
+
+    /// Proposes and cranks until there is an answer.
+    pub fn proposed(&mut self, node: u64, group: u64, payload: &str) -> Result<Reply, RequestError> {
+        let token = self.propose(node, group, payload);
+        self.answer(token)
+    }
+
+    /// What a group's machine at a node holds.
+    pub fn read(&mut self, node: u64, group: u64, consistency: Consistency) -> Result<String, RequestError> {
+        let token = self.input(node, |to| Input::Read {
+            to,
+            group: GroupId(group),
+            consistency,
+            query: Box::new(journal_text),
+        });
+        let reply = self.answer(token)?;
+        Ok(String::from_utf8_lossy(&reply.payload).into_owned())
+    }
+
+    pub fn answer(&mut self, token: Token) -> Result<Reply, RequestError> {
+        assert!(self.run_until(30, |c| c.replies.contains_key(&token)), "no answer to {token:?}");
+        self.replies.remove(&token).expect("just seen")
+    }
+
+    /// Cranks until something holds, at most so many simulated seconds.
+    pub fn run_until(&mut self, seconds: u64, mut done: impl FnMut(&Cluster) -> bool) -> bool {
+        let end = self.now + seconds * 1_000_000;
+        while !done(self) {
+            if self.now > end {
+                return false;
+            }
+            self.crank();
+        }
+        true
+    }
+
+    pub fn run_for(&mut self, millis: u64) {
+        let end = self.now + millis * 1000;
+        while self.now < end {
+            self.crank();
+        }
+    }
+
+    /// Delivers everything that waits, lets every node take a turn; if nothing waits, time passes.
+    pub fn crank(&mut self) {
+        let time = self.time();
+        let idle = self.pending.is_empty() && self.network.is_empty();
+        for (to, input) in std::mem::take(&mut self.pending) {
+            if let Some(core) = self.nodes.get_mut(&to) {
+                core.step(time, input);
+            }
+        }
+        for (from, to, bytes) in std::mem::take(&mut self.network) {
+            if self.cut.contains(&(from.node.0, to)) {
+                continue;
+            }
+            if let Some(core) = self.nodes.get_mut(&to) {
+                core.step(time, Input::Frame { from, bytes });
+            }
+        }
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        for id in ids {
+            self.turn(id);
+        }
+        if idle && self.pending.is_empty() && self.network.is_empty() {
+            let wake = self.nodes.values().filter_map(NodeCore::wake_at).min();
+            let next = wake.map_or(self.now + 10_000, |at| at.0).min(self.now + 10_000);
+            self.now = next.max(self.now + 100);
+        } else {
+            self.now += 50;
+        }
+    }
+
+    fn turn(&mut self, id: u64) {
+        let (time, disk) = (self.time(), self.disks[&id].clone());
+        let vfs: Arc<dyn Vfs> = Arc::new(disk);
+        let Some(core) = self.nodes.get_mut(&id) else { return };
+        let mut out = Vec::new();
+        core.turn(time, &mut out);
+        let me = core.member();
+        let mut over = false;
+        for output in out {
+            self.trace.push(format!("{} {}", time.now.0, describe(id, &output)));
+            match output {
+                Output::Send { to, bytes, .. } => self.network.push_back((me, to.0, bytes)),
+                Output::Job(job) => self.pending.push_back((id, Input::Done(job.run(&vfs)))),
+                Output::Reply { to, result } => {
+                    let twice = self.replies.insert(to, result);
+                    assert!(twice.is_none(), "{to:?} answered twice");
+                }
+                Output::Stop(reason) => {
+                    self.stops.insert(id, reason);
+                    over = true;
+                }
+            }
+        }
+        if over {
+            self.nodes.remove(&id);
+            self.lost(id);
+        }
+    }
+
+    /// The node that leads a group, if a majority agrees.
+    pub fn leader(&self, group: u64) -> Option<u64> {
+        let leads = |core: &&NodeCore| {
+            core.status().groups.iter().any(|g| g.group == group && g.role == "leader")
+        };
+        let mut leaders: Vec<(u64, u64)> = self
+            .nodes
+            .values()
+            .filter(leads)
+            .map(|core| {
+                let status = core.status();
+                let term = status.groups.iter().find(|g| g.group == group).map_or(0, |g| g.term);
+                (term, core.member().node.0)
+            })
+            .collect();
+        leaders.sort_unstable();
+        leaders.last().map(|(_, node)| *node)
+    }
+
+    pub fn wait_for_leaders(&mut self, groups: u32) {
+        let all = |c: &Cluster| (0..=u64::from(groups)).all(|group| c.leader(group).is_some());
+        assert!(self.run_until(20, all), "no leaders: {:#?}", self.statuses());
+    }
+
+    pub fn statuses(&self) -> Vec<refloat_node::Status> {
+        self.nodes.values().map(NodeCore::status).collect()
+    }
+
+    pub fn applied(&self, node: u64, group: u64) -> Index {
+        let status = self.nodes[&node].status();
+        Index(status.groups.iter().find(|g| g.group == group).map_or(0, |g| g.applied))
+    }
+}
+
+fn describe(id: u64, output: &Output) -> String {
+    match output {
+        Output::Send { to, lane, bytes } => {
+            let lane = if *lane == Lane::Bulk { "bulk" } else { "urgent" };
+            let sum = bytes.iter().fold(0u32, |sum, b| sum.wrapping_mul(31) + u32::from(*b));
+            format!("n{id} -> n{to} {lane} {} B {sum:08x}", bytes.len())
+        }
+        Output::Job(job) => format!("n{id} {job:?}"),
+        Output::Reply { to, result } => format!("n{id} {to:?} {result:?}"),
+        Output::Stop(reason) => format!("n{id} stop {reason}"),
+    }
+}
