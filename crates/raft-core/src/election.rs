@@ -1,7 +1,9 @@
 //! Elections: pre-vote (thesis, 9.6), votes (sections 5.2 and 5.4.1), leases of voters (thesis,
 //! 4.2.3).
 
-use refloat_types::{EntryId, Member, Term};
+use alloc::borrow::Cow;
+
+use refloat_types::{ConfState, EntryId, Member, Now, Term};
 
 use crate::leader::Leading;
 use crate::quorum::{VoteResult, vote_result};
@@ -10,22 +12,35 @@ use crate::{Body, Core, Role};
 impl Core {
     /// Campaigns now, with a pre-vote if that is set, as if the election timeout had passed.
     /// Does nothing if this replica may not campaign, or leads.
-    pub fn campaign(&mut self, now: refloat_types::Now) {
+    pub fn campaign(&mut self, now: Now) {
         self.advance(now);
         if self.role != Role::Leader {
             self.start_campaign();
         }
     }
 
-    /// Whether this replica may ask for votes: it has the right to, it is a voter of the newest
-    /// membership that it has applied, with its present life, and no change of it is committed
-    /// and unapplied.
+    /// Whether this replica may ask for votes: it has the right to, it belongs to the electorate
+    /// with its present life, and no change of the membership is committed and unapplied.
     pub(crate) fn may_campaign(&self) -> bool {
         let change = self.log.configs().first().is_some_and(|(at, _)| *at <= self.commit);
         self.rights.may_vote
             && self.rights.may_campaign
-            && self.conf.is_voter(self.config.me)
             && !change
+            && self.electorate().is_voter(self.config.me)
+    }
+
+    /// Whose votes count. The membership as applied; but a replica that is no voter there, and
+    /// whose log says that it became one, uses the log's. It may be the only one with the newest
+    /// log, and a majority of before and after the one unapplied change always meets that of the
+    /// other (thesis, 4.1). Conversely a voter whose log says that it is removed goes on until
+    /// the removal is applied: it may be needed to commit it (thesis, 4.2.2).
+    fn electorate(&self) -> Cow<'_, ConfState> {
+        match self.log.configs() {
+            [(_, change), ..] if !self.conf.is_voter(self.config.me) => {
+                change.apply(&self.conf).map_or(Cow::Borrowed(&self.conf), Cow::Owned)
+            }
+            _ => Cow::Borrowed(&self.conf),
+        }
     }
 
     /// Whether a leader was heard so recently that no other can be wanted.
@@ -99,11 +114,10 @@ impl Core {
 
     fn ask_voters(&mut self, body: &Body) {
         let me = self.config.me;
-        let conf = core::mem::take(&mut self.conf);
-        for voter in conf.iter().filter(|m| *m != me && conf.is_voter(*m)) {
+        let electorate = self.electorate().into_owned();
+        for voter in electorate.iter().filter(|m| *m != me && electorate.is_voter(*m)) {
             self.send(voter, body.clone());
         }
-        self.conf = conf;
     }
 
     pub(crate) fn count_own_vote(&mut self) {
@@ -168,12 +182,13 @@ impl Core {
 
     /// The first answer of each identity stands.
     fn record_vote(&mut self, from: Member, granted: bool) {
-        if self.conf.is_voter(from) && !self.votes.iter().any(|(m, _)| *m == from) {
+        if self.electorate().is_voter(from) && !self.votes.iter().any(|(m, _)| *m == from) {
             self.votes.push((from, granted));
         }
     }
 
     fn tally(&self) -> VoteResult {
-        vote_result(&self.conf, |m| self.votes.iter().find(|(v, _)| *v == m).map(|(_, yes)| *yes))
+        let answer = |m| self.votes.iter().find(|(v, _)| *v == m).map(|(_, yes)| *yes);
+        vote_result(&self.electorate(), answer)
     }
 }

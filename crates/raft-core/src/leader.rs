@@ -61,7 +61,7 @@ impl Core {
         self.leading = Leading { first_own: next, ..Leading::default() };
         self.match_progress_to_conf();
         self.append_own(EntryKind::Empty, Bytes::new(), Digest::of(EntryKind::Empty, &[]));
-        self.beat();
+        self.schedule_beat();
     }
 
     /// Follows a change of the membership: drops peers that left, starts new ones from zero.
@@ -107,6 +107,10 @@ impl Core {
             let (to, commit) = (peer.member, peer.matched.min(self.commit));
             self.send(to, Body::Heartbeat { commit, round });
         }
+        self.schedule_beat();
+    }
+
+    fn schedule_beat(&mut self) {
         let peers = !self.leading.progress.is_empty();
         self.leading.beat_at = peers.then(|| self.now.after(self.config.heartbeat));
     }
