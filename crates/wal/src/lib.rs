@@ -1,12 +1,15 @@
 //! A shared write-ahead log for many Raft groups that tells torn from rotten.
 #![forbid(unsafe_code)]
 
+mod encode;
 mod error;
 mod format;
+mod names;
 mod options;
 mod record;
 mod report;
 mod scan;
+mod verdict;
 mod writer;
 
 pub use error::{Poisoned, ScanError, SubmitError};

@@ -1,0 +1,350 @@
+//! One pass over all files, for boot and for tools. Never writes.
+
+pub(crate) mod chain;
+pub(crate) mod file;
+pub(crate) mod parse;
+mod salvage;
+pub(crate) mod window;
+
+use std::io;
+use std::path::PathBuf;
+
+use refloat_types::{EntryId, Generation};
+use refloat_vfs::{OpenOptions, Vfs};
+
+use self::chain::{Candidate, Chain, Member, Opened, Place};
+use self::file::{Bounds, Ended, FileScan};
+use crate::format::file_header::Previous;
+use crate::format::link::{Link, LinkSeen};
+use crate::format::{LINK_BLOCK, offset_of};
+use crate::names::Name;
+use crate::{Damage, DamageKind, FileReport, Lsn, Options, Owners, Record, ScanError, Verdict};
+
+/// How much a record can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// Its batch verifies and something later proves it durable.
+    Proven,
+    /// Its batch verifies, is the last, and nothing proves it durable: it is in
+    /// [`Scan::unproven`], to be written again before anything rests on it.
+    Unproven,
+    /// Its batch does not verify; the record's own checksum and the directory do. Where the batch
+    /// is only suspect, what survived is in [`Scan::unproven`] too.
+    Salvaged,
+}
+
+/// Receives what a scan finds, file by file and in the order of writing.
+pub trait Visit {
+    /// Records of this file follow.
+    fn file(&mut self, generation: Generation) {
+        let _ = generation;
+    }
+
+    /// One record. `missing` names the entries of it that are gone; an append or a fill then
+    /// holds the intact ones, with gaps and maybe none at all, so that what the record cut must
+    /// be taken from the lowest of both.
+    fn record(&mut self, at: Lsn, trust: Trust, record: Record, missing: &[EntryId]);
+
+    /// Something is lost here. Comes in the same order, behind the records salvaged from it.
+    /// All damage is in [`Scan::damage`] too. What a newer file's checkpoint says was written by
+    /// somebody who knew of the damage in older files.
+    fn damage(&mut self, damage: &Damage) {
+        let _ = damage;
+    }
+}
+
+/// What a scan found, and where a writer goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Scan {
+    /// Every file, ascending, those missing or never in use included.
+    pub files: Vec<FileReport>,
+    /// Everything lost or in doubt, in the order of writing.
+    pub damage: Vec<Damage>,
+    /// Files in the directory that are neither part of the log nor its own leftovers. They are
+    /// never touched.
+    pub strays: Vec<PathBuf>,
+    pub(crate) unproven: Vec<Record>,
+    pub(crate) tail: Tail,
+}
+
+/// What a writer needs to know to go on.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// The number of the next file: above every number ever written.
+    pub(crate) next: u64,
+    pub(crate) previous: Previous,
+    /// Links to write once the next file is durable: of whom, and what.
+    pub(crate) links: Vec<(Generation, PathBuf, Link)>,
+    /// A file that was being made when the node stopped.
+    pub(crate) leftover: Option<(PathBuf, u64)>,
+    pub(crate) pool: Vec<(PathBuf, u64)>,
+    pub(crate) highest_pool: u64,
+    /// Own leftovers to be removed.
+    pub(crate) garbage: Vec<PathBuf>,
+    /// Released files that were damaged, oldest first.
+    pub(crate) set_aside: Vec<PathBuf>,
+    /// Files in use: number, path, length, whether damaged.
+    pub(crate) files: Vec<(Generation, PathBuf, u64, bool)>,
+}
+
+impl Scan {
+    /// The records that nothing proves durable: the whole last batch where it verifies, what
+    /// survived of it where it is suspect. To be handed to
+    /// [`Writer::resume`](crate::Writer::resume).
+    #[must_use]
+    pub fn unproven(&self) -> &[Record] {
+        &self.unproven
+    }
+
+    /// Whether no file of this log was ever in use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.iter().all(|file| file.verdict == Verdict::NeverExisted)
+    }
+
+    /// The file that a writer would go on with.
+    #[must_use]
+    pub fn next_generation(&self) -> Generation {
+        Generation(self.tail.next)
+    }
+}
+
+pub(crate) struct Sink<'v> {
+    pub(crate) visit: &'v mut dyn Visit,
+    damage: Vec<Damage>,
+    unproven: Vec<Record>,
+}
+
+impl Sink<'_> {
+    pub(crate) fn again(&mut self, record: &Record) {
+        self.unproven.push(record.clone());
+    }
+
+    pub(crate) fn damage(&mut self, damage: Damage) {
+        self.visit.damage(&damage);
+        self.damage.push(damage);
+    }
+}
+
+/// Reads a log from its oldest file to its end. Never writes.
+///
+/// # Errors
+/// The directory cannot be listed, or holds a file of another identity or of a newer format.
+/// Damage is no error: it is reported in the [`Scan`].
+pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<Scan, ScanError> {
+    let mut sink = Sink { visit, damage: Vec::new(), unproven: Vec::new() };
+    let listing = list(vfs, options)?;
+    let (mut tail, chain) = (listing.tail, listing.chain);
+    let mut files = Vec::new();
+    let count = chain.places.len();
+    for (at, place) in chain.places.iter().enumerate() {
+        let newest = at + 1 == count;
+        match place {
+            Place::Missing(generation, why) => {
+                files.push(missing(options, *generation, why, &mut sink));
+                tail.previous = Previous { file: generation.0, ..Previous::default() };
+                tail.links.clear();
+            }
+            Place::Present(member) => {
+                let (report, ended) = scan_file(member, newest, &mut sink);
+                if newest && chain.link_lost {
+                    lost_link(&member.candidate, &mut sink);
+                }
+                tail.go_on_behind(member, &ended, newest);
+                files.push(report);
+            }
+        }
+    }
+    for candidate in &chain.never_existed {
+        files.push(never_existed(candidate));
+    }
+    files.sort_by_key(|file| file.generation);
+    for (generation, _, _, damaged) in &mut tail.files {
+        *damaged = sink.damage.iter().any(|damage| damage.at.generation == *generation);
+    }
+    let Sink { damage, unproven, .. } = sink;
+    let mut strays = listing.strays;
+    strays.extend(chain.strays);
+    strays.sort();
+    Ok(Scan { files, damage, strays, unproven, tail })
+}
+
+struct Listing {
+    chain: Chain,
+    strays: Vec<PathBuf>,
+    tail: Tail,
+}
+
+fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
+    let names = match vfs.list(&options.dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(|source| ScanError::Io {
+            what: "list",
+            path: options.dir.clone(),
+            source,
+        })?,
+    };
+    let mut tail = Tail::default();
+    let (mut candidates, mut strays, mut highest) = (Vec::new(), Vec::new(), 0);
+    for path in names {
+        match Name::of(&path) {
+            Name::Log(generation) => {
+                highest = highest.max(generation.0);
+                match Candidate::open(vfs, options, generation, &path)? {
+                    Opened::Candidate(candidate) => candidates.push(*candidate),
+                    Opened::Misnamed => strays.push(path),
+                }
+            }
+            Name::Pool(number) => {
+                tail.highest_pool = tail.highest_pool.max(number);
+                let len = vfs.open(&path, OpenOptions::read()).and_then(|file| file.len());
+                tail.pool.push((path, len.unwrap_or(0)));
+            }
+            Name::Part(number) => {
+                tail.highest_pool = tail.highest_pool.max(number);
+                tail.garbage.push(path);
+            }
+            Name::Damaged(generation) => {
+                highest = highest.max(generation.0);
+                tail.set_aside.push(path);
+            }
+            Name::Stray => strays.push(path),
+        }
+    }
+    candidates.sort_by_key(|candidate| candidate.generation);
+    for candidate in &candidates {
+        if let LinkSeen::Valid(link) = candidate.link {
+            highest = highest.max(link.next);
+        }
+        highest = highest.max(candidate.previous.map_or(0, |previous| previous.file));
+    }
+    let chain = Chain::resolve(candidates);
+    for place in &chain.places {
+        if let Place::Missing(generation, _) = place {
+            highest = highest.max(generation.0);
+        }
+    }
+    tail.next = highest + 1;
+    // The highest leftover is used again: its name keeps the numbers ascending until then.
+    let mut leftovers = chain.never_existed.iter();
+    tail.leftover = leftovers.next_back().map(|last| (last.path.clone(), last.len));
+    tail.garbage.extend(leftovers.map(|candidate| candidate.path.clone()));
+    Ok(Listing { chain, strays, tail })
+}
+
+fn scan_file(member: &Member, newest: bool, sink: &mut Sink<'_>) -> (FileReport, Ended) {
+    let candidate = &member.candidate;
+    sink.visit.file(candidate.generation);
+    let limit =
+        member.limit.map(|limit| file::Limit { end: limit.end.min(candidate.blocks), ..limit });
+    let bounds = Bounds {
+        generation: candidate.generation,
+        path: &candidate.path,
+        blocks: candidate.blocks,
+        limit,
+        named: member.named,
+        newest,
+    };
+    let ended = candidate.with_reader(|reader| FileScan::new(bounds, reader, sink).run());
+    let report = FileReport {
+        generation: candidate.generation,
+        path: candidate.path.clone(),
+        len: candidate.len,
+        batches: ended.batches,
+        end: offset_of(ended.end),
+        verdict: ended.verdict,
+        linked: matches!(candidate.link, LinkSeen::Valid(_)),
+        closed: ended.closed,
+        previous: candidate.previous.map(|previous| Generation(previous.file)),
+    };
+    (report, ended)
+}
+
+impl Tail {
+    /// The writer goes on behind this file, unless a newer one follows.
+    fn go_on_behind(&mut self, member: &Member, ended: &Ended, newest: bool) {
+        let candidate = &member.candidate;
+        let next = self.next;
+        // A file before that was never linked to this one gets its link along with the next.
+        let unlinked = self.links.pop().filter(|_| !member.named);
+        self.links.clear();
+        self.links.extend(unlinked.map(|(generation, path, link)| {
+            (generation, path, Link { next: candidate.generation.0, ..link })
+        }));
+        let limit = member.limit.unwrap_or(ended.limit);
+        let has_room = candidate.len >= offset_of(LINK_BLOCK + 1);
+        // Only in the newest file is a damaged link block written over.
+        let may_link = candidate.link == LinkSeen::Absent
+            || newest && !matches!(candidate.link, LinkSeen::Valid(_));
+        if has_room && may_link {
+            let link = Link { end: limit.end, last: limit.last, digest: limit.digest, next };
+            self.links.push((candidate.generation, candidate.path.clone(), link));
+        }
+        self.previous = Previous {
+            file: candidate.generation.0,
+            end: limit.end,
+            last: limit.last,
+            digest: limit.digest,
+        };
+        self.files.push((candidate.generation, candidate.path.clone(), candidate.len, false));
+    }
+}
+
+fn missing(
+    options: &Options,
+    generation: Generation,
+    why: &str,
+    sink: &mut Sink<'_>,
+) -> FileReport {
+    let path = Name::Log(generation).path(&options.dir);
+    sink.visit.file(generation);
+    sink.damage(Damage {
+        at: Lsn::new(generation, 0),
+        path: path.clone(),
+        offset: 0,
+        blocks: 0,
+        kind: DamageKind::Missing,
+        owners: Owners::Unknown,
+        evidence: format!("the file is not there: {why}"),
+    });
+    FileReport {
+        generation,
+        path,
+        len: 0,
+        batches: 0,
+        end: 0,
+        verdict: Verdict::Missing,
+        linked: false,
+        closed: false,
+        previous: None,
+    }
+}
+
+fn never_existed(candidate: &Candidate) -> FileReport {
+    FileReport {
+        generation: candidate.generation,
+        path: candidate.path.clone(),
+        len: candidate.len,
+        batches: 0,
+        end: 0,
+        verdict: Verdict::NeverExisted,
+        linked: false,
+        closed: false,
+        previous: candidate.previous.map(|previous| Generation(previous.file)),
+    }
+}
+
+fn lost_link(candidate: &Candidate, sink: &mut Sink<'_>) {
+    sink.damage(Damage {
+        at: Lsn::new(candidate.generation.next(), 0),
+        path: candidate.path.clone(),
+        offset: offset_of(LINK_BLOCK),
+        blocks: 1,
+        kind: DamageKind::Suspect,
+        owners: Owners::Unknown,
+        evidence: "the link block cannot be read: a next file may have been named there, and \
+                   none is"
+            .to_owned(),
+    });
+}

@@ -1,0 +1,584 @@
+//! The writing side, steppable.
+
+mod jobs;
+mod pool;
+mod queue;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use refloat_types::{Generation, GroupKey, Now};
+use refloat_vfs::AlignedBuf;
+
+use self::jobs::{Current, Failed, LinkFiles, LinkTarget, Outcome, Work, Write};
+pub use self::jobs::{Done, Job};
+use self::pool::{First, Pool};
+use self::queue::{Plan, Queue, Step};
+use crate::encode::{Closed, Extent, OpenBatch, Place, Spare};
+use crate::format::batch::{CHECKPOINT, CLOSED, SEAL};
+use crate::format::directory;
+use crate::format::file_header::{FileHeader, Previous};
+use crate::format::link::Link;
+use crate::format::sector::Salt;
+use crate::format::{BLOCK, CONTENT, FIRST_BATCH_BLOCK, offset_of};
+use crate::names::Name;
+use crate::{Lsn, Options, Poisoned, Record, RecordRef, Scan, SubmitError};
+
+/// A batch takes no further records once it holds so many bytes.
+const BATCH_FULL: usize = 8 << 20;
+
+/// Writes the log. Takes time as an argument and hands its file work out as [`Job`]s.
+///
+/// One batch is unsynced at any time; while it is in flight the next one gathers. So no timer
+/// delays a write, and the existence of a batch proves the one before it durable.
+#[derive(Debug)]
+pub struct Writer {
+    options: Options,
+    queue: Queue,
+    pool: Pool,
+    /// The file being written; `None` until the first link.
+    file: Option<OpenFile>,
+    /// Where the file before ended, until it is linked.
+    previous: Previous,
+    /// Links of older files that the first linking operation writes.
+    old_links: Vec<(Generation, PathBuf, Link)>,
+    in_flight: Option<InFlight>,
+    durable: Lsn,
+    ready: bool,
+    /// Since when something stands in the file that no seal proves.
+    unsealed_since: Option<Now>,
+    seal_bodies: Vec<(GroupKey, Bytes)>,
+    closing: Closing,
+    poisoned: Option<Poisoned>,
+    buffers: Vec<AlignedBuf>,
+    spare: Vec<Spare>,
+    stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    Wanted,
+    Done,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    generation: Generation,
+    salt: Salt,
+    current: Current,
+    blocks: u32,
+    /// Where the next batch starts.
+    next_block: u32,
+    last: u32,
+    digest: u32,
+    /// The directory of the last batch, for the next to repeat.
+    copy: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum InFlight {
+    Batch { lsn: Lsn, is_last_word: bool },
+    Link(Linking),
+}
+
+#[derive(Debug)]
+struct Linking {
+    generation: Generation,
+    blocks: u32,
+    first: First,
+    copy: Vec<u8>,
+    next_block: u32,
+    /// Whether a link proves the first batch.
+    is_proven: bool,
+}
+
+/// Counters since the writer was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Batches made durable, seals and checkpoints included.
+    pub batches: u64,
+    /// Bytes written by them, whole blocks, with the header and link blocks of roll-overs.
+    pub bytes: u64,
+    /// Writes that returned durable: batches, and three for each roll-over.
+    pub syncs: u64,
+    /// Records taken.
+    pub records: u64,
+    /// Bytes of entry payload taken.
+    pub payload_bytes: u64,
+    /// Seals among the batches.
+    pub seals: u64,
+    /// Files begun.
+    pub files: u64,
+    /// Files filled with zeros.
+    pub prepared: u64,
+    /// Files taken back into use after their release.
+    pub recycled: u64,
+    /// How often there was no room to prepare a file.
+    pub no_space: u64,
+    /// First batches that the device did not give back as they were written. Files that such a
+    /// batch would have replaced are kept.
+    pub read_back_failures: u64,
+    /// Bytes of records waiting to be written.
+    pub queued_bytes: u64,
+}
+
+impl Writer {
+    /// Goes on after a scan, in a new file, by the linking operation: header and first batch
+    /// (`checkpoint`, then `again`), directory sync, then the link block of the file before.
+    /// All of it is done by jobs; nothing is durable until [`Writer::is_ready`].
+    ///
+    /// `again` must hold [`Scan::unproven`]: what it leaves out is gone.
+    #[must_use]
+    pub fn resume(
+        mut scan: Scan,
+        options: Options,
+        checkpoint: Vec<(GroupKey, Bytes)>,
+        again: Vec<Record>,
+    ) -> Writer {
+        let pool = Pool::new(options.clone(), &mut scan.tail);
+        let generation = Generation(scan.tail.next);
+        let mut writer = Writer {
+            queue: Queue::new(Plan::new(generation, options.file_blocks())),
+            pool,
+            file: None,
+            previous: scan.tail.previous,
+            old_links: std::mem::take(&mut scan.tail.links),
+            in_flight: None,
+            durable: Lsn::default(),
+            ready: false,
+            unsealed_since: None,
+            seal_bodies: Vec::new(),
+            closing: Closing::No,
+            poisoned: None,
+            buffers: Vec::new(),
+            spare: Vec::new(),
+            stats: Stats::default(),
+            options,
+        };
+        writer.begin_file(generation, &checkpoint, &again);
+        writer
+    }
+
+    /// The file that the next [`Writer::submit`] goes to.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.queue.plan.generation
+    }
+
+    /// Whether to submit these without rolling over first: `false` only where rolling over
+    /// would make room and a next file can be had. It keeps room for a seal.
+    #[must_use]
+    pub fn fits(&self, records: &[RecordRef<'_>]) -> bool {
+        let need = self.queue.need(records);
+        let (Ok((_, None)), Ok((end, seal))) = (need, self.queue.end_with(records)) else {
+            return true;
+        };
+        let plan = &self.queue.plan;
+        end.saturating_add(seal) <= plan.blocks
+            || !self.pool.has_next()
+            || plan.is_fresh() && end <= plan.blocks
+    }
+
+    /// Later submits go to the next file, whose first batch is this checkpoint: the small state
+    /// of every group as of all that was submitted so far.
+    pub fn roll(&mut self, checkpoint: Vec<(GroupKey, Bytes)>) -> Generation {
+        let generation = self.generation().next();
+        self.begin_file(generation, &checkpoint, &[]);
+        generation
+    }
+
+    /// Takes records into the open batch: all of them, in this order, durable together. Returns
+    /// the batch; they are durable once [`Writer::durable`] has reached it.
+    ///
+    /// # Errors
+    /// Nothing was taken; see [`SubmitError`].
+    pub fn submit(&mut self, records: &[RecordRef<'_>]) -> Result<Lsn, SubmitError> {
+        if let Some(poisoned) = &self.poisoned {
+            return Err(SubmitError::Poisoned(poisoned.clone()));
+        }
+        if self.closing != Closing::No {
+            return Err(SubmitError::Closed);
+        }
+        self.check_room(records)?;
+        if self.queue.needs_new_batch() {
+            let (parts, lsn) = (self.spare_parts(), self.queue.next_lsn());
+            self.queue.push(OpenBatch::new(lsn, 0, parts));
+        }
+        let batch = self.queue.open_batch().expect("a batch was just opened");
+        for record in records {
+            self.stats.payload_bytes += batch.push(*record) as u64;
+        }
+        self.stats.records += records.len() as u64;
+        Ok(batch.lsn)
+    }
+
+    fn check_room(&self, records: &[RecordRef<'_>]) -> Result<(), SubmitError> {
+        let malformed = |(group, index)| SubmitError::Malformed { group, index };
+        let (size, limit) = self.queue.need(records).map_err(malformed)?;
+        if let Some(limit) = limit {
+            return Err(SubmitError::TooLarge { size, limit });
+        }
+        let blocks = self.queue.plan.blocks;
+        let has_next = self.pool.has_next();
+        // Without a next file the rest of this one is kept for votes and the like.
+        let bulky = records.iter().any(is_bulky);
+        let kept = if has_next || !bulky { 0 } else { (blocks / 16).clamp(2, 64) };
+        let room = blocks.saturating_sub(kept);
+        if self.queue.end_with(records).map_err(malformed)?.0 <= room {
+            return Ok(());
+        }
+        let left = content_of(room.saturating_sub(self.queue.end()));
+        Err(match has_next {
+            true => SubmitError::Full { size, left },
+            false => SubmitError::NoSpace { size, left },
+        })
+    }
+
+    /// The next piece of file work, if any. At most one write of the log and one background job
+    /// are out at any time.
+    pub fn poll(&mut self, now: Now) -> Option<Job> {
+        if self.poisoned.is_some() {
+            return None;
+        }
+        let work = match self.in_flight {
+            Some(_) => None,
+            None => self.next_write(now),
+        };
+        let work = work.or_else(|| self.pool.poll(now, self.ready && self.file.is_some()))?;
+        Some(Job { work })
+    }
+
+    fn next_write(&mut self, now: Now) -> Option<Work> {
+        if self.queue.is_empty() {
+            self.queue_last_words(now);
+        }
+        match self.queue.front()? {
+            Step::Batch(_) => self.file.as_ref().map(|_| ())?,
+            Step::File(first) => {
+                let blocks = self.queue.blocks_of_file(first);
+                let (from, blocks) = self.pool.take(blocks)?;
+                return self.link(from, blocks);
+            }
+        }
+        let Some(Step::Batch(batch)) = self.queue.pop() else { return None };
+        self.write(batch)
+    }
+
+    /// Queues `closed`, or a seal if the time for it has come.
+    fn queue_last_words(&mut self, now: Now) {
+        let due =
+            self.unsealed_since.is_some_and(|since| now >= since.after(self.options.seal_after));
+        let flags = match self.closing {
+            Closing::Wanted => CLOSED,
+            _ if due => SEAL,
+            _ => return,
+        };
+        if self.file.is_none() {
+            return;
+        }
+        let mut bodies = std::mem::take(&mut self.seal_bodies);
+        if !self.room_for_state(&bodies) {
+            // Hints only; the proof matters more.
+            bodies.clear();
+        }
+        if !self.room_for_state(&bodies) {
+            self.unsealed_since = None;
+            self.closing = if flags == CLOSED { Closing::Done } else { self.closing };
+            return;
+        }
+        let (parts, lsn) = (self.spare_parts(), self.queue.next_lsn());
+        let mut batch = OpenBatch::new(lsn, flags, parts);
+        push_states(&mut batch, &bodies);
+        self.queue.push(batch);
+    }
+
+    fn room_for_state(&self, bodies: &[(GroupKey, Bytes)]) -> bool {
+        let extent = bodies
+            .iter()
+            .fold(Extent::empty(), |extent, (_, body)| extent.with(directory::size_of_state(body)));
+        self.queue.end_with_extent(extent) <= self.queue.plan.blocks
+    }
+
+    fn write(&mut self, batch: OpenBatch) -> Option<Work> {
+        let file = self.file.as_mut()?;
+        assert_eq!((batch.lsn.generation, batch.lsn.batch), (file.generation, file.last + 1));
+        let (lsn, flags) = (batch.lsn, batch.flags);
+        let place = Place {
+            salt: file.salt,
+            start: file.next_block,
+            file_blocks: file.blocks,
+            previous: Previous { digest: Some(file.digest), ..Previous::default() },
+        };
+        let (Closed { buf, first, blocks, digest }, mut spare) = batch.close(&place, &file.copy);
+        spare.swap_frames(&mut file.copy);
+        let offset = offset_of(file.next_block);
+        file.next_block += blocks as u32;
+        assert!(file.next_block <= file.blocks, "a batch was taken that its file cannot hold");
+        file.last = lsn.batch;
+        file.digest = digest;
+        self.stats.bytes += (blocks * BLOCK) as u64;
+        self.stats.seals += u64::from(flags & SEAL != 0);
+        let is_last_word = flags & (SEAL | CLOSED) != 0;
+        let current = file.current.clone();
+        self.keep_parts(spare);
+        self.in_flight = Some(InFlight::Batch { lsn, is_last_word });
+        Some(Work::Write(Write { current, buf, first, blocks, offset }))
+    }
+
+    fn begin_file(
+        &mut self,
+        generation: Generation,
+        checkpoint: &[(GroupKey, Bytes)],
+        again: &[Record],
+    ) {
+        let parts = self.spare_parts();
+        let mut first = OpenBatch::new(Lsn::new(generation, 1), CHECKPOINT, parts);
+        for (group, body) in checkpoint {
+            first.push_checkpoint(RecordRef::State { group: *group, body });
+        }
+        for record in again {
+            first.push(record.as_ref());
+        }
+        self.stats.records += checkpoint.len() as u64 + again.len() as u64;
+        self.queue.begin_file(first, self.options.file_blocks());
+    }
+
+    /// Steps (a) and (b): the new file with its first batch, then the links that name it.
+    fn link(&mut self, from: PathBuf, blocks: u32) -> Option<Work> {
+        let Some(Step::File(batch)) = self.queue.pop() else { return None };
+        let generation = batch.lsn.generation;
+        self.queue.file_is(generation, blocks);
+        let identity = self.options.identity;
+        let salt = Salt::new(&identity, generation.0);
+        let previous = self.end_of_last_file();
+        let place = Place { salt, start: FIRST_BATCH_BLOCK, file_blocks: blocks, previous };
+        let (closed, mut spare) = batch.close(&place, &[]);
+        let mut copy = Vec::new();
+        spare.swap_frames(&mut copy);
+        self.keep_parts(spare);
+        let next_block = FIRST_BATCH_BLOCK + closed.blocks as u32;
+
+        let mut buf = AlignedBuf::default();
+        buf.resize(next_block as usize);
+        let header = FileHeader { identity, file: generation, blocks, previous };
+        header.write(&salt, &mut buf);
+        let batch = &closed.buf[closed.first * BLOCK..(closed.first + closed.blocks) * BLOCK];
+        buf[FIRST_BATCH_BLOCK as usize * BLOCK..].copy_from_slice(batch);
+        self.keep_buffer(closed.buf);
+
+        let first = First { generation, digest: closed.digest, blocks: next_block };
+        let links = self.links_to(generation, previous);
+        self.stats.bytes += ((next_block as usize + links.len()) * BLOCK) as u64;
+        let is_proven = !links.is_empty();
+        let linking = Linking { generation, blocks, first, copy, next_block, is_proven };
+        self.in_flight = Some(InFlight::Link(linking));
+        Some(Work::Link(Box::new(LinkFiles {
+            dir: self.options.dir.clone(),
+            from,
+            to: Name::Log(generation).path(&self.options.dir),
+            direct: self.options.direct,
+            blocks: buf.blocks(),
+            buf,
+            links,
+        })))
+    }
+
+    fn end_of_last_file(&self) -> Previous {
+        match &self.file {
+            Some(file) => Previous {
+                file: file.generation.0,
+                end: file.next_block,
+                last: file.last,
+                digest: Some(file.digest),
+            },
+            None => self.previous,
+        }
+    }
+
+    fn links_to(&mut self, next: Generation, end: Previous) -> Vec<(LinkTarget, AlignedBuf)> {
+        let identity = self.options.identity;
+        let block = |salt: &Salt, link: Link| {
+            let mut block = AlignedBuf::default();
+            block.resize(1);
+            link.write(salt, &mut block);
+            block
+        };
+        if let Some(file) = &self.file {
+            let link = Link { end: end.end, last: end.last, digest: end.digest, next: next.0 };
+            return vec![(LinkTarget::Open(file.current.clone()), block(&file.salt, link))];
+        }
+        let old = std::mem::take(&mut self.old_links);
+        old.into_iter()
+            .map(|(generation, path, link)| {
+                (LinkTarget::At(path), block(&Salt::new(&identity, generation.0), link))
+            })
+            .collect()
+    }
+
+    /// Takes the result of a job.
+    ///
+    /// # Errors
+    /// A write or a sync failed, now or earlier. Nothing is acknowledged any more; the process
+    /// must stop.
+    pub fn done(&mut self, now: Now, done: Done) -> Result<(), Poisoned> {
+        let result = match done.outcome {
+            Outcome::Written { buf, result } => {
+                self.keep_buffer(buf);
+                result.map(|()| self.written(now))
+            }
+            Outcome::Linked(result) => result.map(|current| self.linked(now, current)),
+            background => self.pool.done(now, background),
+        };
+        if let Err(Failed { what, path, error }) = result {
+            self.poisoned.get_or_insert(Poisoned { what, path, error: Arc::new(error) });
+        }
+        match &self.poisoned {
+            Some(poisoned) => Err(poisoned.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn written(&mut self, now: Now) {
+        let Some(InFlight::Batch { lsn, is_last_word }) = self.in_flight.take() else { return };
+        if self.poisoned.is_some() {
+            return;
+        }
+        assert!(lsn > self.durable, "batches become durable in order");
+        self.durable = lsn;
+        self.stats.batches += 1;
+        self.stats.syncs += 1;
+        self.unsealed_since = (!is_last_word).then_some(now);
+        if is_last_word && self.closing == Closing::Wanted && self.queue.is_empty() {
+            self.closing = Closing::Done;
+        }
+    }
+
+    fn linked(&mut self, now: Now, current: Current) {
+        let Some(InFlight::Link(linking)) = self.in_flight.take() else { return };
+        if self.poisoned.is_some() {
+            return;
+        }
+        let Linking { generation, blocks, first, copy, next_block, is_proven } = linking;
+        self.pool.linked(first, &current.path, blocks);
+        self.file = Some(OpenFile {
+            generation,
+            salt: Salt::new(&self.options.identity, generation.0),
+            current,
+            blocks,
+            next_block,
+            last: 1,
+            digest: first.digest,
+            copy,
+        });
+        self.durable = Lsn::new(generation, 1);
+        self.ready = true;
+        // The link proves both the old file's end and this one's first batch.
+        self.unsealed_since = (!is_proven).then_some(now);
+        self.stats.batches += 1;
+        self.stats.syncs += 3;
+        self.stats.files += 1;
+    }
+
+    /// Everything up to this position is durable. Zeros before [`Writer::is_ready`].
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Whether nothing waits to be written and nothing is in flight, background work aside.
+    /// After [`Writer::close`]: whether the log is closed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.queue.is_empty() && self.closing != Closing::Wanted
+    }
+
+    /// Whether the file of this run is linked. Before, nothing may be acknowledged and no vote
+    /// may leave.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready && self.poisoned.is_none()
+    }
+
+    /// When [`Writer::poll`] has something to do although nobody submits.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Now> {
+        if self.poisoned.is_some() {
+            return None;
+        }
+        let idle = self.in_flight.is_none() && self.queue.is_empty();
+        let seal = self.unsealed_since.filter(|_| idle && self.closing == Closing::No);
+        let seal = seal.map(|since| since.after(self.options.seal_after));
+        let retry = self.pool.retry_at().filter(|_| !self.pool.is_preparing());
+        seal.into_iter().chain(retry).min()
+    }
+
+    /// Small state that the next seal, or `closed`, carries: hints on which nothing rests.
+    pub fn seal_with(&mut self, bodies: Vec<(GroupKey, Bytes)>) {
+        self.seal_bodies = bodies;
+    }
+
+    /// Files below may go. The two newest stay in any case, and a file goes only after the first
+    /// batch of the second one behind it was read back from the device. Damaged files are set
+    /// aside under another name; the newest few of those are kept.
+    pub fn release(&mut self, below: Generation) {
+        self.pool.release(below);
+    }
+
+    /// Ends the log in order: a `closed` batch behind what is pending. Nothing is taken any
+    /// more; [`Writer::is_idle`] says when it is done.
+    pub fn close(&mut self) {
+        if self.closing == Closing::No {
+            self.closing = Closing::Wanted;
+        }
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            prepared: self.pool.prepared,
+            recycled: self.pool.recycled,
+            no_space: self.pool.no_space_seen,
+            read_back_failures: u64::from(self.pool.read_back_failed()),
+            queued_bytes: self.queue.bytes() as u64,
+            ..self.stats
+        }
+    }
+
+    fn spare_parts(&mut self) -> Spare {
+        let buf = self.buffers.pop().unwrap_or_default();
+        Spare { buf, ..self.spare.pop().unwrap_or_default() }
+    }
+
+    /// Two of each serve: one batch in flight, one gathering.
+    fn keep_parts(&mut self, parts: Spare) {
+        if self.spare.len() < 2 {
+            self.spare.push(parts);
+        }
+    }
+
+    fn keep_buffer(&mut self, buf: AlignedBuf) {
+        if self.buffers.len() < 2 && buf.len() <= 2 * BATCH_FULL {
+            self.buffers.push(buf);
+        }
+    }
+}
+
+fn push_states(batch: &mut OpenBatch, bodies: &[(GroupKey, Bytes)]) {
+    for (group, body) in bodies {
+        batch.push(RecordRef::State { group: *group, body });
+    }
+}
+
+/// Whether a record is one that a full disk refuses: it brings entries.
+fn is_bulky(record: &RecordRef<'_>) -> bool {
+    matches!(record, RecordRef::Log { op, .. } if !op.entries().is_empty())
+}
+
+/// Content bytes that so many blocks hold.
+fn content_of(blocks: u32) -> u64 {
+    u64::from(blocks) * CONTENT as u64
+}

@@ -1,0 +1,263 @@
+//! Files on their way in and out of use: prepared ahead, recycled, removed.
+//!
+//! A file is filled with zeros once in its life and then used again and again, because a sync
+//! over blocks that are allocated and written costs about half of one that changes the file's
+//! extents.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+use refloat_types::{Generation, Now};
+
+use super::jobs::{Outcome, Prepare, ReadBack, Work, is_no_space};
+use crate::Options;
+use crate::format::{BLOCK, offset_of};
+use crate::names::Name;
+use crate::scan::Tail;
+
+/// Microseconds until a file is prepared again after there was no room for it.
+const RETRY: u64 = 1_000_000;
+/// Released files with damage that are kept.
+const SET_ASIDE: usize = 4;
+
+#[derive(Debug)]
+struct InUse {
+    path: PathBuf,
+    len: u64,
+    damaged: bool,
+}
+
+/// What the pool needs to know of a file to read its first batch back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    pub(crate) generation: Generation,
+    pub(crate) digest: u32,
+    pub(crate) blocks: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    options: Options,
+    /// Files ready for use: path and length.
+    ready: VecDeque<(PathBuf, u64)>,
+    preparing: Option<Prepare>,
+    in_flight: bool,
+    retry_at: Option<Now>,
+    no_space: bool,
+    highest: u64,
+    /// A first batch that needs a longer file than usual, in blocks.
+    wanted: Option<u32>,
+    garbage: Vec<PathBuf>,
+    set_aside: VecDeque<PathBuf>,
+    files: BTreeMap<Generation, InUse>,
+    released: Generation,
+    newest: Option<First>,
+    /// The newest file whose first batch was seen on the device.
+    read_back: Generation,
+    read_back_failed: bool,
+    pub(crate) prepared: u64,
+    pub(crate) recycled: u64,
+    pub(crate) no_space_seen: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(options: Options, tail: &mut Tail) -> Pool {
+        let len = offset_of(options.file_blocks());
+        let (mut ready, mut garbage) = (VecDeque::new(), std::mem::take(&mut tail.garbage));
+        // A file that was being made goes first: its name is the highest in use, and renaming
+        // it up keeps numbers ascending.
+        for (path, found) in tail.leftover.take().into_iter().chain(tail.pool.drain(..)) {
+            if found == len {
+                ready.push_back((path, found));
+            } else {
+                garbage.push(path);
+            }
+        }
+        let files = tail
+            .files
+            .drain(..)
+            .map(|(generation, path, len, damaged)| (generation, InUse { path, len, damaged }));
+        Pool {
+            ready,
+            preparing: None,
+            in_flight: false,
+            retry_at: None,
+            no_space: false,
+            highest: tail.highest_pool,
+            wanted: None,
+            garbage,
+            set_aside: std::mem::take(&mut tail.set_aside).into(),
+            files: files.collect(),
+            released: Generation::ZERO,
+            newest: None,
+            read_back: Generation::ZERO,
+            read_back_failed: false,
+            prepared: 0,
+            recycled: 0,
+            no_space_seen: 0,
+            options,
+        }
+    }
+
+    /// Whether a next file is there or is likely to be soon.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.ready.is_empty() || !self.no_space
+    }
+
+    pub(crate) fn retry_at(&self) -> Option<Now> {
+        self.retry_at
+    }
+
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.in_flight
+    }
+
+    /// Takes a ready file of at least so many blocks, or asks for one.
+    pub(crate) fn take(&mut self, blocks: u32) -> Option<(PathBuf, u32)> {
+        let fits = |(_, len): &(PathBuf, u64)| *len >= offset_of(blocks);
+        let at = self.ready.iter().position(fits);
+        let Some((path, len)) = at.and_then(|at| self.ready.remove(at)) else {
+            self.wanted = Some(blocks);
+            return None;
+        };
+        self.wanted = None;
+        Some((path, u32::try_from(len / BLOCK as u64).unwrap_or(u32::MAX)))
+    }
+
+    /// A file is in use from now on.
+    pub(crate) fn linked(&mut self, first: First, path: &Path, blocks: u32) {
+        let in_use = InUse { path: path.to_path_buf(), len: offset_of(blocks), damaged: false };
+        self.files.insert(first.generation, in_use);
+        self.newest = Some(first);
+        self.read_back_failed = false;
+    }
+
+    pub(crate) fn release(&mut self, below: Generation) {
+        self.released = self.released.max(below);
+    }
+
+    /// The next piece of background work. `linked`: nothing is removed before the node's files
+    /// are linked, so that every start that fails on the way finds what this one found.
+    pub(crate) fn poll(&mut self, now: Now, linked: bool) -> Option<Work> {
+        if self.in_flight {
+            return None;
+        }
+        let work = self.prepare(now).or_else(|| linked.then(|| self.tidy()).flatten())?;
+        self.in_flight = true;
+        Some(work)
+    }
+
+    fn prepare(&mut self, now: Now) -> Option<Work> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        if let Some(prepare) = self.preparing.take() {
+            return Some(Work::Prepare(prepare));
+        }
+        if !self.ready.is_empty() && self.wanted.is_none() {
+            return None;
+        }
+        self.retry_at = None;
+        self.highest += 1;
+        let blocks = self.wanted.unwrap_or(0).max(self.options.file_blocks());
+        Some(Work::Prepare(Prepare {
+            dir: self.options.dir.clone(),
+            part: Name::Part(self.highest).path(&self.options.dir),
+            ready: Name::Pool(self.highest).path(&self.options.dir),
+            len: offset_of(blocks),
+            direct: self.options.direct,
+            file: None,
+            zeroed: 0,
+            is_ready: false,
+        }))
+    }
+
+    fn tidy(&mut self) -> Option<Work> {
+        if !self.garbage.is_empty() {
+            return Some(Work::Remove(std::mem::take(&mut self.garbage)));
+        }
+        let (generation, second) = self.releasable()?;
+        if self.read_back < second {
+            return self.read_back();
+        }
+        let file = self.files.remove(&generation)?;
+        if file.damaged {
+            let to = Name::Damaged(generation).path(&self.options.dir);
+            self.set_aside.push_back(to.clone());
+            return Some(Work::Recycle { from: file.path, to: Some(to) });
+        }
+        let room = self.ready.len() < self.options.pool.max(1);
+        let usual = file.len == offset_of(self.options.file_blocks());
+        let to = (room && usual).then(|| {
+            self.highest += 1;
+            Name::Pool(self.highest).path(&self.options.dir)
+        });
+        Some(Work::Recycle { from: file.path, to })
+    }
+
+    /// The oldest file that may go, and the newer file whose first batch must have been seen on
+    /// the device before: never one of the two newest.
+    fn releasable(&self) -> Option<(Generation, Generation)> {
+        let mut generations = self.files.keys();
+        let oldest = *generations.next().filter(|oldest| **oldest < self.released)?;
+        Some((oldest, *generations.nth(1)?))
+    }
+
+    fn read_back(&self) -> Option<Work> {
+        let first = self.newest.filter(|_| !self.read_back_failed)?;
+        let path = self.files.get(&first.generation)?.path.clone();
+        Some(Work::ReadBack(ReadBack {
+            generation: first.generation,
+            path,
+            identity: self.options.identity,
+            direct: self.options.direct,
+            digest: first.digest,
+            blocks: first.blocks,
+        }))
+    }
+
+    /// Takes the result of background work. The error is one that poisons.
+    pub(crate) fn done(&mut self, now: Now, outcome: Outcome) -> Result<(), super::jobs::Failed> {
+        self.in_flight = false;
+        match outcome {
+            Outcome::Prepared { result: Ok(prepare) } => self.go_on_with(prepare),
+            Outcome::Prepared { result: Err(failed) } if is_no_space(&failed.error) => {
+                // Nothing relies on the file yet: the one failed write that does not poison.
+                self.no_space = true;
+                self.no_space_seen += 1;
+                self.retry_at = Some(now.after(RETRY));
+            }
+            Outcome::Prepared { result: Err(failed) } => return Err(failed),
+            Outcome::ReadBack { generation, matches: true } => self.read_back = generation,
+            Outcome::ReadBack { .. } => self.read_back_failed = true,
+            Outcome::Recycled { to: Some(to), done: true } => self.take_back(to),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn go_on_with(&mut self, prepare: Prepare) {
+        self.no_space = false;
+        self.retry_at = None;
+        if prepare.is_ready {
+            self.prepared += 1;
+            self.wanted = None;
+            self.ready.push_back((prepare.ready, prepare.len));
+        } else {
+            self.preparing = Some(prepare);
+        }
+    }
+
+    fn take_back(&mut self, path: PathBuf) {
+        if matches!(Name::of(&path), Name::Pool(_)) {
+            self.recycled += 1;
+            self.ready.push_back((path, offset_of(self.options.file_blocks())));
+        } else if self.set_aside.len() > SET_ASIDE {
+            self.garbage.extend(self.set_aside.pop_front());
+        }
+    }
+
+    pub(crate) fn read_back_failed(&self) -> bool {
+        self.read_back_failed
+    }
+}
