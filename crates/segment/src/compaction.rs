@@ -169,7 +169,8 @@ impl Step {
 
 /// Chooses the most useful compaction, or none: first what costs no write (dead segments), then
 /// what frees most (segments with few needed bytes, and runs of small ones), then what bounds the
-/// number of files. `keep` is asked once per group, or twice if something is chosen.
+/// number of files. `keep` is asked once per group, or twice if something is chosen. Reads no
+/// file; walks over the index of every group of every segment.
 #[must_use]
 pub fn plan_compaction(
     set: &SegmentSet,

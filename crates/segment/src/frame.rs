@@ -106,3 +106,46 @@ pub(crate) fn find(bytes: &[u8], from: usize, group_salt: u32, id: EntryId) -> O
     hits.map(|(at, _)| from + at)
         .find(|at| FrameHead::decode(&bytes[*at..], group_salt, id).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use refloat_types::{Index, Term};
+
+    fn id(index: u64, term: u64) -> EntryId {
+        EntryId::new(Term(term), Index(index))
+    }
+
+    fn framed() -> (Entry, Vec<u8>) {
+        let entry = Entry::new(id(7, 3), EntryKind::Config, "abc".into());
+        let mut bytes = Vec::new();
+        put(&mut bytes, 9, &entry, 3);
+        (entry, bytes)
+    }
+
+    #[test]
+    fn a_head_is_accepted_for_its_own_place_alone() {
+        let (entry, bytes) = framed();
+        let head = FrameHead::decode(&bytes, 9, entry.id).unwrap();
+        assert_eq!(head.entry("abc".into()), Ok(entry.clone()));
+        assert!(head.entry("abd".into()).is_err());
+        for (salt, id) in [(8, entry.id), (9, id(8, 3)), (9, id(7, 4))] {
+            assert!(FrameHead::decode(&bytes, salt, id).is_err(), "{salt} {id:?}");
+        }
+        for len in 0..bytes.len() {
+            assert!(FrameHead::decode(&bytes[..len], 9, entry.id).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_search_finds_the_frame_and_not_what_only_looks_like_it() {
+        let (entry, frame) = framed();
+        let mut bytes = vec![0; 11];
+        bytes.extend_from_slice(&frame[..ID_LEN]); // the id alone
+        let start = bytes.len();
+        bytes.extend_from_slice(&frame);
+        assert_eq!(find(&bytes, 0, 9, entry.id), Some(start));
+        assert_eq!(find(&bytes, start + 1, 9, entry.id), None);
+        assert_eq!(find(&bytes, bytes.len() + 1, 9, entry.id), None);
+    }
+}

@@ -398,4 +398,48 @@ mod tests {
         assert_eq!(ids(6, 8), [5, 9]);
         assert_eq!(ids(0, 2), []);
     }
+
+    proptest::proptest! {
+        /// A block whose checksum holds, whatever it says: the decoder stays calm, and what it
+        /// accepts can be walked over.
+        #[test]
+        fn any_block_with_a_good_checksum_is_decoded_without_a_panic(
+            numbers in proptest::collection::vec(0..9u64, 0..30),
+            counts in (0..4u32, 0..4u32, 0..3u32),
+            huge in proptest::option::of((0..30usize, proptest::num::u64::ANY)),
+        ) {
+            let at = |n: usize| match huge {
+                Some((place, value)) if place == n => value,
+                _ => numbers.get(n).copied().unwrap_or(n as u64),
+            };
+            let (mut bytes, mut n) = (Vec::new(), 4);
+            bytes.put_u32(0);
+            (0..2).for_each(|n| bytes.put_u64(at(n)));
+            bytes.put_u8((at(2) % 3) as u8);
+            bytes.put_u64(at(3));
+            bytes.put_u64(DATA_START);
+            bytes.put_u64(at(4).wrapping_mul(40));
+            for (count, words) in [(counts.0, 3), (counts.1, 2), (counts.2, 1)] {
+                bytes.put_u32(if at(29) > 1 << 60 { u32::MAX } else { count });
+                for _ in 0..count * words {
+                    n += 1;
+                    bytes.put_u64(at(n));
+                }
+            }
+            let len = bytes.len() as u32 + 4;
+            bytes[..4].copy_from_slice(&len.to_le_bytes());
+            let check = crc32c::crc32c_append(5, &bytes);
+            bytes.put_u32(check);
+            if let Ok((block, _)) = GroupBlock::decode(&bytes, 5) {
+                let mut table = IndexTable::default();
+                let group = block.group;
+                table.push(block).unwrap();
+                let entries: u64 = table
+                    .strides(group, Index(0), Index(u64::MAX))
+                    .map(|s| s.ids().take(1000).count() as u64)
+                    .sum();
+                proptest::prop_assert!(entries >= table.entries().min(1000));
+            }
+        }
+    }
 }

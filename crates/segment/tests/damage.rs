@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::*;
 use refloat_segment::{Part, Segment, SegmentError};
-use refloat_types::{Entry, GroupKey, Index};
+use refloat_types::{Entry, EntryId, EntryKind, GroupKey, Index, Term};
 use refloat_vfs::{OpenOptions, OsFs, SECTOR_LEN, SimFs, Vfs};
 
 /// Three groups, two of one stretch, one of several.
@@ -207,6 +207,24 @@ fn bytes_from_elsewhere_never_pass_for_these() {
     bad[first + frame..][..frame].copy_from_slice(&copy);
     let lost = lost(&with(&bad).1.unwrap());
     assert!(lost.contains(&(group(1), Index(6))) && !lost.contains(&(group(1), Index(5))));
+}
+
+#[test]
+fn an_entry_of_another_group_never_passes_though_index_term_and_length_agree() {
+    let fs = disk();
+    let of = |id: u64, text: &'static str| {
+        let id_of = |i| EntryId::new(Term(1), Index(i));
+        let made = |i| Entry::new(id_of(i), EntryKind::Command, text.into());
+        Part { group: group(id), cut: None, entries: (1..=3).map(made).collect() }
+    };
+    flush(&fs, 1, vec![of(1, "aaaa"), of(2, "bbbb")]);
+    let all = 3 * (32 + 4);
+    fs.corrupt(path(1, 0), |bytes| bytes.copy_within(4096..4096 + all, 4096 + all)).unwrap();
+    let segment = open(&fs, 1).unwrap();
+    let pass = segment.salvage(group(2), Index(1), Index(3), usize::MAX);
+    assert!(pass.entries.is_empty(), "read {:?}", pass.entries);
+    assert_eq!(pass.damage.len(), 3);
+    assert!(segment.read(group(1), Index(1), Index(3), usize::MAX).is_ok());
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::*;
 use refloat_segment::{Part, Segment, SegmentError, list, remove_files, write_merged};
 use refloat_types::{Generation, Identity, Incarnation, Index, Member, NodeId, Term};
-use refloat_vfs::{OpKind, OpenOptions, SimFs, Vfs};
+use refloat_vfs::{OpKind, OpenOptions, OsFs, SimFs, Vfs};
 
 fn several() -> Vec<Part> {
     vec![
@@ -41,6 +43,22 @@ fn what_is_written_is_read() {
     assert_eq!((meta.term(Index(9)), meta.term(Index(5))), (Some(Term(2)), None));
     assert_eq!(meta.configs, [Index(400)]);
     assert!(opened.group(group(9)).is_none());
+}
+
+#[test]
+fn the_real_file_system_holds_the_same_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let generation = Generation(7);
+    let written = refloat_segment::write(&OsFs, dir, identity(), generation, several()).unwrap();
+    assert_eq!(contents(&written).unwrap(), as_contents(&several()));
+    let fs = disk();
+    flush(&fs, 7, several());
+    let ours = SimFs::new();
+    ours.import(dir, "/copy").unwrap();
+    let copied = Path::new("/copy").join(name(7, 0).to_string());
+    assert!(ours.contents(copied).unwrap() == fs.contents(path(7, 0)).unwrap());
+    assert_eq!(ours.files().len(), 1, "a temporary file was left");
 }
 
 #[test]
