@@ -399,9 +399,12 @@ impl Cluster {
         }
     }
 
-    /// Elects a node in a quiet cluster.
+    /// Elects a node in a quiet cluster: a pause, by which another leader gives up, and a campaign.
     pub fn elect(&mut self, id: u64) {
         self.now = self.now.after(2 * E);
+        if let Some(leader) = self.leader() {
+            self.with_core(leader, Core::tick);
+        }
         self.with_core(id, Core::campaign);
         self.stabilize();
         assert_eq!(self.status(id).role, Role::Leader, "elect {id}: {:?}", self.status(id));
