@@ -1,2 +1,14 @@
-//! The refloat binary.
-fn main() {}
+//! The `refloat` program: a replicated key-value server, its tools and its demonstration.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod cli;
+mod commands;
+mod demo;
+mod kv;
+mod resp;
+mod serve;
+
+fn main() -> std::process::ExitCode {
+    cli::main(std::env::args_os())
+}

@@ -105,11 +105,7 @@ fn greeting(context: &Context<'_>) -> Reply {
     Reply::Map(pairs.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
 }
 
-fn log_in(
-    context: &mut Context<'_>,
-    user: Option<&Bytes>,
-    password: &[u8],
-) -> Result<(), Outcome> {
+fn log_in(context: &mut Context<'_>, user: Option<&Bytes>, password: &[u8]) -> Result<(), Outcome> {
     let user_is_known = user.is_none_or(|user| user == "default");
     let password_is_right = match &context.service.options.password {
         Some(expected) => same(expected, password),

@@ -58,9 +58,7 @@ fn info(spec: &Spec) -> Reply {
 
 fn docs(spec: Option<&'static Spec>) -> Option<(Reply, Reply)> {
     let spec = spec?;
-    let pairs =
-        [("summary", spec.summary), ("since", "0.1.0"), ("group", spec.group)].map(|(name, text)| {
-            (Reply::text(name), Reply::text(text))
-        });
+    let pairs = [("summary", spec.summary), ("since", "0.1.0"), ("group", spec.group)]
+        .map(|(name, text)| (Reply::text(name), Reply::text(text)));
     Some((Reply::text(spec.name), Reply::Map(pairs.into())))
 }

@@ -13,7 +13,7 @@ mod server;
 mod strings;
 mod table;
 
-pub use context::{ClientInfo, Clients, Context, Service, ServiceOptions, Session, Traffic};
+pub use context::{Context, Service, ServiceOptions, Session, Traffic};
 pub use outcome::{Ask, Outcome};
 
 use bytes::Bytes;

@@ -47,6 +47,9 @@ pub fn cluster(context: &mut Context<'_>, args: &[Bytes]) -> Outcome {
     }
 }
 
+/// Writes one section of INFO.
+type Section = fn(&Service) -> String;
+
 pub fn info(context: &mut Context<'_>, args: &[Bytes]) -> Outcome {
     let wanted = |section: &str| {
         args.is_empty()
@@ -57,7 +60,7 @@ pub fn info(context: &mut Context<'_>, args: &[Bytes]) -> Outcome {
                         .any(|all| arg.eq_ignore_ascii_case(all))
             })
     };
-    let sections: [(&str, fn(&Service) -> String); 5] = [
+    let sections: [(&str, Section); 5] = [
         ("server", server_section),
         ("clients", clients_section),
         ("stats", stats_section),

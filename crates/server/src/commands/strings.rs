@@ -20,7 +20,13 @@ pub fn set(_: &mut Context<'_>, args: &[Bytes]) -> Outcome {
             let (key, value) = (args[0].clone(), args[1].clone());
             let expiry = expiry.unwrap_or(Expiry::Never);
             Ask::one(
-                Op::Set { key, value, condition: condition.unwrap_or(Condition::Always), get, expiry },
+                Op::Set {
+                    key,
+                    value,
+                    condition: condition.unwrap_or(Condition::Always),
+                    get,
+                    expiry,
+                },
                 plain,
             )
         }

@@ -46,11 +46,6 @@ impl Kv {
         self.table.overdue(wall_ms).is_some()
     }
 
-    /// Bytes of keys and values.
-    pub fn bytes(&self) -> usize {
-        self.table.bytes()
-    }
-
     fn run(&mut self, payload: &Bytes) -> Vec<Answer> {
         let Some((stamp_ms, payload)) = split_stamp(payload) else {
             return vec![Answer::Fault(Fault::Unreadable)];
@@ -67,7 +62,9 @@ impl Kv {
         match op {
             Op::Get(key) => value_of(self.live(key)),
             Op::Exists(key) => Answer::Number(i64::from(self.live(key).is_some())),
-            Op::Len(key) => Answer::Number(self.live(key).map_or(0, |cell| cell.value.len() as i64)),
+            Op::Len(key) => {
+                Answer::Number(self.live(key).map_or(0, |cell| cell.value.len() as i64))
+            }
             Op::TimeLeft(key) => Answer::Number(match self.live(key).map(|cell| cell.deadline) {
                 None => -2,
                 Some(None) => -1,

@@ -94,10 +94,10 @@ fn a_value_ends_by_an_entry_stamped_after_its_deadline_and_never_by_a_clock() {
     assert!(kv.is_overdue(&get, 1050), "but it says that an entry is due");
     assert!(!kv.is_overdue(&get, 1049));
     assert!(!kv.is_overdue(&[Op::Get(key("b"))], 1050), "for other keys it is not");
-    assert_eq!(kv.read(&[Op::TimeLeft(key("a")), Op::TimeLeft(key("b"))], 1020), [
-        Answer::Number(30),
-        Answer::Number(-1)
-    ]);
+    assert_eq!(
+        kv.read(&[Op::TimeLeft(key("a")), Op::TimeLeft(key("b"))], 1020),
+        [Answer::Number(30), Answer::Number(-1)]
+    );
 
     assert_eq!(apply(&mut kv, 1050, &[Op::Sweep]), [Answer::Number(1)]);
     assert_eq!(kv.read(&get, 1050), [Answer::Nothing]);
@@ -156,10 +156,10 @@ fn a_snapshot_carries_values_deadlines_and_the_clock() {
     let mut back = Kv::default();
     back.restore(&mut kv.snapshot()).unwrap();
     assert_eq!(apply(&mut back, 900, &[Op::TimeLeft(key("a"))]), [Answer::Number(50)]);
-    assert_eq!(apply(&mut back, 1050, &[Op::Sweep, Op::Count]), [
-        Answer::Number(1),
-        Answer::Number(1)
-    ]);
+    assert_eq!(
+        apply(&mut back, 1050, &[Op::Sweep, Op::Count]),
+        [Answer::Number(1), Answer::Number(1)]
+    );
     assert!(back.restore(&mut std::iter::once(Bytes::from_static(b"?"))).is_err());
 }
 

@@ -60,17 +60,11 @@ pub struct Table {
     shards: Vec<Arc<Shard>>,
     deadlines: BTreeSet<(u64, Bytes)>,
     len: usize,
-    bytes: usize,
 }
 
 impl Default for Table {
     fn default() -> Table {
-        Table {
-            shards: vec![Arc::default(); SHARDS],
-            deadlines: BTreeSet::new(),
-            len: 0,
-            bytes: 0,
-        }
+        Table { shards: vec![Arc::default(); SHARDS], deadlines: BTreeSet::new(), len: 0, bytes: 0 }
     }
 }
 
@@ -78,11 +72,6 @@ impl Table {
     /// How many keys it holds, those whose deadline has passed and is not swept included.
     pub fn len(&self) -> usize {
         self.len
-    }
-
-    /// Bytes of keys and values.
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// The cell of a key, whatever its deadline.
@@ -96,7 +85,6 @@ impl Table {
         let cell = Cell { value: Bytes::copy_from_slice(value), deadline };
         let mut place = Place::of(key);
         let shard = Arc::make_mut(&mut self.shards[place.shard()]);
-        self.bytes += cell.value.len();
         let earlier = match shard.get_mut(&place) {
             Some(cell_there) => Some(std::mem::replace(cell_there, cell)),
             None => {
@@ -105,14 +93,8 @@ impl Table {
             }
         };
         match earlier {
-            Some(earlier) => {
-                self.bytes -= earlier.value.len();
-                self.forget_deadline(key, earlier.deadline);
-            }
-            None => {
-                self.len += 1;
-                self.bytes += key.len();
-            }
+            Some(earlier) => self.forget_deadline(key, earlier.deadline),
+            None => self.len += 1,
         }
         if let Some(at) = deadline {
             self.deadlines.insert((at, Bytes::copy_from_slice(key)));
@@ -140,7 +122,6 @@ impl Table {
         }
         let cell = Arc::make_mut(slot).remove(&place)?;
         self.len -= 1;
-        self.bytes -= key.len() + cell.value.len();
         self.forget_deadline(key, cell.deadline);
         Some(cell)
     }
@@ -268,13 +249,13 @@ mod tests {
         let mut table = Table::default();
         table.put(&key(1), b"abc", Some(5));
         table.put(&key(1), b"a", Some(7));
-        assert_eq!((table.len(), table.bytes()), (1, 6));
+        assert_eq!(table.len(), 1);
         assert_eq!(table.overdue(6), None);
         assert_eq!(table.overdue(7), Some(key(1)));
         table.set_deadline(&key(1), None);
         assert_eq!(table.overdue(u64::MAX), None);
         assert_eq!(table.remove(&key(1)).unwrap().value, "a");
-        assert_eq!((table.len(), table.bytes()), (0, 0));
+        assert_eq!(table.len(), 0);
         assert_eq!(table.remove(&key(1)), None);
     }
 }

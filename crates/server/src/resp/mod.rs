@@ -10,7 +10,7 @@ mod reply;
 mod request;
 
 pub use reply::{Protocol, Reply};
-pub use request::{Limits, Parser, ProtocolError, Request};
+pub use request::{Limits, Parser, ProtocolError};
 
 /// Reads a decimal integer as Redis does: an optional minus, no plus, no spaces, no leading zeros.
 pub fn parse_int(text: &[u8]) -> Option<i64> {

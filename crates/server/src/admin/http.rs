@@ -1,0 +1,41 @@
+//! Just enough of an HTTP client to ask an admin port.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// The longest answer that is read.
+const ANSWER_LEN_MAX: u64 = 16 << 20;
+
+/// Asks for a path; returns the status code and the body.
+pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_LEN_MAX).read_to_end(&mut answer)?;
+    parse(&String::from_utf8_lossy(&answer))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}
+
+fn parse(answer: &str) -> Option<(u16, String)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let mut words = head.strip_prefix("HTTP/")?.split(' ');
+    let code = words.nth(1)?.parse().ok()?;
+    Some((code, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn an_answer_is_a_code_and_a_body() {
+        let answer = "HTTP/1.0 503 Service Unavailable\r\na: b\r\n\r\nno leader\r\n\r\n";
+        assert_eq!(parse(answer), Some((503, "no leader\r\n\r\n".into())));
+        for broken in ["", "-ERR x\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 x y\r\n\r\n"] {
+            assert_eq!(parse(broken), None, "{broken:?}");
+        }
+    }
+}

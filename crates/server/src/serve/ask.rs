@@ -1,0 +1,27 @@
+//! Asking groups: what one connection wants from one group in one go, and who answers.
+
+use std::future::Future;
+
+use refloat_node::RequestError;
+use refloat_types::GroupId;
+
+use crate::kv::{Answer, Op};
+
+/// All that one connection asks of one group in one go. Carried out in order and, if anything in
+/// it writes, as one entry of the group's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupAsk {
+    /// Whom.
+    pub group: GroupId,
+    /// What.
+    pub ops: Vec<Op>,
+}
+
+/// One answer per operation, or why there is none.
+pub type GroupAnswer = Result<Vec<Answer>, RequestError>;
+
+/// Who asks groups on behalf of one connection.
+pub trait Desk: Send {
+    /// Asks all at once; the answers come in the order of the questions.
+    fn ask(&mut self, asks: Vec<GroupAsk>) -> impl Future<Output = Vec<GroupAnswer>> + Send;
+}

@@ -1,0 +1,50 @@
+//! The log on standard error: plain lines, colour only for a person at a terminal.
+
+use std::io::IsTerminal;
+
+use refloat_log_store::BootReport;
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. `REFLOAT_LOG` chooses what is shown, as `warn` or `refloat_node=debug,info`.
+pub fn start() {
+    let filter = EnvFilter::try_from_env("REFLOAT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+/// Logs what the start found: ordinary things as `info`, damage and repairs as `warn`.
+pub fn boot_report(report: &BootReport) {
+    tracing::info!("boot: {}", report.summary());
+    for file in &report.files {
+        tracing::info!(
+            "boot: log file {}: {} batches, ends at {}, {}",
+            file.path,
+            file.batches,
+            file.end,
+            file.verdict
+        );
+    }
+    for line in &report.repaired {
+        tracing::warn!("boot: repaired: {line}");
+    }
+    for line in &report.set_aside {
+        tracing::warn!("boot: set aside: {line}");
+    }
+    for line in &report.damage {
+        tracing::warn!("boot: damage: {line}");
+    }
+    for group in &report.groups {
+        let line = format!(
+            "boot: group {} is {}, term {}, snapshot {}, last {}, commit {} or higher",
+            group.group, group.state, group.term, group.snapshot, group.last, group.commit
+        );
+        match &group.waits_for {
+            None => tracing::info!("{line}"),
+            Some(why) => tracing::warn!("{line}; it does not run and waits for: {why}"),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use super::*;
+use crate::commands::ServiceOptions;
+use crate::kv::{Answers, Kv, Ops};
+use refloat_node::{Command, StateMachine};
+use refloat_types::Index;
+
+/// Groups in memory, on one node, at once.
+#[derive(Default)]
+struct LocalDesk {
+    groups: BTreeMap<GroupId, Kv>,
+    entries: u64,
+    reads: u64,
+    fails: BTreeMap<GroupId, RequestError>,
+}
+
+impl Desk for LocalDesk {
+    async fn ask(&mut self, asks: Vec<GroupAsk>) -> Vec<GroupAnswer> {
+        asks.into_iter().map(|ask| self.one(ask)).collect()
+    }
+}
+
+impl LocalDesk {
+    fn one(&mut self, ask: GroupAsk) -> GroupAnswer {
+        if let Some(error) = self.fails.get(&ask.group) {
+            return Err(error.clone());
+        }
+        let kv = self.groups.entry(ask.group).or_default();
+        if ask.ops.iter().all(Op::is_read) {
+            self.reads += 1;
+            return Ok(kv.read(&ask.ops, 0));
+        }
+        self.entries += 1;
+        let mut payload = 0u64.to_le_bytes().to_vec();
+        payload.extend_from_slice(&Ops::encode(&ask.ops));
+        let replies = kv.apply(&[Command { index: Index(self.entries), payload: payload.into() }]);
+        Ok(Answers::decode(&replies[0]).unwrap())
+    }
+}
+
+struct World {
+    desk: LocalDesk,
+    service: Service,
+    session: Session,
+}
+
+impl World {
+    fn new() -> World {
+        let service = Service::new(ServiceOptions {
+            groups: 4,
+            password: None,
+            value_len_max: 1024,
+            clients_max: 1,
+            data_dir: String::new(),
+            port: 0,
+        });
+        let address = ([127, 0, 0, 1], 1).into();
+        let session = Session {
+            id: 1,
+            peer: address,
+            local: address,
+            protocol: Protocol::Resp2,
+            authenticated: true,
+            name: Bytes::new(),
+            library: Bytes::new(),
+            library_version: Bytes::new(),
+            last_command: "",
+        };
+        World { desk: LocalDesk::default(), service, session }
+    }
+
+    fn say(&mut self, lines: &[&str]) -> (String, End) {
+        let mut round = Round::default();
+        for line in lines {
+            let request: Vec<Bytes> =
+                line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+            round.add(&request, &mut self.session, &self.service);
+        }
+        let mut out = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let end = runtime.block_on(round.run(&mut self.desk, &self.service, &mut out));
+        (String::from_utf8(out).unwrap(), end)
+    }
+}
+
+#[test]
+fn a_pipeline_to_one_group_is_one_entry_and_sees_its_own_writes() {
+    let mut world = World::new();
+    let (out, end) = world.say(&["GET {a}1", "SET {a}1 x", "GET {a}1", "INCR {a}n", "PING"]);
+    assert_eq!(out, "$-1\r\n+OK\r\n$1\r\nx\r\n:1\r\n+PONG\r\n");
+    assert_eq!(end, End::Open);
+    assert_eq!((world.desk.entries, world.desk.reads), (1, 0));
+
+    let (out, _) = world.say(&["GET {a}1", "EXISTS {a}1 {a}2", "GET {a}n"]);
+    assert_eq!(out, "$1\r\nx\r\n:1\r\n$1\r\n1\r\n");
+    assert_eq!((world.desk.entries, world.desk.reads), (1, 1));
+}
+
+#[test]
+fn commands_over_all_groups_are_put_together_in_order() {
+    let mut world = World::new();
+    let keys: Vec<String> = (0..20).map(|n| format!("key{n}")).collect();
+    let pairs: Vec<String> = keys.iter().map(|key| format!("{key} v{key}")).collect();
+    assert_eq!(world.say(&[&format!("MSET {}", pairs.join(" "))]).0, "+OK\r\n");
+    assert_eq!(world.desk.groups.len(), 4, "the keys are spread over all groups");
+    let (out, _) = world.say(&[&format!("MGET {} none", keys.join(" ")), "DBSIZE"]);
+    let values: String =
+        keys.iter().map(|key| format!("${}\r\nv{key}\r\n", key.len() + 1)).collect();
+    assert_eq!(out, format!("*21\r\n{values}$-1\r\n:20\r\n"));
+    assert_eq!(world.say(&[&format!("DEL {} none", keys.join(" "))]).0, ":20\r\n");
+}
+
+#[test]
+fn a_scan_walks_over_all_groups_and_ends() {
+    let mut world = World::new();
+    for n in 0..50 {
+        world.say(&[&format!("SET key{n} v")]);
+    }
+    let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
+    loop {
+        let (out, _) = world.say(&[&format!("SCAN {cursor} COUNT 7")]);
+        let mut lines = out.split("\r\n").filter(|line| !line.starts_with(['*', '$']));
+        cursor = lines.next().unwrap().to_owned();
+        found.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+        if cursor == "0" {
+            break;
+        }
+    }
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 50);
+    assert_eq!(world.say(&["SCAN 18446744073709551615"]).0, "*2\r\n$1\r\n0\r\n*0\r\n");
+}
+
+#[test]
+fn an_unknown_outcome_ends_the_connection_behind_the_replies_before_it() {
+    let mut world = World::new();
+    let group = group_of_slot(slot_of_key(b"{b}1"), 4);
+    world.desk.fails.insert(group, RequestError::Unknown { group });
+    let (out, end) = world.say(&["SET {a}1 x", "SET {b}1 x", "SET {a}2 x"]);
+    assert_eq!((out.as_str(), end), ("+OK\r\n", End::Unknown));
+}
+
+#[test]
+fn a_refusal_of_one_group_leaves_the_others_alone() {
+    let mut world = World::new();
+    let group = group_of_slot(slot_of_key(b"{b}1"), 4);
+    world.desk.fails.insert(group, RequestError::NoLeader { group });
+    let (out, end) = world.say(&["SET {a}1 x", "SET {b}1 x", "MGET {a}1 {b}1", "GET {a}1"]);
+    let down = format!("-CLUSTERDOWN group {group} has no known leader\r\n");
+    assert_eq!(out, format!("+OK\r\n{down}{down}$1\r\nx\r\n"));
+    assert_eq!(end, End::Open);
+    world.desk.fails.insert(group, RequestError::Busy { used: 2, limit: 1 });
+    assert!(world.say(&["SET {b}1 x"]).0.starts_with("-BUSY "));
+}
+
+#[test]
+fn quit_is_answered_last_and_closes() {
+    let mut world = World::new();
+    assert_eq!(world.say(&["PING", "QUIT"]), ("+PONG\r\n+OK\r\n".into(), End::Close));
+}

@@ -1,0 +1,223 @@
+//! From flags to settings that fit together.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use refloat_log_store::Options;
+use refloat_log_store::identity::NodeIdentity;
+use refloat_node::Config;
+use refloat_vfs::{OsFs, Vfs};
+
+use super::connection::Bounds;
+use crate::cli::args::Serve;
+use crate::cli::failure::{Code, Failure};
+use crate::cli::store_options;
+use crate::cli::units::{show_duration, show_size};
+use crate::commands::ServiceOptions;
+use crate::resp::Limits;
+
+const BLOCK: u64 = 4096;
+const MIB: u64 = 1 << 20;
+
+/// Everything that flags decide.
+pub struct Settings {
+    /// Of the node.
+    pub node: Config,
+    /// Of its files.
+    pub store: Options,
+    /// Of client connections.
+    pub bounds: Bounds,
+    password: Option<Bytes>,
+    clients_max: usize,
+    peer_addr: Option<String>,
+    peer_plain_tcp: bool,
+}
+
+impl Settings {
+    /// Checks flags that can be judged without looking at the disk or the network.
+    pub fn new(args: &Serve) -> Result<Settings, Failure> {
+        let store = store_options(args.data_dir.clone(), &args.files);
+        check_file_size("--wal-file-size", store.wal_file_size)?;
+        check_file_size("--votes-file-size", store.votes_file_size)?;
+        let bounds = bounds(args)?;
+        let password = args.client_password_file.as_deref().map(read_password).transpose()?;
+        if !args.client_addr.ip().is_loopback() && password.is_none() {
+            return Err(Failure::usage(format!(
+                "--client-addr {} is not a loopback address: it needs --client-password-file",
+                args.client_addr
+            )));
+        }
+        Ok(Settings {
+            node: node_config(args, &bounds)?,
+            store,
+            bounds,
+            password,
+            clients_max: args.tuning.max_clients,
+            peer_addr: args.peer_addr.clone(),
+            peer_plain_tcp: args.peer_plain_tcp,
+        })
+    }
+
+    /// Nodes talk in the clear, which beyond loopback must be wanted.
+    pub fn check_peer_address(&self, identity: &NodeIdentity) -> Result<(), Failure> {
+        if self.peer_plain_tcp {
+            return Ok(());
+        }
+        let own = identity.members.iter().find(|(node, _)| *node == identity.identity.member.node);
+        let listed = own.map(|(_, address)| address.clone());
+        let Some(address) = self.peer_addr.clone().or(listed) else { return Ok(()) };
+        if is_loopback(&address) {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "peer address {address} is not a loopback address: it needs --peer-plain-tcp, \
+             nodes talk in the clear"
+        )))
+    }
+
+    /// A second process on the same directory is told so, rather than that a port is in use.
+    pub fn check_not_in_use(&self) -> Result<(), Failure> {
+        let path = self.store.dir.join("LOCK");
+        if !OsFs.exists(&path).unwrap_or(false) {
+            return Ok(());
+        }
+        match OsFs.lock(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(refloat_log_store::BootError::InUse { path }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What commands need to know.
+    pub fn service(
+        &self,
+        identity: &NodeIdentity,
+        listening: Option<SocketAddr>,
+    ) -> ServiceOptions {
+        ServiceOptions {
+            groups: identity.groups,
+            password: self.password.clone(),
+            value_len_max: self.bounds.limits.value_len,
+            clients_max: self.clients_max,
+            data_dir: self.store.dir.display().to_string(),
+            port: listening.map_or(0, |address| address.port()),
+        }
+    }
+
+    /// One line about the node, for whoever started it.
+    pub fn about(&self, args: &Serve, identity: &NodeIdentity) -> String {
+        let admin = match args.admin_addr {
+            Some(address) => format!(", admin on {address}"),
+            None => String::new(),
+        };
+        format!(
+            "node {} of cluster {}, clients on {}{admin}, election timeout {}",
+            identity.identity.member.node,
+            identity.cluster_name,
+            args.client_addr,
+            show_duration(args.tuning.election_timeout)
+        )
+    }
+
+    /// Logs what the sizes came to.
+    pub fn log(&self) {
+        tracing::info!(
+            "settings: log file {}, votes file {}, largest value {}, election timeout {} us, \
+             heartbeat {} us, snapshot every {} entries or {}",
+            show_size(self.store.wal_file_size),
+            show_size(self.store.votes_file_size),
+            show_size(self.bounds.limits.value_len as u64),
+            self.node.election_timeout,
+            self.node.heartbeat,
+            self.node.snapshot_entries,
+            show_size(self.node.snapshot_bytes),
+        );
+    }
+}
+
+/// One round of requests becomes one entry per group, and an entry must fit into a log file. In
+/// an entry an argument takes at most twice what it takes in a request.
+fn bounds(args: &Serve) -> Result<Bounds, Failure> {
+    let unit = (args.files.wal_file_size / 16).min(MIB);
+    let value_len = args.tuning.max_value_size.unwrap_or(unit);
+    let most = args.files.wal_file_size / 8;
+    if value_len == 0 || value_len > most {
+        return Err(Failure::usage(format!(
+            "--max-value-size {} is not between 1B and an eighth of --wal-file-size, {}",
+            show_size(value_len),
+            show_size(most)
+        )));
+    }
+    let request_len = (value_len + unit) as usize;
+    let limits = Limits { value_len: value_len as usize, request_len, args: 65_536 };
+    Ok(Bounds { limits, round_len: unit as usize })
+}
+
+fn node_config(args: &Serve, bounds: &Bounds) -> Result<Config, Failure> {
+    let tuning = &args.tuning;
+    let heartbeat = tuning.heartbeat.unwrap_or(tuning.election_timeout / 10);
+    let election_us = tuning.election_timeout.as_micros() as u64;
+    let heartbeat_us = heartbeat.as_micros() as u64;
+    if election_us < 10_000 {
+        return Err(Failure::usage("--election-timeout is shorter than 10ms"));
+    }
+    if heartbeat_us == 0 || heartbeat_us * 2 > election_us {
+        return Err(Failure::usage(format!(
+            "--heartbeat {} is not between 1us and half of --election-timeout, {}",
+            show_duration(heartbeat),
+            show_duration(tuning.election_timeout / 2)
+        )));
+    }
+    if tuning.snapshot_entries == 0 || tuning.snapshot_size == 0 || tuning.max_clients == 0 {
+        return Err(Failure::usage(
+            "--snapshot-entries, --snapshot-size and --max-clients must not be 0",
+        ));
+    }
+    let mut config = Config::default();
+    config.election_timeout = election_us;
+    config.heartbeat = heartbeat_us;
+    config.max_pending_bytes = tuning.max_pending;
+    config.snapshot_entries = tuning.snapshot_entries;
+    config.snapshot_bytes = tuning.snapshot_size;
+    config.max_payload = 2 * (bounds.limits.request_len + bounds.round_len) as u64;
+    Ok(config)
+}
+
+fn check_file_size(flag: &str, size: u64) -> Result<(), Failure> {
+    let (least, most) = (16 * BLOCK, 1 << 31);
+    if (least..=most).contains(&size) && size.is_multiple_of(BLOCK) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{flag} {} is not a multiple of 4KiB between {} and {}",
+        show_size(size),
+        show_size(least),
+        show_size(most)
+    )))
+}
+
+/// The file's first line.
+fn read_password(path: &Path) -> Result<Bytes, Failure> {
+    let shown = PathBuf::from(path);
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::because(Code::Usage, format!("--client-password-file {}", shown.display()), &error)
+    })?;
+    match text.lines().next().map(str::trim_end) {
+        Some(line) if !line.is_empty() => Ok(Bytes::copy_from_slice(line.as_bytes())),
+        _ => Err(Failure::usage(format!(
+            "--client-password-file {}: its first line is empty",
+            shown.display()
+        ))),
+    }
+}
+
+/// Whether all addresses behind a name are loopback. A name that cannot be resolved is none.
+fn is_loopback(address: &str) -> bool {
+    let all_loopback = |addresses: std::vec::IntoIter<SocketAddr>| {
+        let ips: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+        !ips.is_empty() && ips.iter().all(IpAddr::is_loopback)
+    };
+    address.to_socket_addrs().is_ok_and(all_loopback)
+}
