@@ -1,0 +1,104 @@
+//! State machine safety (figure 3 of the paper): if a replica has applied an entry at an index,
+//! no other replica applies a different one there. With it go two relatives: a deterministic
+//! machine gives equal replies everywhere, and no request is applied twice.
+
+use std::collections::BTreeMap;
+
+use refloat_types::GroupId;
+
+/// What all replicas of all groups have applied, and where they differ.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    groups: BTreeMap<GroupId, BTreeMap<u64, Step>>,
+    /// Request number → where it was applied first.
+    requests: BTreeMap<u64, (GroupId, u64)>,
+    /// Group and node → the last command's index and the chain up to it.
+    positions: BTreeMap<(GroupId, u64), (u64, u64)>,
+    pub(crate) steps: u64,
+    /// The first thing that must not be.
+    pub(crate) fault: Option<(&'static str, String)>,
+}
+
+/// One command as the first replica applied it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) command: u64,
+    pub(crate) reply: u64,
+    /// Folds all commands up to this one.
+    pub(crate) chain: u64,
+}
+
+pub(crate) const NAME: &str = "state machine safety";
+const AT_MOST_ONCE: &str = "at most once";
+const DETERMINISM: &str = "determinism of the machine";
+
+impl Applied {
+    pub(crate) fn step(&self, group: GroupId, index: u64) -> Option<Step> {
+        self.groups.get(&group)?.get(&index).copied()
+    }
+
+    /// A replica's machine stands here now.
+    pub(crate) fn stand(&mut self, at: Place, position: (u64, u64)) {
+        self.positions.insert((at.group, at.node), position);
+    }
+
+    /// Where the machines of a group stand, by node.
+    pub(crate) fn positions(&self, group: GroupId) -> impl Iterator<Item = (u64, (u64, u64))> {
+        let range = (group, 0)..=(group, u64::MAX);
+        self.positions.range(range).map(|((_, node), position)| (*node, *position))
+    }
+
+    /// Whether a request was applied anywhere.
+    pub(crate) fn place_of(&self, request: u64) -> Option<(GroupId, u64)> {
+        self.requests.get(&request).copied()
+    }
+
+    /// The chain up to the last command at or below an index.
+    pub(crate) fn chain_at(&self, group: GroupId, index: u64) -> u64 {
+        let steps = self.groups.get(&group);
+        steps.and_then(|s| s.range(..=index).next_back()).map_or(0, |(_, step)| step.chain)
+    }
+
+    pub(crate) fn fail(&mut self, invariant: &'static str, evidence: String) {
+        self.fault.get_or_insert((invariant, evidence));
+    }
+
+    pub(crate) fn apply(&mut self, at: Place, index: u64, request: Option<u64>, new: Step) {
+        self.steps += 1;
+        let Place { group, node } = at;
+        match self.step(group, index) {
+            Some(old) if old.command != new.command || old.chain != new.chain => self.fail(
+                NAME,
+                format!("node {node} applied another command at index {index} of group {group}"),
+            ),
+            Some(old) if old.reply != new.reply => self.fail(
+                DETERMINISM,
+                format!("node {node} got another reply at index {index} of group {group}"),
+            ),
+            Some(_) => return,
+            None => {}
+        }
+        let last = self.groups.get(&group).and_then(|steps| steps.last_key_value());
+        if let Some((last, _)) = last.filter(|(last, _)| **last > index) {
+            let text = format!(
+                "node {node} applied index {index} of group {group}, which others skipped before {last}"
+            );
+            self.fail(NAME, text);
+        }
+        self.groups.entry(group).or_default().insert(index, new);
+        if let Some(request) = request
+            && let Some(first) = self.requests.insert(request, (group, index))
+            && first != (group, index)
+        {
+            let text = format!("request {request} at {first:?} and at index {index} of {group}");
+            self.fail(AT_MOST_ONCE, text);
+        }
+    }
+}
+
+/// Whose machine it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) group: GroupId,
+    pub(crate) node: u64,
+}

@@ -1,0 +1,98 @@
+//! A state machine around the user's, which tells what was applied and what came out of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use refloat_node::{Chunks, Command, RestoreError, StateMachine};
+use refloat_types::IndexSet;
+use refloat_types::codec::{Put, Reader};
+
+use crate::invariants::state_machine_safety::{Applied, NAME, Place, Step};
+use crate::trace::{hash, mix};
+
+/// Every command starts with the number of the request that brought it.
+pub(crate) const REQUEST_LEN: usize = 8;
+
+pub(crate) struct Recorder {
+    at: Place,
+    inner: Box<dyn StateMachine>,
+    /// Folds all commands so far.
+    chain: u64,
+    index: u64,
+    applied: Arc<Mutex<Applied>>,
+}
+
+impl Recorder {
+    pub(crate) fn new(
+        at: Place,
+        inner: Box<dyn StateMachine>,
+        applied: Arc<Mutex<Applied>>,
+    ) -> Recorder {
+        applied.lock().stand(at, (0, 0));
+        Recorder { at, inner, chain: 0, index: 0, applied }
+    }
+
+    fn fault(&self, text: String) {
+        self.applied.lock().fail(NAME, text);
+    }
+}
+
+impl StateMachine for Recorder {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        let bare = |command: &Command| Command {
+            index: command.index,
+            payload: command.payload.slice(REQUEST_LEN.min(command.payload.len())..),
+        };
+        let inner: Vec<Command> = batch.iter().map(bare).collect();
+        let replies = self.inner.apply(&inner);
+        if replies.len() != batch.len() {
+            return replies;
+        }
+        for (command, reply) in batch.iter().zip(&replies) {
+            if command.index.0 <= self.index {
+                let Place { group, node } = self.at;
+                let (now, last) = (command.index.0, self.index);
+                self.fault(format!("node {node} applied {now} after {last} in group {group}"));
+            }
+            self.index = command.index.0;
+            let payload = hash(&command.payload);
+            self.chain = mix(self.chain ^ mix(self.index) ^ payload.rotate_left(7));
+            let request = command.payload.first_chunk().map(|n| u64::from_le_bytes(*n));
+            let step = Step { command: payload, reply: hash(reply), chain: self.chain };
+            self.applied.lock().apply(self.at, self.index, request, step);
+        }
+        self.applied.lock().stand(self.at, (self.index, self.chain));
+        replies
+    }
+
+    fn snapshot(&mut self) -> Chunks {
+        let mut head = Vec::new();
+        head.put_u64(self.index);
+        head.put_u64(self.chain);
+        Box::new(std::iter::once(head.into()).chain(self.inner.snapshot()))
+    }
+
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
+        let head = chunks.next().unwrap_or_default();
+        let mut reader = Reader::new(&head);
+        let read = |r: &mut Reader<'_>| Ok((r.u64("index")?, r.u64("chain")?));
+        let (index, chain) = read(&mut reader)
+            .map_err(|e: refloat_types::codec::DecodeError| RestoreError::new(e.to_string()))?;
+        self.inner.restore(chunks)?;
+        (self.index, self.chain) = (index, chain);
+        let mut applied = self.applied.lock();
+        applied.stand(self.at, (index, chain));
+        let known = applied.chain_at(self.at.group, index);
+        drop(applied);
+        if known != chain {
+            let Place { group, node } = self.at;
+            self.fault(format!("node {node} restored another state at {index} of group {group}"));
+        }
+        Ok(())
+    }
+
+    fn live_indexes(&self) -> IndexSet {
+        self.inner.live_indexes()
+    }
+}

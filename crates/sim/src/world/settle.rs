@@ -1,0 +1,117 @@
+//! The second phase: nothing goes wrong any more, and the cluster must serve again.
+
+use refloat_node::GroupStatus;
+use refloat_types::GroupId;
+
+use super::{Event, World};
+use crate::invariants::{ANSWERS, LIVENESS};
+
+/// How often the cluster is looked at, in simulated microseconds.
+const LOOK_EVERY: u64 = 50_000;
+
+impl World {
+    pub(super) fn heal_and_settle(&mut self) {
+        self.heal();
+        let begin = self.now;
+        let mut next_look = begin + LOOK_EVERY;
+        let mut why = "nothing happened".to_owned();
+        while self.now < begin + self.settings.heal_us {
+            if !self.step() || self.violation.is_some() {
+                break;
+            }
+            if self.now >= next_look {
+                next_look = self.now + LOOK_EVERY;
+                match self.unsettled() {
+                    Some(reason) => why = reason,
+                    None => return self.finish(),
+                }
+            }
+        }
+        if self.violation.is_none() {
+            let after = (self.now - begin) as f64 / 1e6;
+            self.checks.note(LIVENESS, Ok(()));
+            self.violate(LIVENESS, format!("after {after:.1} s: {why}"));
+        }
+    }
+
+    fn heal(&mut self) {
+        self.trace.line(self.now, format_args!("healed"));
+        self.healing = true;
+        self.network.calm();
+        for node in 0..self.machines.len() {
+            let machine = &mut self.machines[node];
+            (machine.paused_until, machine.slow_until) = (0, 0);
+            machine.armed = None;
+            machine.fs.crash_at(u64::MAX);
+            machine.fs.clear_faults();
+            if machine.process.is_none() {
+                let wait = self.rng.below(50_000);
+                self.after(wait, Event::Boot { node });
+            }
+            for group in 1..=u64::from(self.settings.groups) {
+                self.after(1_000, Event::Probe { node, group });
+            }
+        }
+        self.heal_network();
+    }
+
+    /// What is not yet as it should be.
+    fn unsettled(&self) -> Option<String> {
+        if let Some((token, request)) = self.clients.open.iter().next() {
+            let (node, group) = (self.machines[request.node].id(), request.group);
+            return Some(format!("request {token} to node {node}, group {group} is not answered"));
+        }
+        let probes = self.queue.values().filter(|e| matches!(e, Event::Probe { .. })).count();
+        if probes > 0 {
+            return Some(format!("{probes} probes are not acknowledged"));
+        }
+        (0..=u64::from(self.settings.groups)).find_map(|group| self.unsettled_group(group))
+    }
+
+    fn unsettled_group(&self, group: u64) -> Option<String> {
+        let mut first: Option<GroupStatus> = None;
+        for machine in &self.machines {
+            let id = machine.id();
+            let Some(process) = &machine.process else { return Some(format!("node {id} is down")) };
+            let status = process.core.status();
+            let Some(found) = status.groups.into_iter().find(|g| g.group == group) else {
+                return Some(format!("node {id} has no group {group}"));
+            };
+            if found.leader.is_none() || found.applied != found.commit {
+                return Some(format!("node {id}, group {group}: {found:?}"));
+            }
+            let first = first.get_or_insert_with(|| found.clone());
+            if (first.term, first.leader, first.applied)
+                != (found.term, found.leader, found.applied)
+            {
+                return Some(format!("group {group}: {first:?} and {found:?}"));
+            }
+        }
+        let applied = self.checks.applied.lock();
+        let mut positions = applied.positions(GroupId(group));
+        let (first_node, first) = positions.next()?;
+        positions.find(|(_, position)| *position != first).map(|(node, position)| {
+            format!("group {group}: node {first_node} at {first:?}, node {node} at {position:?}")
+        })
+    }
+
+    fn finish(&mut self) {
+        self.checks.note(LIVENESS, Ok(()));
+        self.checks.note(ANSWERS, Ok(()));
+        self.checks.at_end();
+        for machine in &self.machines {
+            let Some(process) = &machine.process else { continue };
+            let counters = process.core.counters();
+            for (name, n) in [
+                ("snapshots installed", counters.snapshots_installed),
+                ("snapshots written", counters.snapshots_written),
+                ("elections won since the last start", counters.elections_won),
+            ] {
+                *self.reached.entry(name).or_default() += n;
+            }
+        }
+        if let Some((invariant, evidence)) = self.checks.broken.take() {
+            self.violate(invariant, evidence);
+        }
+    }
+}
