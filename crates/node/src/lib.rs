@@ -21,4 +21,5 @@ pub use machine::{
 pub use shell::builder::{Builder, MakeTransport};
 pub use shell::handle::{Group, Node};
 pub use shell::inbox::{Completions, Operation, Request};
+pub use shell::init::init;
 pub use status::{Counters, GroupStatus, MemberStatus, Status};

@@ -71,10 +71,7 @@ fn a_leader_that_dies_is_replaced_and_catches_up() {
     cluster.wait_for_leaders(1);
     cluster.proposed(other, 1, "meanwhile").expect("applied");
     cluster.start(leader);
-    assert_eq!(
-        cluster.read(leader, 1, Consistency::Linearizable),
-        Ok("before\nmeanwhile".into())
-    );
+    assert_eq!(cluster.read(leader, 1, Consistency::Linearizable), Ok("before\nmeanwhile".into()));
 }
 
 #[test]
@@ -150,7 +147,8 @@ fn groups_are_created_and_deleted_through_group_0() {
 #[test]
 fn s08_a_power_cut_after_the_first_ack_of_a_new_group_loses_neither_group_nor_write() {
     let mut cluster = Cluster::formed(0);
-    let token = cluster.input(1, |to| Input::CreateGroup { to, group: GroupId(5), members: vec![] });
+    let token =
+        cluster.input(1, |to| Input::CreateGroup { to, group: GroupId(5), members: vec![] });
     cluster.answer(token).expect("created");
     cluster.proposed(1, 5, "first").expect("applied");
     for node in 1..=3 {

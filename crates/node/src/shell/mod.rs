@@ -3,5 +3,6 @@
 pub(crate) mod builder;
 pub(crate) mod handle;
 pub(crate) mod inbox;
+pub(crate) mod init;
 mod lanes;
 mod worker;

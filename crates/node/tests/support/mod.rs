@@ -223,13 +223,23 @@ impl Cluster {
     }
 
     /// Proposes and cranks until there is an answer.
-    pub fn proposed(&mut self, node: u64, group: u64, payload: &str) -> Result<Reply, RequestError> {
+    pub fn proposed(
+        &mut self,
+        node: u64,
+        group: u64,
+        payload: &str,
+    ) -> Result<Reply, RequestError> {
         let token = self.propose(node, group, payload);
         self.answer(token)
     }
 
     /// What a group's machine at a node holds.
-    pub fn read(&mut self, node: u64, group: u64, consistency: Consistency) -> Result<String, RequestError> {
+    pub fn read(
+        &mut self,
+        node: u64,
+        group: u64,
+        consistency: Consistency,
+    ) -> Result<String, RequestError> {
         let token = self.input(node, |to| Input::Read {
             to,
             group: GroupId(group),

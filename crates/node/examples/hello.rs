@@ -1,0 +1,48 @@
+//! A replicated counter. Start it three times: `cargo run --example hello -- 1` (then 2, then 3).
+use bytes::Bytes;
+use refloat_node::{Chunks, Command, Config, Consistency, Node, RestoreError, StateMachine, init};
+use refloat_types::GroupId;
+
+#[derive(Default)]
+struct Counter(u64);
+
+impl StateMachine for Counter {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        batch
+            .iter()
+            .map(|_| {
+                self.0 += 1;
+                self.0.to_string().into()
+            })
+            .collect()
+    }
+    fn snapshot(&mut self) -> Chunks {
+        Box::new(std::iter::once(Bytes::copy_from_slice(&self.0.to_le_bytes())))
+    }
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
+        let bytes: Vec<u8> = chunks.flatten().collect();
+        let eight = bytes.try_into().map_err(|_| RestoreError::new("not eight bytes"))?;
+        self.0 = u64::from_le_bytes(eight);
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let me: u64 = std::env::args().nth(1).ok_or("which node? 1, 2 or 3")?.parse()?;
+    let members = [(1, "127.0.0.1:7101"), (2, "127.0.0.1:7102"), (3, "127.0.0.1:7103")];
+    let dir = std::env::temp_dir().join(format!("refloat-hello-{me}"));
+    let _ = init(&dir, "hello", me, &members, 1); // refused, and rightly, on later starts
+    let builder = Node::builder(Config::default(), dir).machine(|_| Counter::default());
+    let group = builder.tcp(None).start().await?.group(GroupId(1));
+    loop {
+        match group.propose("+1").await {
+            Ok(count) => println!("counted to {}", String::from_utf8_lossy(&count)),
+            Err(error) => println!(
+                "{error}; the state here is {:?}",
+                group.read(Consistency::Stale, |c| c.0).await
+            ),
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
