@@ -142,6 +142,19 @@ fn a_leftover_output_of_the_same_name_is_not_overwritten() {
     assert_eq!(fs.contents(path(1, 1)).unwrap(), b"an output that was never published");
 }
 
+/// Where an input's file was set aside meanwhile, its name is free, and must not be taken: a removal
+/// by name would hit the output.
+#[test]
+fn an_output_never_takes_the_name_of_an_input() {
+    let fs = disk();
+    let mut set = SegmentSet::new();
+    set.add(flush(&fs, 1, vec![appended(1, 1..=60, 1)]));
+    let compaction = plan_compaction(&set, &|_| keep(50, &[]), &Limits::default()).unwrap();
+    fs.remove_file(&path(1, 0)).unwrap();
+    let output = compaction.run(&fs).unwrap().unwrap();
+    assert!(!compaction.inputs().contains(&output.name()));
+}
+
 #[test]
 fn the_number_of_files_stays_bounded_and_bytes_are_copied_seldom() {
     let fs = disk();
