@@ -58,14 +58,13 @@ fn checked_members(args: &Init) -> Result<Vec<(NodeId, String)>, Failure> {
     Ok(members)
 }
 
-/// Nodes are initialised apart and must arrive at the same id, so it is derived from what the
-/// operator gives to all of them: a node initialised with another name, another member list or
-/// another number of groups is of another cluster, and is refused by the others.
+/// Nodes are initialised apart and must arrive at the same id, so it is derived from what all of
+/// them are given. A node initialised with another name, other members or another number of
+/// groups (which would look for keys in other groups than the rest) is of another cluster, and
+/// the others refuse it.
 fn cluster_id(name: &str, members: &[(NodeId, String)], groups: u32) -> ClusterId {
     let mut text = format!("{}:{name};{groups};", name.len());
-    for (node, address) in members {
-        text.push_str(&format!("{node}={address};"));
-    }
+    members.iter().for_each(|(node, _)| text.push_str(&format!("{node};")));
     let half = |salt: u8| {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(salt);
         for byte in text.bytes() {

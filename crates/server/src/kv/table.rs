@@ -64,7 +64,7 @@ pub struct Table {
 
 impl Default for Table {
     fn default() -> Table {
-        Table { shards: vec![Arc::default(); SHARDS], deadlines: BTreeSet::new(), len: 0, bytes: 0 }
+        Table { shards: vec![Arc::default(); SHARDS], deadlines: BTreeSet::new(), len: 0 }
     }
 }
 

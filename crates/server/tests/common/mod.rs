@@ -1,0 +1,294 @@
+//! Real processes of the real binary, on loopback, each killed when its handle is dropped.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// The program under test.
+pub fn refloat() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_refloat"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub fn run(args: &[&str]) -> Output {
+    refloat().args(args).output().unwrap()
+}
+
+/// Its exit code and its lines on standard error.
+pub fn code_and_lines(output: &Output) -> (i32, Vec<String>) {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap_or(-1), text.lines().map(str::to_owned).collect())
+}
+
+/// A failing start: the code, and one line behind whatever was logged.
+pub fn refused(args: &[&str]) -> (i32, String) {
+    let output = run(args);
+    let (code, lines) = code_and_lines(&output);
+    let last = lines.last().cloned().unwrap_or_default();
+    assert!(last.starts_with("refloat: "), "{args:?}: {lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("refloat: ")).count(), 1, "{lines:?}");
+    assert!(output.stdout.is_empty(), "{args:?} printed to stdout");
+    (code, last)
+}
+
+/// A port that nobody has, below those that the system hands out for outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 12_000 + (std::process::id() % 1000) as u16 * 16;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A node's place and addresses.
+pub struct Plan {
+    pub id: u64,
+    pub dir: PathBuf,
+    pub client: String,
+    pub admin: String,
+    pub flags: Vec<String>,
+}
+
+/// A running node.
+pub struct Node {
+    child: Child,
+    pub ready: String,
+}
+
+impl Plan {
+    pub fn init(&self, members: &[String], groups: u32) {
+        let mut command = refloat();
+        command.arg("init").arg("--data-dir").arg(&self.dir);
+        command.args(["--node", &self.id.to_string(), "--cluster", "test"]);
+        command.args(["--groups", &groups.to_string()]);
+        members.iter().for_each(|member| {
+            command.args(["--member", member]);
+        });
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    pub fn spawn(&self) -> Child {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.with_extension("log"))
+            .unwrap();
+        let mut command = refloat();
+        command.arg("serve").arg("--data-dir").arg(&self.dir);
+        command.args(["--client-addr", &self.client, "--admin-addr", &self.admin]);
+        command.args(&self.flags);
+        command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default()
+    }
+}
+
+impl Node {
+    /// Waits for the one line on standard output.
+    pub fn when_ready(mut child: Child, plan: &Plan) -> Node {
+        let stdout = child.stdout.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready: "), "no ready line but {line:?}; log:\n{}", plan.log());
+        Node { child, ready: line }
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name and returns the exit code, or the time ran out.
+    pub fn signal_and_wait(&mut self, signal: &str, time: Duration) -> Option<Option<i32>> {
+        let pid = self.pid().to_string();
+        Command::new("kill").args(["-s", signal, &pid]).status().unwrap();
+        let give_up = Instant::now() + time;
+        while Instant::now() < give_up {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status.code());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Nodes of one cluster.
+pub struct Cluster {
+    pub temp: tempfile::TempDir,
+    pub plans: Vec<Plan>,
+    pub nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    /// Initialises and starts a cluster and waits until it serves.
+    pub fn start(size: u64, flags: &[&str]) -> Cluster {
+        let mut cluster = Cluster::init(size, flags);
+        cluster.start_all();
+        cluster
+    }
+
+    pub fn init(size: u64, flags: &[&str]) -> Cluster {
+        let temp = tempfile::tempdir().unwrap();
+        let address = || format!("127.0.0.1:{}", free_port());
+        let members: Vec<String> = (1..=size).map(|id| format!("{id}={}", address())).collect();
+        let plan = |id| Plan {
+            id,
+            dir: temp.path().join(format!("n{id}")),
+            client: address(),
+            admin: address(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
+        let plans: Vec<Plan> = (1..=size).map(plan).collect();
+        plans.iter().for_each(|plan| plan.init(&members, 4));
+        let nodes = plans.iter().map(|_| None).collect();
+        Cluster { temp, plans, nodes }
+    }
+
+    pub fn start_all(&mut self) {
+        let children: Vec<Child> = self.plans.iter().map(Plan::spawn).collect();
+        for (at, child) in children.into_iter().enumerate() {
+            self.nodes[at] = Some(Node::when_ready(child, &self.plans[at]));
+        }
+    }
+
+    pub fn start_one(&mut self, at: usize) {
+        let child = self.plans[at].spawn();
+        self.nodes[at] = Some(Node::when_ready(child, &self.plans[at]));
+    }
+
+    pub fn kill(&mut self, at: usize) {
+        self.nodes[at].take().unwrap().kill();
+    }
+
+    pub fn client(&self, at: usize) -> Client {
+        Client::connect(&self.plans[at].client)
+    }
+}
+
+/// A blocking client of the Redis protocol.
+pub struct Client {
+    pub stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+/// A reply in its simplest form: errors with `-`, numbers with `:`, absence as `nil`.
+impl Client {
+    pub fn connect(address: &str) -> Client {
+        Client::try_connect(address).unwrap()
+    }
+
+    pub fn try_connect(address: &str) -> std::io::Result<Client> {
+        let address: SocketAddr = address.parse().unwrap();
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+        let reader = BufReader::new(stream.try_clone()?);
+        Ok(Client { stream, reader })
+    }
+
+    pub fn encode(args: &[&str]) -> Vec<u8> {
+        let mut out = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            out.extend_from_slice(format!("${}\r\n{arg}\r\n", arg.len()).as_bytes());
+        }
+        out
+    }
+
+    pub fn try_call(&mut self, args: &[&str]) -> std::io::Result<String> {
+        self.stream.write_all(&Client::encode(args))?;
+        self.reply()
+    }
+
+    pub fn call(&mut self, args: &[&str]) -> String {
+        self.try_call(args).unwrap()
+    }
+
+    /// A line split at spaces.
+    pub fn say(&mut self, line: &str) -> String {
+        self.call(&line.split(' ').collect::<Vec<_>>())
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn reply(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end().to_owned();
+        let (kind, rest) = line.split_at(1);
+        match kind {
+            "+" => Ok(rest.to_owned()),
+            "-" | ":" => Ok(line),
+            "_" => Ok("nil".into()),
+            "$" => {
+                let Ok(len) = rest.parse::<usize>() else { return Ok("nil".into()) };
+                let mut value = vec![0; len + 2];
+                self.reader.read_exact(&mut value)?;
+                value.truncate(len);
+                Ok(String::from_utf8_lossy(&value).into_owned())
+            }
+            "*" | "%" => {
+                let pairs = if kind == "%" { 2 } else { 1 };
+                let count = rest.parse::<usize>().unwrap_or(0) * pairs;
+                let items: std::io::Result<Vec<String>> = (0..count).map(|_| self.reply()).collect();
+                Ok(format!("[{}]", items?.join(" ")))
+            }
+            _ => panic!("not a reply: {line:?}"),
+        }
+    }
+
+    /// What comes until the other side closes.
+    pub fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        self.reader.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Every file below a directory with its content.
+pub fn picture(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&next) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.push((path.clone(), None));
+                open.push(path);
+            } else {
+                let content = std::fs::read(&path).unwrap();
+                found.push((path, Some(content)));
+            }
+        }
+    }
+    found.sort();
+    found
+}
