@@ -31,9 +31,7 @@ impl Core {
         self.commit_to(commit.min(self.validated));
         let due = self.rights.ack_up_to.map_or(last, |max| last.min(max));
         if self.ackable() >= due {
-            self.ack(from)
-        } else {
-            self.ack_if_news()
+            self.ack(from);
         }
         Ok(())
     }
@@ -84,10 +82,11 @@ impl Core {
         if commit > reach {
             let hint = self.log_id(reach.max(self.log.compacted().index));
             self.send(from, Body::AppendReject { prev: commit, hint, lost: true });
-        } else {
-            self.validated = self.validated.max(commit);
-            self.commit_to(commit);
+            return;
         }
+        self.validated = self.validated.max(commit);
+        self.commit_to(commit);
+        self.ack_if_news();
         self.send(from, Body::HeartbeatResp { round });
     }
 
@@ -97,9 +96,16 @@ impl Core {
         self.rights.ack_up_to.map_or(index, |max| index.min(max))
     }
 
+    /// Names the last entry that may be acknowledged. While a snapshot's install is not durable,
+    /// nothing that could be named is.
     fn ack(&mut self, leader: Member) {
-        self.acked = self.ackable();
-        self.send(leader, Body::AppendResp { matched: self.acked });
+        let index = self.ackable();
+        if index < self.log.compacted().index {
+            return;
+        }
+        self.acked = index;
+        let matched = self.log_id(index);
+        self.send(leader, Body::AppendResp { matched });
     }
 
     /// Acknowledges what became durable since the last ack.

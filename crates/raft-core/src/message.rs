@@ -51,10 +51,12 @@ pub enum Body {
     },
     /// AppendEntries (figure 2).
     Append(Append),
-    /// "My log equals yours up to here, durably."
+    /// "My log equals yours up to here, durably." It names the entry, not only its index: a leader
+    /// that has another one there does not count it. (A snapshot may bring a replica what a newer
+    /// leader committed before it has heard of that leader.)
     AppendResp {
-        /// The highest such index.
-        matched: Index,
+        /// The last such entry.
+        matched: EntryId,
     },
     /// "Your previous entry is not mine."
     AppendReject {

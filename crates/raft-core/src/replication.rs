@@ -121,16 +121,27 @@ impl Core {
         self.out.send_snapshot.push(peer.member);
     }
 
-    pub(crate) fn on_append_resp(&mut self, from: Member, matched: Index) -> Result<(), StepError> {
-        if matched > self.log.last().index && self.role == Role::Leader {
+    /// Counts what the peer holds, if it is the leader's own entry that it names.
+    pub(crate) fn on_append_resp(
+        &mut self,
+        from: Member,
+        matched: EntryId,
+    ) -> Result<(), StepError> {
+        if self.role != Role::Leader {
+            return Ok(());
+        }
+        if matched.index > self.log.last().index {
             return Err(malformed_from(from, "an ack beyond the leader's log"));
         }
+        let own = matched.index <= self.log.compacted().index || self.log.contains(matched);
         let now = self.now;
         let Some(peer) = self.leading.peer(from) else { return Ok(()) };
         peer.hear(now);
-        peer.ack(matched);
-        self.advance_commit();
-        self.hand_over_if_caught_up();
+        if own {
+            peer.ack(matched.index);
+            self.advance_commit();
+            self.hand_over_if_caught_up();
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use refloat_types::{ConfState, EntryId, Index, Member, Now};
 
 use crate::progress::{Outcome, State};
+use crate::step::LIMIT;
 use crate::{Core, Role, SnapshotError, SnapshotOutcome};
 
 /// The longest back-off, as a power of two of the first.
@@ -48,11 +49,11 @@ impl Core {
     }
 
     /// A complete, durable, verified snapshot came from a leader. It is committed state, whoever
-    /// sent it; so only its position decides. Installed, its entry is the head of the log, so that
+    /// sent it, so only its position decides. Installed, its entry is the head of the log, so that
     /// the replica can be elected in a group that writes nothing.
     ///
     /// # Errors
-    /// It cannot be a snapshot of this group, or this replica leads.
+    /// It cannot be a snapshot of this group, or not yet, or this replica leads.
     pub fn on_snapshot_received(
         &mut self,
         now: Now,
@@ -63,8 +64,11 @@ impl Core {
         if conf.voters.is_empty() {
             return Err(SnapshotError::Malformed("membership without voters"));
         }
-        if id.index == Index::ZERO || id.term > self.term() {
-            return Err(SnapshotError::Malformed("an entry that this replica cannot know of yet"));
+        if id.index == Index::ZERO || id.index.0 >= LIMIT {
+            return Err(SnapshotError::Malformed("an index that cannot be"));
+        }
+        if id.term > self.term() {
+            return Err(SnapshotError::Malformed("a term that this replica has not seen yet"));
         }
         if id.index <= self.commit {
             return Ok(SnapshotOutcome::Obsolete);

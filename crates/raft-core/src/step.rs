@@ -7,7 +7,7 @@ use refloat_types::{EntryKind, Index, Member, Now, Term};
 use crate::{Append, Body, ConfChange, Core, Message, Role, StepError};
 
 /// Above this no honest term, index or count will ever be; below it sums cannot overflow.
-const LIMIT: u64 = 1 << 62;
+pub(crate) const LIMIT: u64 = 1 << 62;
 
 impl Core {
     /// Takes a message of a peer.
@@ -151,7 +151,7 @@ fn numbers(body: &Body) -> [u64; 2] {
         Body::PreVote { last, .. } | Body::Vote { last, .. } => [last.term.0, last.index.0],
         Body::PreVoteResp { campaign, .. } => [campaign.0, 0],
         Body::Append(append) => [append.commit.0, append.prev.index.0],
-        Body::AppendResp { matched } => [matched.0, 0],
+        Body::AppendResp { matched } => [matched.index.0, 0],
         Body::AppendReject { prev, hint, .. } => [prev.0, hint.index.0],
         Body::Heartbeat { commit, round } => [commit.0, *round],
         Body::HeartbeatResp { round } => [*round, 0],

@@ -33,9 +33,6 @@ impl Core {
         let to = member.ok_or(TransferError::NotVoter(to))?;
         let give_up_at = self.now.after(self.config.election_timeout);
         self.leading.transfer = Some(Transfer { to, give_up_at, told: false });
-        if let Some(peer) = self.leading.peer(to) {
-            peer.poke = true;
-        }
         self.hand_over_if_caught_up();
         Ok(())
     }

@@ -94,7 +94,7 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
         }
         Body::VoteResp { granted } => out.put_u8(u8::from(*granted)),
         Body::Append(append) => encode_append(append, out),
-        Body::AppendResp { matched } => out.put_u64(matched.0),
+        Body::AppendResp { matched } => out.put_entry_id(*matched),
         Body::AppendReject { prev, hint, lost } => {
             out.put_u64(prev.0);
             out.put_entry_id(*hint);
@@ -172,7 +172,7 @@ fn decode_body(
         kind::VOTE => Body::Vote { last: r.entry_id("last")?, transfer: flag(r)? },
         kind::VOTE_RESP => Body::VoteResp { granted: flag(r)? },
         kind::APPEND => Body::Append(decode_append(r, payload)?),
-        kind::APPEND_RESP => Body::AppendResp { matched: Index(r.u64("matched")?) },
+        kind::APPEND_RESP => Body::AppendResp { matched: r.entry_id("matched")? },
         kind::APPEND_REJECT => Body::AppendReject {
             prev: Index(r.u64("rejected prev")?),
             hint: r.entry_id("hint")?,

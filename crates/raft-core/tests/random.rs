@@ -2,6 +2,8 @@
 //! compaction and membership changes; the checks of figure 3 run at every step, and each run
 //! ends with a healed cluster that must make progress.
 
+#![allow(clippy::disallowed_methods, reason = "seed and count of runs come from the environment")]
+
 mod common;
 
 use common::check::Checks;

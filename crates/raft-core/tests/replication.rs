@@ -72,13 +72,13 @@ fn c02_figure_8_entries_of_older_terms_never_commit_by_counting() {
     let message = Message { from: member(1), to: member(3), group: GROUP, term, body };
     c.deliver_one(message);
     for node in [2, 3] {
-        let body = Body::AppendResp { matched: Index(2) };
+        let body = Body::AppendResp { matched: EntryId::new(Term(2), Index(2)) };
         c.deliver_one(Message { from: member(node), to: member(1), group: GROUP, term, body });
     }
     assert_eq!(c.status(1).commit, Index(0), "entry 2 of term 2 is on a majority, not committed");
     // Its own entry on a majority commits both.
     for node in [2, 3] {
-        let body = Body::AppendResp { matched: Index(3) };
+        let body = Body::AppendResp { matched: EntryId::new(term, Index(3)) };
         c.deliver_one(Message { from: member(node), to: member(1), group: GROUP, term, body });
     }
     assert_eq!(c.status(1).commit, Index(3));
@@ -140,8 +140,10 @@ fn c04_a_late_completion_never_confirms_entries_rewritten_since() {
     assert_eq!(c.node(1).pending.len(), 3);
     c.persist(1);
     assert_eq!(c.status(1).durable, Index(2), "the first writing of 3..=5 proves nothing now");
-    let acked =
-        c.wire.iter().any(|m| matches!(m.body, Body::AppendResp { matched } if matched > Index(2)));
+    let acked = c
+        .wire
+        .iter()
+        .any(|m| matches!(m.body, Body::AppendResp { matched } if matched.index > Index(2)));
     assert!(!acked);
     c.persist(1);
     // A crash now leaves the entry of term 2: had 5 been acknowledged, it would be a lie.
@@ -582,13 +584,35 @@ fn n11_a_snapshot_is_acknowledged_only_when_its_install_is_durable() {
     c.auto.persist = false;
     let beat = Body::Heartbeat { commit: Index(0), round: 0 };
     let term = Term(5);
-    c.deliver_one(Message { from: member(2), to: member(1), group: GROUP, term, body: beat });
+    c.deliver_one(Message { from: member(3), to: member(1), group: GROUP, term, body: beat });
     c.wire.clear();
     let id = EntryId::new(Term(5), Index(40));
     c.with_core(1, |core, now| core.on_snapshot_received(now, id, conf(1..=3))).unwrap();
     assert!(c.wire.is_empty());
     c.persist(1);
-    assert!(matches!(c.wire[0].body, Body::AppendResp { matched } if matched == Index(40)));
+    assert!(matches!(c.wire[0].body, Body::AppendResp { matched } if matched == id));
+}
+
+#[test]
+fn n06_an_ack_of_another_entry_at_the_index_does_not_count() {
+    // As in figure 8: node 2 leads term 3 with its entry 3/2, of which nobody heard. Entry 2/2 was
+    // committed by a leader of term 4, whose snapshot reaches node 1 before its term does.
+    let mut c = with_logs(2, &[&[1], &[1], &[1]]);
+    c.elect(2);
+    let (term, own) = (c.status(2).term, c.status(2).last);
+    assert_eq!(own, EntryId::new(Term(3), Index(2)));
+    let mut c = with_logs(2, &[&[1], &[1], &[1]]);
+    c.now = c.now.after(2 * E);
+    c.with_core(2, Core::campaign);
+    while c.deliver(|m| !is_append(m)) > 0 {}
+    assert_eq!((c.status(2).role, c.status(2).last), (Role::Leader, own));
+    let id = EntryId::new(Term(2), Index(2));
+    c.with_core(1, |core, now| core.on_snapshot_received(now, id, conf(1..=3))).unwrap();
+    c.deliver(|m| m.to.node.0 == 1);
+    c.deliver(|m| m.to.node.0 == 2);
+    let body = Body::AppendResp { matched: id };
+    c.deliver_one(Message { from: member(1), to: member(2), group: GROUP, term, body });
+    assert_eq!(c.status(2).commit, Index(0), "3/2 must never be committed beside 2/2");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub fn message(m: &Message) -> String {
             a.entries.iter().map(|e| id(e.id)).collect::<Vec<_>>().join(" "),
             a.commit
         ),
-        Body::AppendResp { matched } => format!("AppendResp {matched}"),
+        Body::AppendResp { matched } => format!("AppendResp {}", id(*matched)),
         Body::AppendReject { prev, hint, lost } => {
             format!("AppendReject {prev}, hint {}{}", id(*hint), if *lost { ", lost" } else { "" })
         }

@@ -1,0 +1,164 @@
+//! Runs the scripts in `tests/testdata`: commands, and the trace that they must leave.
+//!
+//! `REWRITE=1 cargo test -p refloat-raft-core --test scripts` writes the traces anew.
+
+mod common;
+
+use common::disk::Disk;
+use common::*;
+use datadriven::{TestCase, walk};
+use refloat_raft_core::*;
+use refloat_types::*;
+
+#[test]
+fn scripts_leave_the_expected_traces() {
+    walk("tests/testdata", |file| {
+        let mut c = Cluster::empty();
+        file.run(|case| command_of(&mut c, case));
+    });
+}
+
+/// The arguments of a command, all given as `key=value`.
+struct Args<'a>(&'a TestCase);
+
+impl Args<'_> {
+    fn text(&self, key: &str) -> Option<String> {
+        self.0.args.get(key).map(|v| v.join(","))
+    }
+    fn number(&self, key: &str) -> u64 {
+        self.optional(key).unwrap_or_else(|| panic!("{} needs {key}=", self.0.directive))
+    }
+    fn optional(&self, key: &str) -> Option<u64> {
+        self.text(key).map(|v| v.parse().expect("a number"))
+    }
+    fn numbers(&self, key: &str) -> Vec<u64> {
+        let values = self.0.args.get(key).cloned().unwrap_or_default();
+        values.iter().map(|v| v.parse().expect("a number")).collect()
+    }
+    fn flag(&self, key: &str) -> bool {
+        self.0.args.contains_key(key)
+    }
+    fn wanted(&self) -> impl Fn(&Message) -> bool + use<> {
+        let (from, to, kind) = (self.optional("from"), self.optional("to"), self.text("kind"));
+        move |m: &Message| {
+            from.is_none_or(|n| m.from.node.0 == n)
+                && to.is_none_or(|n| m.to.node.0 == n)
+                && kind.as_ref().is_none_or(|k| format!("{:?}", m.body).starts_with(k.as_str()))
+        }
+    }
+}
+
+fn command_of(c: &mut Cluster, case: &TestCase) -> String {
+    let args = Args(case);
+    c.trace.clear();
+    let answer = run(c, case.directive.as_str(), &args);
+    let mut lines = std::mem::take(&mut c.trace);
+    lines.extend(answer);
+    if lines.is_empty() {
+        lines.push("ok".into());
+    }
+    lines.join("\n") + "\n"
+}
+
+fn run(c: &mut Cluster, directive: &str, args: &Args<'_>) -> Option<String> {
+    match directive {
+        "add-nodes" => add_nodes(c, args),
+        "auto" => c.auto = Auto { persist: args.flag("persist"), apply: args.flag("apply") },
+        "campaign" => c.with_core(args.number("id"), Core::campaign),
+        "tick" => {
+            c.now = c.now.after(args.number("ms"));
+            match args.optional("id") {
+                Some(id) => c.with_core(id, Core::tick),
+                None => c.tick_all(),
+            }
+        }
+        "propose" => return shown(c.propose(args.number("id"), &args.text("data").unwrap())),
+        "conf-change" => return shown(c.change(args.number("id"), change_of(args))),
+        "transfer" => {
+            let to = NodeId(args.number("to"));
+            let done = c.with_core(args.number("id"), |core, now| core.transfer_leader(now, to));
+            return shown(done);
+        }
+        "read-index" => return shown(c.read(args.number("id"), args.number("read"))),
+        "append" => c.deliver_one(append_of(args)),
+        "deliver" => while c.deliver(args.wanted()) > 0 && !args.flag("once") {},
+        "drop" => return Some(format!("dropped {}", c.drop_messages(args.wanted()))),
+        "persist" => {
+            let id = args.number("id");
+            if !c.persist(id) {
+                return Some("nothing to persist".into());
+            }
+        }
+        "apply" => c.apply(args.number("id"), usize::MAX),
+        "crash" => c.crash(args.number("id")),
+        "restart" => c.restart(args.number("id")),
+        "wipe" => wipe(c, args.number("id")),
+        "compact" => c.compact(args.number("id")),
+        "send-snapshot" => {
+            c.send_snapshot(args.number("from"), args.number("to"), !args.flag("fails"));
+        }
+        "stabilize" => {
+            c.stabilize();
+            if args.flag("quiet") {
+                c.trace.clear();
+            }
+        }
+        "status" => return Some(show::status(&c.status(args.number("id")))),
+        "log" => return Some(show_log(c, args.number("id"))),
+        other => panic!("no such command: {other}"),
+    }
+    None
+}
+
+fn shown<T: std::fmt::Debug, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
+    result.err().map(|error| format!("error: {error}"))
+}
+
+/// `add-nodes n=3`, with `log=(1,1,2)` for one node's log by terms and `term=` for its term.
+fn add_nodes(c: &mut Cluster, args: &Args<'_>) {
+    let voters = args.optional("voters").unwrap_or_else(|| args.number("n"));
+    let first = args.optional("first").unwrap_or(1);
+    for id in first..first + args.number("n") {
+        let mut config = settings(member(id));
+        config.pre_vote = !args.flag("no-pre-vote");
+        if let Some(window) = args.optional("window") {
+            config.max_inflight_msgs = window as usize;
+        }
+        let log = log_of(&args.numbers("log"));
+        let term = args.optional("term").unwrap_or(0);
+        c.add(config, Disk::with_log(conf(1..=voters), term, log));
+    }
+}
+
+/// `append from= to= term= prev-term= prev= entries=(1,1)`: a message of no node, by its terms.
+fn append_of(args: &Args<'_>) -> Message {
+    let (term, prev) = (Term(args.number("term")), Index(args.number("prev")));
+    let prev = EntryId::new(Term(args.number("prev-term")), prev);
+    let terms = args.numbers("entries");
+    let entries = terms.iter().zip(prev.index.0 + 1..).map(|(t, i)| entry(*t, i)).collect();
+    let body = Body::Append(Append { prev, commit: Index(0), entries });
+    let (from, to) = (member(args.number("from")), member(args.number("to")));
+    Message { from, to, group: GROUP, term, body }
+}
+
+fn change_of(args: &Args<'_>) -> ConfChange {
+    let of = |key| args.optional(key).map(member);
+    None.or_else(|| of("add-voter").map(ConfChange::AddVoter))
+        .or_else(|| of("add-learner").map(ConfChange::AddLearner))
+        .or_else(|| of("promote").map(ConfChange::Promote))
+        .or_else(|| of("remove").map(ConfChange::Remove))
+        .expect("a change")
+}
+
+fn wipe(c: &mut Cluster, id: u64) {
+    c.crash(id);
+    let node = c.node(id);
+    node.disk = Disk::empty(node.disk.base_conf.clone());
+    node.memory = node.disk.clone();
+}
+
+fn show_log(c: &Cluster, id: u64) -> String {
+    let disk = &c.nodes[&id].disk;
+    let entries: Vec<String> = disk.entries.values().map(|e| show::id(e.id)).collect();
+    format!("after {} [{}]", show::id(disk.base), entries.join(" "))
+}

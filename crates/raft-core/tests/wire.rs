@@ -1,0 +1,214 @@
+//! The byte form of messages, and messages that no sound sender would send.
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use proptest::prelude::*;
+use refloat_raft_core::*;
+use refloat_types::*;
+
+fn any_member() -> impl Strategy<Value = Member> {
+    (0..4u64, 0..2u128).prop_map(|(node, number)| life(node, number))
+}
+
+fn any_id() -> impl Strategy<Value = EntryId> {
+    (number(), number()).prop_map(|(term, index)| EntryId::new(Term(term), Index(index)))
+}
+
+/// Mostly small, so that messages meet; sometimes at the edges.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![20 => 0..6u64, 1 => Just(u64::MAX), 1 => Just(u64::MAX / 4), 1 => any::<u64>()]
+}
+
+fn any_entries(prev: EntryId) -> impl Strategy<Value = Vec<Entry>> {
+    let entry = (0..3u64, 0..3u8, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..30));
+    proptest::collection::vec(entry, 0..4).prop_map(move |list| {
+        let mut term = prev.term.0.min(9);
+        let make = |((rise, kind, digest, payload), n): ((u64, u8, u32, Vec<u8>), u64)| {
+            term += rise;
+            let id = EntryId::new(Term(term), Index(prev.index.0.wrapping_add(n)));
+            let kind = EntryKind::from_byte(kind).expect("a kind");
+            Entry::from_parts(id, kind, Digest(digest), Bytes::from(payload))
+        };
+        list.into_iter().zip(1..).map(make).collect()
+    })
+}
+
+fn any_body() -> impl Strategy<Value = Body> {
+    let context = || (any::<u64>(), number()).prop_map(|(run, seq)| ReadContext { run, seq });
+    let append = any_id().prop_flat_map(|prev| {
+        let rest = (number().prop_map(Index), any_entries(prev));
+        rest.prop_map(move |(commit, entries)| Body::Append(Append { prev, commit, entries }))
+    });
+    prop_oneof![
+        4 => append,
+        1 => (number().prop_map(Term), any_id())
+            .prop_map(|(campaign, last)| Body::PreVote { campaign, last }),
+        1 => (number().prop_map(Term), any::<bool>())
+            .prop_map(|(campaign, granted)| Body::PreVoteResp { campaign, granted }),
+        1 => (any_id(), any::<bool>()).prop_map(|(last, transfer)| Body::Vote { last, transfer }),
+        1 => any::<bool>().prop_map(|granted| Body::VoteResp { granted }),
+        1 => any_id().prop_map(|matched| Body::AppendResp { matched }),
+        1 => (number().prop_map(Index), any_id(), any::<bool>())
+            .prop_map(|(prev, hint, lost)| Body::AppendReject { prev, hint, lost }),
+        1 => (number().prop_map(Index), number())
+            .prop_map(|(commit, round)| Body::Heartbeat { commit, round }),
+        1 => number().prop_map(|round| Body::HeartbeatResp { round }),
+        1 => Just(Body::TimeoutNow),
+        1 => context().prop_map(|context| Body::ReadIndex { context }),
+        1 => (context(), proptest::option::of(number().prop_map(Index)))
+            .prop_map(|(context, index)| Body::ReadIndexResp { context, index }),
+        1 => Just(Body::Behind),
+    ]
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    (any_member(), any_member(), number(), any_body()).prop_map(|(from, to, term, body)| Message {
+        from,
+        to,
+        group: GROUP,
+        term: Term(term),
+        body,
+    })
+}
+
+/// Whether the form can hold it: entry indexes are not sent, and must not pass the last number.
+fn fits(message: &Message) -> bool {
+    let Body::Append(a) = &message.body else { return true };
+    a.prev.index.0.checked_add(a.entries.len() as u64).is_some()
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.encode(&mut out);
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_every_shorter_form_is_refused(message in any_message()) {
+        let bytes = encoded(&message);
+        if fits(&message) {
+            prop_assert_eq!(Message::decode(&bytes), Ok(message.clone()));
+            prop_assert_eq!(Message::decode_shared(&Bytes::from(bytes.clone())), Ok(message));
+        }
+        for len in 0..bytes.len() {
+            prop_assert!(Message::decode(&bytes[..len]).is_err());
+        }
+        let mut longer = bytes;
+        longer.push(0);
+        prop_assert!(Message::decode(&longer).is_err());
+    }
+
+    #[test]
+    fn t01_garbage_never_panics_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Message::decode(&bytes);
+    }
+
+    #[test]
+    fn t01_flipped_bytes_never_panic_decoder_or_core(
+        message in any_message(),
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
+        let mut bytes = encoded(&message);
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if let Ok(message) = Message::decode(&bytes) {
+            let mut c = Cluster::of(3);
+            c.elect(1);
+            let now = c.now;
+            let _ = c.node(1).core().step(now, message);
+            let _ = c.node(1).core().ready();
+        }
+    }
+
+    /// Messages of a liar, in any order, to a core in any role: errors, never a panic, and what
+    /// is committed stays.
+    #[test]
+    fn t01_lying_peers_never_panic_a_core(
+        messages in proptest::collection::vec((any_message(), 0..4u8), 1..40),
+    ) {
+        let me = member(1);
+        let mut core = Core::new(settings(me), Restored::empty(conf(1..=3)), Now(0)).unwrap();
+        let mut now = Now(0);
+        let mut commit = Index(0);
+        for (mut message, what) in messages {
+            message.to = me;
+            now = now.after(if what == 0 { E } else { 10 });
+            match what {
+                0 => core.tick(now),
+                1 => core.campaign(now),
+                2 => { let _ = core.propose(now, vec![command("x")]); }
+                _ => {}
+            }
+            let _ = core.step(now, message);
+            while let Some(ready) = core.ready() {
+                if let Some(persist) = ready.persist {
+                    core.on_persisted(now, persist.ticket);
+                }
+                for fetch in ready.fetch {
+                    core.on_fetched(now, fetch.id, Fetched::Failed);
+                }
+                if let Some((_, last)) = ready.committed {
+                    core.on_applied(now, last);
+                }
+            }
+            prop_assert!(core.commit() >= commit);
+            commit = core.commit();
+        }
+    }
+}
+
+#[test]
+fn o06_version_and_kind_are_checked() {
+    let message = Message {
+        from: member(1),
+        to: member(2),
+        group: GROUP,
+        term: Term(1),
+        body: Body::TimeoutNow,
+    };
+    let good = encoded(&message);
+    for (at, field) in [(0, "message version"), (1, "message kind")] {
+        let mut bad = good.clone();
+        bad[at] = 99;
+        assert_eq!(Message::decode(&bad).unwrap_err().field, field);
+    }
+}
+
+#[test]
+fn w06_a_huge_entry_count_allocates_nothing() {
+    let append = Append { prev: EntryId::ZERO, commit: Index(0), entries: Vec::new() };
+    let body = Body::Append(append);
+    let message = Message { from: member(1), to: member(2), group: GROUP, term: Term(1), body };
+    let mut bytes = encoded(&message);
+    let count = bytes.len() - 4;
+    bytes[count..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(Message::decode(&bytes).unwrap_err().field, "entry count");
+}
+
+/// The form on the wire is a promise: it changes with the version byte only.
+#[test]
+fn o06_golden_bytes_of_an_append() {
+    let from = Member::new(NodeId(1), Incarnation(0x11));
+    let to = Member::new(NodeId(2), Incarnation(0x22));
+    let group = GroupKey::new(GroupId(3), Epoch(4));
+    let id = EntryId::new(Term(5), Index(8));
+    let payload = Bytes::from_static(b"hi");
+    let entries = vec![Entry::from_parts(id, EntryKind::Command, Digest(0x0a0b_0c0d), payload)];
+    let append = Append { prev: EntryId::new(Term(5), Index(7)), commit: Index(6), entries };
+    let message = Message { from, to, group, term: Term(5), body: Body::Append(append) };
+    let hex: String = encoded(&message).iter().map(|b| format!("{b:02x}")).collect();
+    let u64s = |n: u64| format!("{n:02x}00000000000000");
+    let expected = ["0105".into(), u64s(3), u64s(4)]
+        .into_iter()
+        .chain([u64s(1), u64s(0x11), u64s(0), u64s(2), u64s(0x22), u64s(0), u64s(5)])
+        .chain([u64s(5), u64s(7), u64s(6), "01000000".into()])
+        .chain([u64s(5), "01".into(), "0d0c0b0a".into(), "02000000".into(), "6869".into()])
+        .collect::<String>();
+    assert_eq!(hex, expected);
+}
