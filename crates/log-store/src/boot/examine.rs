@@ -91,7 +91,12 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
         snapshots: BTreeMap::new(),
         published: BTreeMap::new(),
         retired: std::mem::take(&mut segments.retired),
-        hold_from: wal.damage.iter().map(|d| d.at.generation).min(),
+        hold_from: wal
+            .damage
+            .iter()
+            .map(|d| d.at.generation)
+            .filter(|generation| *generation > replay.state.flushed)
+            .min(),
         identity,
         replay,
         wal: None,

@@ -1,6 +1,6 @@
 //! The state of each group, decided in one place from all the evidence.
 
-use refloat_types::{Entry, EntryId, EntryKind, GroupKey, HardState, Index};
+use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, HardState, Index};
 use refloat_wal::{Damage, Lsn, Owners};
 
 use super::replay::{Replay, Track};
@@ -139,7 +139,7 @@ fn judge_head(
         let hurt = match &damage.owners {
             Owners::Known(_) => false, // its entries are holes, found below
             Owners::Unknown => !continues_after(track, damage.at),
-        };
+        } && !is_released(damage, track, evidence.replay.state.flushed);
         if hurt {
             case.note(GroupState::HeadUnknown, damage.to_string());
         }
@@ -157,6 +157,14 @@ fn judge_head(
             format!("the log ends at {found}, its records say {expected}"),
         );
     }
+}
+
+/// Whether a file is no longer needed: its entries are in published segments, and a later
+/// checkpoint restates the group. Of several files that are being released, a power cut may
+/// bring an older name back and not a newer one.
+pub(crate) fn is_released(damage: &Damage, track: &Track, flushed: Generation) -> bool {
+    let generation = damage.at.generation;
+    generation <= flushed && track.checkpoint_at.generation > generation
 }
 
 /// Whether the group's records go on behind a place of damage and continue what was before it.

@@ -44,6 +44,7 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
     // Before the lock file is made, so that a directory without identity stays as it is.
     crate::identity::load(vfs.as_ref(), &options.dir)?;
     let lock = lock(vfs.as_ref(), &options.dir)?;
+    sync_names(vfs.as_ref(), &options)?;
     let mut examined = examine(vfs.as_ref(), &options)?;
     refuse_if_nothing_is_left(&examined)?;
     make_dirs(vfs.as_ref(), &options)?;
@@ -96,6 +97,18 @@ fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn FileLock>, BootError> {
         Ok(lock) => Ok(lock),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(BootError::InUse { path }),
         Err(source) => Err(BootError::Io { path, source }),
+    }
+}
+
+/// After a kill a segment may show under a name that a power cut would still take. It is adopted
+/// below, and its WAL file given up for it: so the name is made durable before it is believed.
+fn sync_names(vfs: &dyn Vfs, options: &Options) -> Result<(), BootError> {
+    let path = options.segment_dir();
+    match vfs.sync_dir(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(BootError::Io { path, source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Track {
     pub(crate) last_record: Lsn,
     /// Records that do not continue what was known before them.
     pub(crate) breaks: Vec<Lsn>,
+    /// The last checkpoint, which restates everything small about the group.
+    pub(crate) checkpoint_at: Lsn,
     /// The last record that restates term and vote.
     pub(crate) vote_at: Lsn,
 }
@@ -69,6 +71,7 @@ impl Replay {
                 }
                 track.expected = record.last.index;
                 track.vote_at = at;
+                track.checkpoint_at = at;
             }
             Change::HardState(_) => self.tracks.entry(group).or_default().vote_at = at,
             Change::Installed { id, .. } => {

@@ -64,6 +64,8 @@ pub(crate) fn find(
             ));
         }
     }
+    // What a lost segment was made from, or made into, may be among the files that nothing lists.
+    let intact = intact && lost.is_empty();
     for (name, path, result) in unlisted {
         adopt_or_retire(&mut found, state, intact, name, path, result)?;
     }

@@ -148,7 +148,11 @@ impl Job {
                     Some(to) => vfs.rename(&from, to),
                     None => vfs.remove_file(&from),
                 };
-                Outcome::Recycled { to, done: moved.is_ok() }
+                // Files go one after the other: were an older name to come back after a power
+                // cut and a newer one not, the older file's link would name a missing file.
+                let dir = from.parent().unwrap_or(Path::new("."));
+                let synced = moved.and_then(|()| vfs.sync_dir(dir));
+                Outcome::Recycled { to, done: synced.is_ok() }
             }
             Work::Remove(paths) => {
                 // Leftovers: one that stays is removed by the next start.

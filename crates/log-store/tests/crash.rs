@@ -1,0 +1,209 @@
+//! Crash images of the whole store: stop a workload at every file operation, build the disk
+//! states that a power cut may leave, boot each, and compare with what was acknowledged.
+
+mod support;
+
+use refloat_types::{Index, IndexSet};
+use support::*;
+
+/// What is done to the disk, step by step, until something fails.
+type Script = fn(&mut Disk) -> Result<(), String>;
+
+fn text<E: std::fmt::Debug>(e: E) -> String {
+    format!("{e:?}")
+}
+
+struct Counts {
+    stops: u64,
+    images: u64,
+}
+
+/// Runs `script` once in full to count its operations, then again for each place to stop.
+fn at_every_stop(name: &str, images_per_stop: usize, every: u64, script: Script) -> Counts {
+    let mut whole = Disk::small();
+    let start = whole.fs.op_count();
+    script(&mut whole).expect("the script runs without a crash");
+    let total = whole.fs.op_count() - start;
+    let mut counts = Counts { stops: 0, images: 0 };
+    for stop in (1..=total).step_by(every as usize) {
+        let mut disk = Disk::small();
+        disk.fs.crash_at(disk.fs.op_count() + stop);
+        let _ = script(&mut disk);
+        let acked = disk.acked();
+        counts.stops += 1;
+        for image in disk.fs.crash_images(images_per_stop) {
+            counts.images += 1;
+            let story = image.story();
+            let check = recover_twice(image, &disk, acked);
+            if let Err(why) = check {
+                panic!("{name}: stopped at operation {stop} of {total}; {story}\n{why}");
+            }
+        }
+    }
+    println!("{name}: {} stops, {} images", counts.stops, counts.images);
+    counts
+}
+
+/// Boots an image, kills it again, boots it again: same answer, and one that the history allows.
+fn recover_twice(image: refloat_vfs::SimFs, before: &Disk, acked: usize) -> Result<(), String> {
+    let mut disk = Disk::on(image, &before.options);
+    let boot = disk.boot().map_err(|e| format!("boot refused: {e}"))?;
+    let first = disk.observed(&boot)?;
+    explain(&before.history, acked, &first)?;
+    disk.kill();
+    let boot = disk.boot().map_err(|e| format!("second boot refused: {e}"))?;
+    let second = disk.observed(&boot)?;
+    if first != second {
+        return Err(format!("the second boot found {second:?}\nthe first {first:?}"));
+    }
+    Ok(())
+}
+
+fn appends_and_votes(disk: &mut Disk) -> Result<(), String> {
+    let (a, b) = (group(1), group(2));
+    disk.create_group(a).map_err(text)?;
+    disk.create_group(b).map_err(text)?;
+    disk.vote(a, 1).map_err(text)?;
+    disk.try_append(a, 1, 2, 100).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.try_append(b, 1, 1, 6000).map_err(text)?;
+    disk.vote(b, 2).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.append_after(a, id(1, 1), 2, 2, 50).map_err(text)?;
+    disk.vote(a, 2).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.idle().map_err(text)
+}
+
+fn rolls_and_flushes(disk: &mut Disk) -> Result<(), String> {
+    let (a, b) = (group(1), group(2));
+    disk.create_group(a).map_err(text)?;
+    disk.create_group(b).map_err(text)?;
+    for round in 0..6 {
+        disk.try_append(a, 1, 2, 5000).map_err(text)?;
+        disk.try_append(b, 1, 1, 3000).map_err(text)?;
+        disk.sync().map_err(text)?;
+        if round == 3 {
+            // Overwrites what is partly in a segment already.
+            disk.append_after(a, id(1, 3), 2, 2, 200).map_err(text)?;
+        }
+        if round > 3 {
+            disk.try_append(a, 2, 1, 4000).map_err(text)?;
+        }
+        disk.sync().map_err(text)?;
+    }
+    Ok(())
+}
+
+fn snapshots_and_compaction(disk: &mut Disk) -> Result<(), String> {
+    let a = group(1);
+    disk.create_group(a).map_err(text)?;
+    for _ in 0..4 {
+        for _ in 0..3 {
+            disk.try_append(a, 1, 3, 4000).map_err(text)?;
+            disk.sync().map_err(text)?;
+        }
+        disk.snapshot(a, IndexSet::new()).map_err(text)?;
+    }
+    disk.try_append(a, 1, 1, 10).map_err(text)?;
+    disk.sync().map_err(text)
+}
+
+fn groups_come_and_go(disk: &mut Disk) -> Result<(), String> {
+    let (a, b) = (group(1), group(2));
+    disk.create_group(a).map_err(text)?;
+    disk.try_append(a, 1, 1, 10).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.create_group(b).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.try_append(b, 1, 2, 7000).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.delete_group(b).map_err(text)?;
+    disk.sync().map_err(text)?;
+    for _ in 0..3 {
+        disk.try_append(a, 1, 2, 9000).map_err(text)?;
+        disk.sync().map_err(text)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn appends_votes_and_overwrites_survive_a_power_cut_at_every_operation() {
+    let counts = at_every_stop("append", 40, 1, appends_and_votes);
+    assert!(counts.stops > 10 && counts.images > counts.stops);
+}
+
+#[test]
+fn g01_crash_at_every_step_of_roll_over_and_flush_loses_nothing() {
+    let counts = at_every_stop("roll-over and flush", 12, 1, rolls_and_flushes);
+    assert!(counts.stops > 50, "{} stops", counts.stops);
+}
+
+#[test]
+fn n01_crash_at_every_step_of_snapshot_publish_and_compaction_loses_nothing() {
+    let counts = at_every_stop("snapshot and compaction", 8, 1, snapshots_and_compaction);
+    assert!(counts.stops > 50, "{} stops", counts.stops);
+}
+
+#[test]
+fn s07_crash_at_every_step_of_creating_a_group_leaves_it_whole_or_absent() {
+    let counts = at_every_stop("groups", 20, 1, groups_come_and_go);
+    assert!(counts.stops > 30, "{} stops", counts.stops);
+}
+
+#[test]
+fn g15_a_segment_whose_name_was_never_synced_is_not_trusted_before_it_is() {
+    // Killed between the rename and the sync of its directory, booted, flushed, released, and
+    // only then the power goes.
+    let make = |stop: Option<u64>| -> Result<Disk, Disk> {
+        let mut disk = Disk::small();
+        disk.create_group(group(1)).unwrap();
+        if let Some(stop) = stop {
+            disk.fs.crash_at(disk.fs.op_count() + stop);
+        }
+        for _ in 0..8 {
+            let result = disk.try_append(group(1), 1, 3, 5000).map_err(text);
+            if result.and_then(|_| disk.sync().map_err(text)).is_err() {
+                return Err(disk);
+            }
+        }
+        Ok(disk)
+    };
+    let mut whole = Disk::small();
+    whole.create_group(group(1)).unwrap();
+    let before = whole.fs.op_count();
+    let Ok(whole) = make(None) else { panic!("runs without a crash") };
+    let total = whole.fs.op_count() - before;
+    for stop in 1..=total {
+        let Err(mut disk) = make(Some(stop)) else { continue };
+        let acked = disk.acked();
+        let history = disk.history.clone();
+        disk.kill();
+        let boot = disk.boot().unwrap();
+        let found = disk.observed(&boot).unwrap();
+        explain(&history, acked, &found).unwrap_or_else(|e| panic!("stop {stop}: {e}"));
+        disk.sync().unwrap();
+        for image in disk.fs.crash_images(12) {
+            let story = image.story();
+            let mut back = Disk::on(image, &disk.options);
+            let boot = back.boot().unwrap_or_else(|e| panic!("stop {stop}: {story}: {e}"));
+            let again =
+                back.observed(&boot).unwrap_or_else(|e| panic!("stop {stop}: {story}: {e}"));
+            assert_eq!(again, found, "stop {stop}: {story}");
+        }
+    }
+}
+
+#[test]
+fn s08_a_power_cut_right_after_the_first_ack_of_a_new_group_keeps_its_registration() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    let ticket = disk.append(group(1), 1, 1, 100);
+    disk.sync().unwrap();
+    assert!(disk.store().durable() >= ticket, "acknowledged");
+    let image = disk.fs.power_cut(|_| refloat_vfs::Fate::Lost);
+    let mut back = Disk::on(image, &disk.options);
+    let boot = back.boot().unwrap();
+    assert_eq!(boot.groups.len(), 1, "{}", boot.report);
+    assert_eq!(back.read_log(group(1), Index(1)).unwrap().len(), 1);
+}
