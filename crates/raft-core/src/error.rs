@@ -4,7 +4,7 @@ use core::fmt;
 
 use refloat_types::{GroupKey, Index, Member, NodeId};
 
-/// Why a message was not taken. None of them changed anything.
+/// Why a message was not taken. Nothing but its higher term, and that its leader lives, was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StepError {

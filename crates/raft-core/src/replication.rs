@@ -48,7 +48,7 @@ impl Core {
         }
         if peer.next < self.log.held_from() {
             self.fetch_for(at);
-            return news || asked;
+            return news;
         }
         let batch = self.log.copy(prev.index.next(), self.config.max_append_bytes as u64);
         self.send_entries(at, prev, batch);
@@ -71,6 +71,7 @@ impl Core {
         let id = FetchId(self.out.fetches);
         let peer = &mut self.leading.progress[at];
         peer.fetch = Some(id);
+        peer.poke = false;
         let (first, last) = (peer.next, self.log.handed());
         let max_bytes = self.config.max_append_bytes;
         self.out.fetch.push(Fetch { id, first, last, max_bytes });

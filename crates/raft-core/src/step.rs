@@ -16,7 +16,7 @@ impl Core {
     /// the sender; whether the sender's answer counts is decided where it is counted.
     ///
     /// # Errors
-    /// It is not meant for this replica, or no sound sender would have sent it. Nothing changed.
+    /// It is not meant for this replica, or no sound sender would have sent it.
     pub fn step(&mut self, now: Now, message: Message) -> Result<(), StepError> {
         self.check_receiver(&message)?;
         check_form(&message)?;
