@@ -83,7 +83,7 @@ impl Invariants {
                 let check = self.votes.vote(group, from, term, message.to.node.0);
                 self.note(no_amnesia_vote::NAME, check);
             }
-            Body::AppendResp { matched } => self.acks.ack(group, from, term, matched.0),
+            Body::AppendResp { matched } => self.acks.ack(group, from, term, matched.index.0),
             _ => {}
         }
     }
