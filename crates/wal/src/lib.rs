@@ -4,6 +4,7 @@
 mod encode;
 mod error;
 mod format;
+mod inspect;
 mod names;
 mod options;
 mod record;
@@ -13,6 +14,7 @@ mod verdict;
 mod writer;
 
 pub use error::{Poisoned, ScanError, SubmitError};
+pub use inspect::{BatchReport, RecordSummary, batches, peek};
 pub use options::Options;
 pub use record::{Lsn, Record, RecordRef};
 pub use report::{Damage, DamageKind, FileReport, Owners, Verdict};

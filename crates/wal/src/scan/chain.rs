@@ -65,7 +65,7 @@ pub(crate) struct Chain {
 /// A file that stands under a name, or belongs there.
 pub(crate) enum Opened {
     Candidate(Box<Candidate>),
-    /// Its header says that it belongs under another name.
+    /// Its header says that it belongs under a higher number.
     Misnamed,
 }
 
@@ -115,9 +115,10 @@ impl Candidate {
                     expected: options.identity,
                 });
             }
-            HeaderSeen::Valid(header) if header.file != generation => return Ok(Opened::Misnamed),
-            HeaderSeen::Valid(header) => Some(header),
-            HeaderSeen::None => None,
+            HeaderSeen::Valid(header) if header.file > generation => return Ok(Opened::Misnamed),
+            HeaderSeen::Valid(header) if header.file == generation => Some(header),
+            // A recycled file between its renaming and the first byte of its new use.
+            HeaderSeen::Valid(_) | HeaderSeen::None => None,
         };
         candidate.read_head(&mut reader, header, options);
         Ok(Opened::Candidate(Box::new(candidate)))
@@ -233,7 +234,11 @@ impl Chain {
         }
         self.note_gap(&candidate, next, named);
         self.limit_last(&candidate);
-        self.places.push(Place::Present(Member { candidate, named, limit: None }));
+        let limit = match candidate.link {
+            LinkSeen::Valid(link) => Some(limit_of(&link)),
+            _ => None,
+        };
+        self.places.push(Place::Present(Member { candidate, named, limit }));
     }
 
     /// Puts in the file that should stand between the last one and this one.
@@ -252,13 +257,11 @@ impl Chain {
     /// What the file behind knows of the end of the one before it, where that has no link.
     fn limit_last(&mut self, next: &Candidate) {
         let Some(Place::Present(last)) = self.places.last_mut() else { return };
-        last.limit = match (last.candidate.link, next.previous) {
-            (LinkSeen::Valid(link), _) => Some(limit_of(&link)),
-            (_, Some(p)) if next.names(last.candidate.generation) && p.end >= FIRST_BATCH_BLOCK => {
-                Some(Limit { end: p.end, last: p.last, digest: p.digest })
-            }
-            _ => None,
-        };
+        let told = next
+            .previous
+            .filter(|told| next.names(last.candidate.generation) && told.end >= FIRST_BATCH_BLOCK);
+        let told = told.map(|told| Limit { end: told.end, last: told.last, digest: told.digest });
+        last.limit = last.limit.or(told);
     }
 
     fn look_for_missing_ends(&mut self) {
@@ -272,7 +275,6 @@ impl Chain {
         let Some(Place::Present(last)) = self.places.last_mut() else { return };
         match last.candidate.link {
             LinkSeen::Valid(link) => {
-                last.limit = Some(limit_of(&link));
                 let next = Generation(link.next);
                 self.places.push(Place::Missing(next, "the link of the file before names it"));
             }

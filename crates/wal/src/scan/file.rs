@@ -167,7 +167,7 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
 
     fn give(&mut self, at: Lsn, trust: Trust, found: Found, again: bool) {
         if again && !found.of_checkpoint {
-            self.sink.again(&found.record);
+            self.sink.again(&found);
         }
         self.sink.visit.record(at, trust, found.record, &found.missing);
     }
@@ -271,16 +271,16 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         let wreck = Wreck::search(self.reader, self.cursor, block, block < self.stop);
         let mut start = self.cursor;
         for number in first..batch {
+            // Where the next one starts; each takes a block at least.
             let next = self.start_of(&wreck, number + 1).filter(|_| number + 1 < batch);
-            let end = next.unwrap_or(block).clamp(start, block.max(start));
+            let least = if number + 1 < batch { start + 1 } else { block };
+            let end = next.unwrap_or(least).clamp(start, block.max(start));
             self.give_salvaged(&wreck, number, (start, end), DamageKind::Rotten, evidence, false);
-            start = end;
-            // Each batch takes a block: more numbers than blocks name nothing that can be found.
-            if start >= block && number + 1 < batch {
-                let owners = Owners::Unknown;
-                self.report(number + 1, block, 0, DamageKind::Rotten, owners, evidence);
+            if start >= block {
+                // More numbers than blocks: no more of them can be told apart.
                 break;
             }
+            start = end;
         }
         self.cursor = block;
         self.number = batch;
@@ -314,7 +314,11 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         // No later batch has a header left: what the highest number shows is the tail.
         let highest = behind().map(|(_, b)| b.high).max().filter(|high| *high > self.number);
         let tail = highest.and_then(|high| behind().find(|(_, b)| b.high == high));
-        tail.map_or((region_end, self.number + 1), |(block, b)| (block, b.high))
+        let Some((block, seen)) = tail else { return (region_end, self.number + 1) };
+        // It has no header: blocks in front of it that were never written may have been its first.
+        let before = self.looked_at(self.cursor + 1, block);
+        let lost = before.iter().rev().take_while(|b| b.is_before()).count();
+        (block - lost as u32, seen.high)
     }
 
     fn start_of(&self, wreck: &Wreck, number: u32) -> Option<u32> {

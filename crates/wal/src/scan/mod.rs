@@ -9,11 +9,12 @@ pub(crate) mod window;
 use std::io;
 use std::path::PathBuf;
 
-use refloat_types::{EntryId, Generation};
+use refloat_types::{Entry, EntryId, Generation, LogOp};
 use refloat_vfs::{OpenOptions, Vfs};
 
 use self::chain::{Candidate, Chain, Member, Opened, Place};
 use self::file::{Bounds, Ended, FileScan};
+use self::parse::Found;
 use crate::format::file_header::Previous;
 use crate::format::link::{Link, LinkSeen};
 use crate::format::{LINK_BLOCK, offset_of};
@@ -90,8 +91,9 @@ pub(crate) struct Tail {
 
 impl Scan {
     /// The records that nothing proves durable: the whole last batch where it verifies, what
-    /// survived of it where it is suspect. To be handed to
-    /// [`Writer::resume`](crate::Writer::resume).
+    /// survived of it where it is suspect (an append that lost entries comes as the append or
+    /// cut it still is, and a fill). To be handed to [`Writer::resume`](crate::Writer::resume).
+    /// Which entries were lost is not in here: who resumes keeps that in the checkpoint.
     #[must_use]
     pub fn unproven(&self) -> &[Record] {
         &self.unproven
@@ -117,8 +119,31 @@ pub(crate) struct Sink<'v> {
 }
 
 impl Sink<'_> {
-    pub(crate) fn again(&mut self, record: &Record) {
-        self.unproven.push(record.clone());
+    /// Keeps a record to be written again: as it was, or what is left of it.
+    pub(crate) fn again(&mut self, found: &Found) {
+        if found.missing.is_empty() {
+            self.unproven.push(found.record.clone());
+            return;
+        }
+        let Record::Log { group, op } = &found.record else { return };
+        let mut keep = |op| self.unproven.push(Record::Log { group: *group, op });
+        let mut rest = op.entries().to_vec();
+        if let LogOp::Append { prev, .. } = op {
+            // The cut was meant, whatever became of the entries; those behind a gap only fill.
+            let follows = |(n, entry): &(usize, &Entry)| {
+                Some(entry.id.index.0) == prev.index.0.checked_add(1 + *n as u64)
+            };
+            let lead = rest.iter().enumerate().take_while(follows).count();
+            let tail = rest.split_off(lead);
+            match rest.is_empty() {
+                true => keep(LogOp::Cut { from: prev.index.next() }),
+                false => keep(LogOp::Append { prev: *prev, entries: rest }),
+            }
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            keep(LogOp::Fill { entries: rest });
+        }
     }
 
     pub(crate) fn damage(&mut self, damage: Damage) {

@@ -131,6 +131,9 @@ impl Writer {
     /// All of it is done by jobs; nothing is durable until [`Writer::is_ready`].
     ///
     /// `again` must hold [`Scan::unproven`]: what it leaves out is gone.
+    ///
+    /// # Panics
+    /// A record of `again` is one that [`Writer::submit`] would refuse as malformed.
     #[must_use]
     pub fn resume(
         mut scan: Scan,
@@ -340,6 +343,8 @@ impl Writer {
             first.push_checkpoint(RecordRef::State { group: *group, body });
         }
         for record in again {
+            let measured = directory::measure(record.as_ref());
+            assert!(measured.is_ok(), "a record to be written again is malformed: {record:?}");
             first.push(record.as_ref());
         }
         self.stats.records += checkpoint.len() as u64 + again.len() as u64;

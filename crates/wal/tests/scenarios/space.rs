@@ -1,0 +1,168 @@
+//! Full disks and failing ones.
+
+use std::io::ErrorKind;
+
+use refloat_types::Now;
+use refloat_vfs::{Fault, OpKind, SimFs};
+use refloat_wal::*;
+
+use crate::disk::*;
+
+#[test]
+fn w15_a_write_that_failed_once_is_never_trusted_again() {
+    for direct in [true, false] {
+        let mut options = options();
+        options.direct = direct;
+        let mut disk = Disk::with(options.clone());
+        let acked = append(1, 1, 1, 100);
+        disk.write(std::slice::from_ref(&acked));
+        let kind = if direct { OpKind::Write } else { OpKind::Sync };
+        disk.fs.inject(Fault::on(kind).path(".wal"));
+        let lost = append(1, 2, 1, 100);
+        let at = disk.submit(std::slice::from_ref(&lost)).unwrap();
+        let poisoned = disk.try_settle().unwrap_err();
+        assert!(poisoned.to_string().contains("must stop"), "{poisoned}");
+        // The disk works again. The log does not.
+        assert!(disk.writer.durable() < at);
+        assert!(!disk.writer.is_ready());
+        let refused = disk.submit(&[append(1, 3, 1, 1)]).unwrap_err();
+        assert!(matches!(refused, SubmitError::Poisoned(_)));
+        assert!(disk.writer.poll(Now(disk.now + 1_000_000)).is_none());
+        for image in disk.fs.crash_images(200) {
+            let story = image.story();
+            let (disk, found) = Disk::boot(image, options.clone());
+            assert!(found.seen.has(&acked), "{story}");
+            assert!(found.scan.damage.is_empty(), "{story}: {}", found.words());
+            if found.seen.has(&lost) {
+                assert_eq!(found.seen.trust_of(&lost), Some(Trust::Unproven), "{story}");
+                assert!(disk.find().seen.has(&lost), "{story}: taken over by writing it again");
+            }
+        }
+    }
+}
+
+#[test]
+fn w15_a_failed_link_or_directory_sync_poisons() {
+    for fault in [
+        Fault::on(OpKind::SyncDir),
+        Fault::on(OpKind::Rename).path("pool-2.tmp"),
+        Fault::on(OpKind::Write).path("00002.wal"),
+        Fault::on(OpKind::Write).path("00001.wal"),
+    ] {
+        let mut disk = Disk::new();
+        let acked = append(1, 1, 1, 100);
+        disk.write(std::slice::from_ref(&acked));
+        disk.fs.inject(fault);
+        disk.writer.roll(checkpoint(3));
+        let unacked = append(1, 2, 1, 100);
+        let at = disk.submit(std::slice::from_ref(&unacked)).unwrap();
+        assert!(disk.try_settle().is_err());
+        assert!(disk.writer.durable() < at);
+        let (_, found) = disk.reboot();
+        assert!(found.seen.has(&acked) && !found.seen.has(&unacked));
+        assert!(found.scan.damage.is_empty(), "{}", found.words());
+    }
+}
+
+#[test]
+fn w16_a_full_disk_keeps_room_for_votes_and_service_resumes_by_itself() {
+    let mut options = options();
+    options.file_size = 64 * 4096;
+    let mut disk = Disk::boot(SimFs::new(), options.clone()).0;
+    // One file in use, one prepared; not a byte more.
+    disk.fs.set_capacity(Some(disk.fs.used()));
+    let mut acked = Vec::new();
+    let mut index = 1;
+    let mut write = |disk: &mut Disk| {
+        let record = append(1, index, 1, 3000);
+        if !disk.writer.fits(&[record.as_ref()]) {
+            disk.writer.roll(checkpoint(3));
+        }
+        let at = disk.submit(std::slice::from_ref(&record))?;
+        disk.settle();
+        assert!(disk.writer.durable() >= at, "what was taken becomes durable");
+        index += 1;
+        acked.push(record);
+        Ok(())
+    };
+    let full = loop {
+        if let Err(error) = write(&mut disk) {
+            break error;
+        }
+    };
+    assert!(matches!(full, SubmitError::NoSpace { .. }), "{full:?}");
+    assert!(full.is_retryable());
+    assert!(disk.writer.stats().no_space > 0);
+    // Votes still go, in the room that is kept.
+    let vote = state(1, "voted in a full house");
+    assert!(disk.writer.fits(&[vote.as_ref()]));
+    disk.write(std::slice::from_ref(&vote));
+    assert!(write(&mut disk).is_err());
+    // A start does not need space either: the leftover of the pool is not there, so it waits,
+    // and goes on when there is room.
+    disk.fs.set_capacity(None);
+    disk.now = disk.writer.wake_at().expect("it tries again by itself").0.max(disk.now + 2_000_000);
+    disk.settle();
+    for _ in 0..40 {
+        write(&mut disk).expect("space returned");
+    }
+    let (_, found) = disk.reboot();
+    assert!(found.scan.damage.is_empty(), "{}", found.words());
+    assert!(acked.iter().all(|record| found.seen.has(record)));
+    assert!(found.seen.has(&vote));
+}
+
+#[test]
+fn w16_a_start_on_a_full_disk_uses_the_prepared_file() {
+    let mut disk = Disk::new();
+    disk.write(&[append(1, 1, 1, 10)]);
+    disk.fs.set_capacity(Some(disk.fs.used()));
+    let (mut disk, _) = disk.reboot();
+    disk.write(&[append(1, 2, 1, 10)]);
+    // The second start finds no file ready: it waits, and is no worse off for it.
+    let (mut waiting, _) = Disk::begin(disk.kill(), options(), 0);
+    waiting.settle();
+    assert!(!waiting.writer.is_ready());
+    assert!(waiting.writer.wake_at().is_some());
+    waiting.fs.set_capacity(None);
+    waiting.now = 5_000_000;
+    waiting.settle();
+    assert!(waiting.writer.is_ready());
+}
+
+#[test]
+fn an_error_other_than_no_space_while_preparing_poisons() {
+    let mut disk = Disk::new();
+    disk.fs.inject(Fault::on(OpKind::Allocate).error(ErrorKind::Other));
+    disk.writer.roll(checkpoint(3));
+    assert!(disk.try_settle().is_err());
+}
+
+#[test]
+fn a_file_system_without_direct_mode_is_written_through_the_cache() {
+    let fs = SimFs::new();
+    fs.set_direct_supported(false);
+    let (mut disk, _) = Disk::boot(fs, options());
+    let acked = append(1, 1, 3, 5000);
+    disk.write(std::slice::from_ref(&acked));
+    let cut = disk.fs.power_cut(|_| refloat_vfs::Fate::Lost);
+    assert!(look(&cut, &options()).seen.has(&acked));
+}
+
+#[test]
+fn a_checkpoint_larger_than_the_files_gets_a_longer_file() {
+    let mut options = options();
+    options.file_size = 16 * 4096;
+    let mut disk = Disk::with(options.clone());
+    let large: Vec<_> = (1..=600u64).map(|g| (group(g), vec![7; 100].into())).collect();
+    disk.writer.roll(large.clone());
+    disk.settle();
+    assert!(disk.fs.files()[&disk.newest_file()] > 16 * 4096);
+    disk.write(&[append(1, 1, 1, 20_000)]);
+    disk.roll();
+    let found = disk.find();
+    assert!(found.scan.damage.is_empty(), "{}", found.words());
+    for (group, body) in large {
+        assert!(found.seen.has(&Record::State { group, body }));
+    }
+}
