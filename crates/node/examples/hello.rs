@@ -1,6 +1,6 @@
 //! A replicated counter. Start it three times: `cargo run --example hello -- 1` (then 2, then 3).
 use bytes::Bytes;
-use refloat_node::{Chunks, Command, Config, Consistency, Node, RestoreError, StateMachine, init};
+use refloat_node::{Chunks, Command, Config, Node, RestoreError, StateMachine, init};
 use refloat_types::GroupId;
 
 #[derive(Default)]
@@ -8,16 +8,13 @@ struct Counter(u64);
 
 impl StateMachine for Counter {
     fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
-        batch
-            .iter()
-            .map(|_| {
-                self.0 += 1;
-                self.0.to_string().into()
-            })
-            .collect()
+        let counts = batch.iter().zip(self.0 + 1..).map(|(_, count)| count.to_string().into());
+        let replies = counts.collect();
+        self.0 += batch.len() as u64;
+        replies
     }
     fn snapshot(&mut self) -> Chunks {
-        Box::new(std::iter::once(Bytes::copy_from_slice(&self.0.to_le_bytes())))
+        Box::new(std::iter::once(self.0.to_le_bytes().to_vec().into()))
     }
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
         let bytes: Vec<u8> = chunks.flatten().collect();
@@ -33,16 +30,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let members = [(1, "127.0.0.1:7101"), (2, "127.0.0.1:7102"), (3, "127.0.0.1:7103")];
     let dir = std::env::temp_dir().join(format!("refloat-hello-{me}"));
     let _ = init(&dir, "hello", me, &members, 1); // refused, and rightly, on later starts
-    let builder = Node::builder(Config::default(), dir).machine(|_| Counter::default());
-    let group = builder.tcp(None).start().await?.group(GroupId(1));
+    let node = Node::builder(Config::default(), dir).machine(|_| Counter::default()).tcp(None);
+    let group = node.start().await?.group(GroupId(1));
     loop {
-        match group.propose("+1").await {
-            Ok(count) => println!("counted to {}", String::from_utf8_lossy(&count)),
-            Err(error) => println!(
-                "{error}; the state here is {:?}",
-                group.read(Consistency::Stale, |c| c.0).await
-            ),
-        }
+        let count = group.propose("+1").await;
+        println!("{count:?}");
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
 }

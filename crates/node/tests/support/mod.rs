@@ -75,6 +75,8 @@ pub struct Cluster {
     pub trace: Vec<String>,
     pub config: Config,
     pub store: fn() -> Options,
+    /// Every frame arrives twice.
+    pub repeat: bool,
     now: u64,
     network: VecDeque<(Member, u64, Bytes)>,
     pending: VecDeque<(u64, Input)>,
@@ -98,6 +100,7 @@ impl Cluster {
                 options.votes_file_size = 64 << 10;
                 options
             },
+            repeat: false,
             now: 1_000_000,
             network: VecDeque::new(),
             pending: VecDeque::new(),
@@ -315,7 +318,12 @@ impl Cluster {
         for output in out {
             self.trace.push(format!("{} {}", time.now.0, describe(id, &output)));
             match output {
-                Output::Send { to, bytes, .. } => self.network.push_back((me, to.0, bytes)),
+                Output::Send { to, bytes, .. } => {
+                    if self.repeat {
+                        self.network.push_back((me, to.0, bytes.clone()));
+                    }
+                    self.network.push_back((me, to.0, bytes));
+                }
                 Output::Job(job) => self.pending.push_back((id, Input::Done(job.run(&vfs)))),
                 Output::Reply { to, result } => {
                     let twice = self.replies.insert(to, result);

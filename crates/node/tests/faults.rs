@@ -1,0 +1,186 @@
+//! What must not happen: twice, under a false name, without a bound.
+
+mod support;
+
+use bytes::Bytes;
+use refloat_node::{Consistency, Input, RequestError, StopReason};
+use refloat_types::{Incarnation, Member, NodeId};
+use refloat_vfs::{Fault, OpKind};
+use support::Cluster;
+
+#[test]
+fn a_forwarded_proposal_is_applied_once_although_the_network_repeats_every_frame() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let other = if leader == 1 { 2 } else { 1 };
+    cluster.repeat = true;
+    let mut expected = Vec::new();
+    for n in 0..10 {
+        let text = format!("once {n}");
+        cluster.proposed(other, 1, &text).expect("applied");
+        expected.push(text);
+    }
+    assert_eq!(cluster.read(3, 1, Consistency::Linearizable), Ok(expected.join("\n")));
+    assert!(cluster.nodes[&other].counters().forwarded >= 10);
+}
+
+#[test]
+fn a_forward_whose_leader_is_lost_ends_as_unknown_and_is_not_sent_again() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let other = if leader == 1 { 2 } else { 1 };
+    let token = cluster.propose(other, 1, "maybe");
+    // It is on its way when the leader dies.
+    cluster.crank();
+    cluster.kill(leader);
+    let result = cluster.answer(token);
+    assert!(matches!(result, Err(RequestError::Unknown { .. })), "{result:?}");
+    cluster.wait_for_leaders(1);
+    cluster.start(leader);
+    let read = cluster.read(leader, 1, Consistency::Linearizable).expect("read");
+    assert!(read.is_empty() || read == "maybe", "{read}");
+}
+
+#[test]
+fn a_proposal_that_finds_no_leader_waits_for_the_next_one() {
+    let mut cluster = Cluster::formed(1);
+    cluster.config.leader_wait = 10_000_000;
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    cluster.start_all();
+    // Nobody leads yet.
+    assert_eq!(cluster.leader(1), None);
+    assert!(cluster.proposed(2, 1, "patient").is_ok());
+}
+
+#[test]
+fn m14_a_node_initialised_again_is_refused_and_takes_no_part() {
+    let mut cluster = Cluster::formed(1);
+    cluster.proposed(1, 1, "kept").expect("applied");
+    cluster.kill(3);
+    cluster.disks.insert(3, refloat_vfs::SimFs::new());
+    cluster.init(3, 0x9999, 1);
+    cluster.start(3);
+    cluster.run_for(5_000);
+    let status = cluster.nodes[&3].status();
+    assert!(status.groups.is_empty(), "{status:#?}");
+    assert!(status.forming.is_some_and(|text| text.contains("wait")), "it says so");
+    assert!(cluster.nodes[&1].counters().refused > 0);
+    // It does not lend its vote: without node 2 there is no quorum.
+    cluster.kill(2);
+    let lonely = cluster.proposed(1, 1, "no quorum");
+    assert!(lonely.is_err(), "{lonely:?}");
+}
+
+#[test]
+fn m14_a_member_initialised_again_before_the_cluster_formed_halts_it_with_a_sentence() {
+    let mut cluster = Cluster::new(1);
+    // Nodes 1 and 3 meet and store each other's lives; node 2 was never there.
+    cluster.start(1);
+    cluster.start(3);
+    cluster.run_for(3_000);
+    cluster.kill(3);
+    cluster.disks.insert(3, refloat_vfs::SimFs::new());
+    cluster.init(3, 0x9999, 1);
+    cluster.start(3);
+    cluster.start(2);
+    cluster.run_for(10_000);
+    assert_eq!(cluster.leader(0), None, "{:#?}", cluster.statuses());
+    let text = cluster.nodes[&1].status().forming.expect("not formed");
+    assert!(text.contains("node 3"), "{text}");
+}
+
+#[test]
+fn a_false_life_is_answered_and_not_stepped() {
+    let mut cluster = Cluster::formed(1);
+    let before = cluster.nodes[&1].counters();
+    let from = Member::new(NodeId(2), Incarnation(0xbad));
+    let mut frame = vec![1u8];
+    frame.extend_from_slice(&1u64.to_le_bytes());
+    frame.extend_from_slice(&1u64.to_le_bytes());
+    frame.extend_from_slice(&0u128.to_le_bytes());
+    let _ = cluster.input(1, |_| Input::Frame { from, bytes: Bytes::from(frame) });
+    cluster.run_for(50);
+    let after = cluster.nodes[&1].counters();
+    assert_eq!(after.refused, before.refused + 1);
+}
+
+#[test]
+fn budgets_refuse_with_busy_and_too_large() {
+    let mut cluster = Cluster::new(1);
+    cluster.config.max_pending_bytes = 1000;
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    let leader = cluster.leader(1).expect("formed");
+    let payload = "x".repeat(400);
+    let tokens: Vec<_> = (0..5).map(|_| cluster.propose(leader, 1, &payload)).collect();
+    let results: Vec<_> = tokens.into_iter().map(|token| cluster.answer(token)).collect();
+    let busy = |r: &&Result<_, _>| matches!(r, Err(RequestError::Busy { limit: 1000, .. }));
+    assert_eq!(results.iter().filter(busy).count(), 3, "{results:?}");
+    let large = cluster.proposed(leader, 1, &"x".repeat(100 << 10));
+    assert!(matches!(large, Err(RequestError::TooLarge { .. })), "{large:?}");
+    assert_eq!(cluster.nodes[&leader].counters().pending_bytes, 0, "all bytes came back");
+}
+
+#[test]
+fn w15_a_failed_sync_stops_the_node_and_nothing_is_acknowledged_by_it() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.run_for(200);
+    cluster.disks[&leader].inject(Fault::on(OpKind::Write).path("wal").forever());
+    cluster.disks[&leader].inject(Fault::on(OpKind::Sync).path("wal").forever());
+    let token = cluster.propose(leader, 1, "on a dying disk");
+    assert!(cluster.run_until(5, |c| c.stops.contains_key(&leader)));
+    assert!(matches!(cluster.stops[&leader], StopReason::Poisoned(_)));
+    let result = cluster.answer(token);
+    // The others may have it; this node does not know.
+    assert!(matches!(result, Err(RequestError::Unknown { .. }) | Ok(_)), "{result:?}");
+    cluster.wait_for_leaders(1);
+    let other = if leader == 1 { 2 } else { 1 };
+    cluster.proposed(other, 1, "life goes on").expect("applied");
+}
+
+#[test]
+fn c08_a_leader_cut_off_serves_no_linearizable_read() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.proposed(leader, 1, "old").expect("applied");
+    for other in (1..=3).filter(|node| *node != leader) {
+        cluster.partition(leader, other);
+    }
+    let read = cluster.read(leader, 1, Consistency::Linearizable);
+    assert!(matches!(read, Err(RequestError::NoLeader { .. })), "{read:?}");
+    let other = if leader == 1 { 2 } else { 1 };
+    cluster.run_until(10, |c| c.leader(1).is_some_and(|node| node != leader));
+    cluster.proposed(other, 1, "new").expect("applied");
+    cluster.heal();
+    assert_eq!(cluster.read(leader, 1, Consistency::Linearizable), Ok("old\nnew".into()));
+}
+
+#[test]
+fn w16_a_full_disk_refuses_proposals_and_resumes_when_there_is_space() {
+    let mut cluster = Cluster::formed(1);
+    for node in 1..=3 {
+        let used = cluster.disks[&node].used();
+        cluster.disks[&node].set_capacity(Some(used));
+    }
+    let mut refused = 0;
+    let payload = "x".repeat(30 << 10);
+    for _ in 0..60 {
+        if cluster.proposed(1, 1, &payload).is_err() {
+            refused += 1;
+        }
+        if refused > 2 {
+            break;
+        }
+    }
+    assert!(refused > 0, "the disk never filled");
+    assert!(cluster.stops.is_empty(), "{:?}", cluster.stops);
+    for node in 1..=3 {
+        cluster.disks[&node].set_capacity(None);
+    }
+    assert!(cluster.run_until(30, |c| c.leader(1).is_some()));
+    cluster.run_for(3_000);
+    cluster.proposed(1, 1, "space again").expect("resumed without a restart");
+}
