@@ -4,5 +4,7 @@ mod crashes;
 mod damage;
 mod disk;
 mod files;
+mod golden;
+mod noise;
 mod space;
 mod tail;
