@@ -107,7 +107,7 @@ fn t01_a_slow_sender_holds_a_connection_no_longer_than_one_frame_may_take() {
     let body = vec![1; 1000];
     let bytes = [&frame_header(0, FrameKind::Data, Lane::Bulk, &body)[..], &body].concat();
     let began = Instant::now();
-    for byte in bytes.chunks(1).take(150) {
+    for byte in bytes.chunks(1).take(600) {
         raw.write(byte);
         std::thread::sleep(Duration::from_millis(10));
         if a.transport.stats().bad_frames == 1 {
@@ -222,6 +222,24 @@ fn t04_bit_error_on_the_wire_is_caught_and_the_link_comes_back() {
     assert!(b.log.frames().iter().all(|f| f == body), "a changed frame was delivered");
     broken.store(false, Ordering::SeqCst);
     a.get_through(2, Lane::Urgent, &b, b"healed");
+}
+
+#[test]
+fn frames_from_a_side_that_only_listens_are_never_delivered() {
+    let runtime = runtime();
+    let a = Node::start(&runtime, config(1));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    a.knows(&[(2, listener.local_addr().unwrap())]);
+    let mut raw = Raw(listener.accept().unwrap().0);
+    let mut bytes = vec![0; 90];
+    std::io::Read::read_exact(&mut raw.0, &mut bytes).unwrap();
+    let lane = refloat_net::Hello::decode(&bytes).unwrap().lane;
+    let reply = refloat_net::Reply { from: identity(2), run: 1, refusal: None };
+    raw.write(&reply.encode());
+    raw.frame(0, lane, b"unasked");
+    raw.wait_closed();
+    eventually("counted", || a.transport.stats().bad_frames == 1);
+    assert!(a.log.frames().is_empty());
 }
 
 /// A peer that shakes hands on every connection, and then reads only the lanes it is told to.

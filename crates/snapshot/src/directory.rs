@@ -82,7 +82,8 @@ pub struct Retained {
     pub kept: Vec<EntryId>,
     /// Older than those, and removed.
     pub removed: Vec<EntryId>,
-    /// Not valid: reported, never removed.
+    /// Found not valid: reported, never removed. Of files older than those kept only the header
+    /// and the seal are read.
     pub damaged: Vec<Found>,
 }
 

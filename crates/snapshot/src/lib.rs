@@ -20,8 +20,8 @@
 //!   though each has the file under its own name. A [`Chunk`] carries the digest made by who
 //!   wrote it first.
 //! * The live indexes come from the snapshot. A cache of them beside it is never read.
-//! * [`retain`] never removes a damaged snapshot, nor a valid one while fewer than asked for are
-//!   valid.
+//! * [`retain`] never removes a snapshot that it finds damaged, nor a valid one while fewer than
+//!   asked for are valid.
 //! * Errors name the file, the place, what was expected and what was found.
 //!
 //! # What is assumed of the disk

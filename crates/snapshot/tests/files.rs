@@ -353,6 +353,10 @@ fn n02_retention_keeps_the_two_newest_that_are_valid_and_never_removes_a_damaged
     assert_eq!(keep(&with(&four, &[31, 30, 12])), (ids(&[9]), none(), ids(&[31, 30, 12])));
     assert_eq!(keep(&with(&four, &four)), (none(), none(), ids(&[31, 30, 12, 9])));
     assert_eq!(keep(&with(&[9], &[])), (ids(&[9]), none(), none()));
+    // One too old to be needed and visibly damaged is evidence all the same.
+    let fs = with(&four, &[]);
+    fs.corrupt(snapshot_path(&dir(), id(9)), |bytes| bytes[30] ^= 1).unwrap();
+    assert_eq!(keep(&fs), (ids(&[31, 30]), ids(&[12]), ids(&[9])));
     // What the log does not name yet is no reason to remove what it names.
     let fs = with(&four, &[]);
     let kept = retain(&fs, &dir(), &identity(1), id(12), 2).unwrap();
@@ -375,8 +379,9 @@ fn w16_a_full_disk_leaves_the_old_snapshot_and_gives_the_space_back() {
     let fs = disk();
     write_one(&fs, 1, 9).unwrap();
     let used = fs.used();
-    fs.set_capacity(Some(used));
-    let error = write_one(&fs, 1, 12).unwrap_err();
+    fs.set_capacity(Some(used + 8192));
+    let mut source = std::iter::once(payload(12, 20_000));
+    let error = write(&fs, &dir(), &identity(1), head(12), &mut source).unwrap_err();
     assert!(matches!(error, SnapshotError::NoSpace { .. }), "{error}");
     assert!(error.is_retryable() && !error.is_poison());
     assert_eq!(fs.used(), used);

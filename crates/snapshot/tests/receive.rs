@@ -152,6 +152,38 @@ fn w16_a_reception_that_does_not_fit_does_not_start() {
 }
 
 #[test]
+fn w16_what_a_reception_needs_is_its_own_from_the_start() {
+    let elsewhere = disk();
+    let mut source = std::iter::once(payload(12, 20_000));
+    let meta = write(&elsewhere, &dir(), &identity(1), head(12), &mut source).unwrap();
+    let chunks = common::chunks(&open(&elsewhere, 1, 12).unwrap());
+    let fs = disk();
+    let mut incoming = Incoming::begin(&fs, &dir(), &identity(2), meta.clone()).unwrap();
+    // Somebody else fills the disk.
+    fs.set_capacity(Some(fs.used()));
+    assert!(matches!(write_one(&fs, 2, 9), Err(SnapshotError::NoSpace { .. })));
+    chunks.iter().for_each(|chunk| _ = incoming.put(chunk).unwrap());
+    assert_eq!(incoming.finish(&fs).unwrap(), meta);
+}
+
+#[test]
+fn n05_a_part_under_the_name_of_another_is_not_taken_up() {
+    let (meta, chunks) = sent(12);
+    let elsewhere = disk();
+    let mut source = std::iter::once(payload(99, LEN));
+    let other = write(&elsewhere, &dir(), &identity(3), head(12), &mut source).unwrap();
+    let fs = disk();
+    let mut first = Incoming::begin(&fs, &dir(), &identity(2), other).unwrap();
+    first.put(&common::chunks(&open(&elsewhere, 3, 12).unwrap())[0]).unwrap();
+    let part = leftovers(&fs, &dir()).unwrap().parts.remove(0);
+    let name = format!("{:016x}-{:016x}-{:08x}.part", meta.id.term.0, meta.id.index.0, meta.digest);
+    fs.rename(&part, &dir().join(name)).unwrap();
+    let begun = Incoming::begin(&fs, &dir(), &identity(2), meta.clone()).unwrap();
+    assert!(begun.have().is_empty());
+    assert_eq!(receive(&fs, &meta, &chunks).unwrap(), meta);
+}
+
+#[test]
 fn what_is_abandoned_gives_its_space_back() {
     let (meta, _) = sent(12);
     let fs = disk();
