@@ -21,11 +21,12 @@ pub enum RequestError {
         /// Who leads, as far as this node knows.
         leader: Option<NodeId>,
     },
-    /// A byte budget is used up. Nothing was proposed; ask again later.
+    /// A budget is used up: bytes of requests in flight, or requests in the inbox. Nothing was
+    /// proposed; ask again later.
     Busy {
-        /// Bytes in use.
+        /// How much is in use.
         used: u64,
-        /// Bytes allowed.
+        /// How much is allowed.
         limit: u64,
     },
     /// The disk is full. Nothing was proposed; ask again when there is space.
@@ -114,7 +115,7 @@ impl fmt::Display for RequestError {
                 write!(f, "this node does not lead group {group}")
             }
             RequestError::Busy { used, limit } => {
-                write!(f, "busy: {used} of {limit} bytes of proposals are in flight")
+                write!(f, "busy: {used} of {limit} in use")
             }
             RequestError::NoSpace => f.write_str("no space left on the device"),
             RequestError::Superseded { group } => {

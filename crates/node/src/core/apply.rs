@@ -16,7 +16,6 @@ use crate::machine::{Command, Query, StateMachine};
 impl NodeCore {
     /// Gives a group's machine its next work, if it is free and there is some.
     pub(super) fn pump(&mut self, slot: usize) {
-        // What is committed may be among what this turn writes; it is readable once submitted.
         let Some(group) = self.slots[slot].as_ref() else { return };
         let apply = &group.apply;
         if apply.busy || apply.fetching.is_some() {
@@ -29,7 +28,6 @@ impl NodeCore {
         if first > committed {
             return self.ask_machine(slot, Vec::new());
         }
-        self.submit_writes();
         let Some(group) = self.slots[slot].as_mut() else { return };
         match self.store.read(group.key, first, committed, self.config.max_apply_bytes) {
             Read::Entries(entries) => self.apply_entries(slot, entries),

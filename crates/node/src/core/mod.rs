@@ -1,5 +1,6 @@
 //! Everything of a node that is neither a thread nor a socket.
 
+mod admin;
 mod apply;
 mod boot;
 mod catalog;
@@ -10,6 +11,7 @@ mod group;
 mod groups;
 mod meta;
 mod peers;
+mod reads;
 mod requests;
 mod snapshots;
 mod status;

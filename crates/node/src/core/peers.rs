@@ -125,6 +125,8 @@ impl NodeCore {
         }
         peer.member = Some(from);
         peer.run = run;
+        // The end of an old connection may be told after the beginning of a new one.
+        peer.up = true;
         if first {
             self.formation_met(from);
         }

@@ -2,19 +2,16 @@
 
 use bytes::Bytes;
 use refloat_types::codec::Put;
-use refloat_types::{Digest, EntryId, EntryKind, GroupId, Index, NodeId};
+use refloat_types::{Digest, EntryId, EntryKind, GroupId};
 
 use super::NodeCore;
 use super::envelope::{ForwardError, Item};
-use super::group::{Answer, PendingRead, Proposal, Waiting};
-use crate::api::{Consistency, Input, Lane, MemberChange, Output, Reply, Token};
+use super::group::{Answer, Proposal, Waiting};
+use crate::api::{Input, Lane, Output, Reply, Token};
 use crate::error::RequestError;
-use crate::machine::Query;
 
 /// How often waiting requests are looked at, in microseconds.
 pub(super) const SWEEP: u64 = 50_000;
-/// Read-index rounds of one group under way at once; further reads gather for the next.
-const READ_ROUNDS: usize = 2;
 
 impl NodeCore {
     /// Gives an answer, and its bytes back to the budget. The only way out of the node.
@@ -48,7 +45,7 @@ impl NodeCore {
         }
     }
 
-    fn fail(&mut self, to: Token, error: RequestError) {
+    pub(super) fn fail(&mut self, to: Token, error: RequestError) {
         self.admit(0);
         self.answer(Answer::Local(to), 0, Err(error));
     }
@@ -213,68 +210,6 @@ impl NodeCore {
         group.parked.push_back(proposal);
     }
 
-    pub(super) fn read(&mut self, to: Token, id: GroupId, consistency: Consistency, query: Query) {
-        if self.stopping.is_some() {
-            return self.fail(to, RequestError::Stopped);
-        }
-        let slot = match self.find(id) {
-            Ok(slot) => slot,
-            Err(error) => return self.fail(to, error),
-        };
-        self.admit(0);
-        let deadline = self.now().after(self.config.leader_wait);
-        let group = self.slots[slot].as_mut().expect("found");
-        match consistency {
-            Consistency::Stale => {
-                group.reads.stale.push((to, query));
-                self.counters.stale_reads += 1;
-            }
-            Consistency::Linearizable => {
-                group.reads.gathering.push(PendingRead { to, query, deadline });
-                self.counters.reads += 1;
-            }
-        }
-        self.mark(slot);
-    }
-
-    /// Starts a read-index round for all reads that gathered.
-    pub(super) fn flush_reads(&mut self, slot: usize) {
-        let now = self.now();
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        let reads = &mut group.reads;
-        if reads.gathering.is_empty() || reads.asked.len() >= READ_ROUNDS {
-            return;
-        }
-        let id = refloat_raft_core::ReadId(reads.next_id);
-        reads.next_id += 1;
-        if group.core.read_index(now, id).is_ok() {
-            let batch = std::mem::take(&mut reads.gathering);
-            reads.asked.insert(id, (now, batch));
-        }
-    }
-
-    /// Reads that got no index gather again, until their time is over.
-    pub(super) fn reads_failed(&mut self, slot: usize, ids: &[refloat_raft_core::ReadId]) {
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        for id in ids {
-            if let Some((_, batch)) = group.reads.asked.remove(id) {
-                group.reads.gathering.extend(batch);
-            }
-        }
-    }
-
-    pub(super) fn reads_confirmed(
-        &mut self,
-        slot: usize,
-        id: refloat_raft_core::ReadId,
-        at: Index,
-    ) {
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        if let Some((_, batch)) = group.reads.asked.remove(&id) {
-            group.reads.confirmed.push_back((at, batch));
-        }
-    }
-
     /// Looks at everything that waits: a leader may be known now, or time may be over.
     pub(super) fn sweep(&mut self) {
         let now = self.now();
@@ -325,53 +260,6 @@ impl NodeCore {
         }
     }
 
-    pub(super) fn change_members(&mut self, to: Token, id: GroupId, change: MemberChange) {
-        let now = self.now();
-        let slot = match self.admission(0).and_then(|()| self.find(id)) {
-            Ok(slot) => slot,
-            Err(error) => return self.fail(to, error),
-        };
-        let group = self.slots[slot].as_mut().expect("found");
-        let leader = group.leader();
-        let result = group.core.propose_conf_change(now, change);
-        self.mark(slot);
-        match result {
-            Ok(at) => {
-                self.admit(0);
-                let reply = Reply { index: at.index, payload: Bytes::new() };
-                self.answer(Answer::Local(to), 0, Ok(reply));
-            }
-            Err(refloat_raft_core::ProposeError::NotLeader { .. }) => {
-                self.fail(to, RequestError::NotLeader { group: id, leader });
-            }
-            Err(error) => {
-                let reason = with_causes(&error);
-                self.fail(to, RequestError::Refused { group: id, reason });
-            }
-        }
-    }
-
-    pub(super) fn transfer(&mut self, to: Token, id: GroupId, target: NodeId) {
-        let now = self.now();
-        let slot = match self.find(id) {
-            Ok(slot) => slot,
-            Err(error) => return self.fail(to, error),
-        };
-        let group = self.slots[slot].as_mut().expect("found");
-        let leader = group.leader();
-        let result = group.core.transfer_leader(now, target);
-        self.mark(slot);
-        self.admit(0);
-        let result = match result {
-            Ok(()) => Ok(Reply::default()),
-            Err(refloat_raft_core::TransferError::NotLeader { .. }) => {
-                Err(RequestError::NotLeader { group: id, leader })
-            }
-            Err(error) => Err(RequestError::Refused { group: id, reason: error.to_string() }),
-        };
-        self.answer(Answer::Local(to), 0, result);
-    }
-
     /// Answers an input that came after the end.
     pub(super) fn refuse_when_over(&mut self, input: Input) {
         let to = match input {
@@ -399,16 +287,4 @@ fn stamped(wall_ms: u64, payload: &Bytes) -> Bytes {
     out.put_u64(wall_ms);
     out.put_slice(payload);
     out.into()
-}
-
-/// An error and its causes in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -23,10 +23,15 @@ impl NodeCore {
             if self.dirty.is_empty() || self.is_closing() {
                 break;
             }
-            for slot in std::mem::take(&mut self.dirty) {
-                self.turn_group(slot);
+            let dirty = std::mem::take(&mut self.dirty);
+            for slot in &dirty {
+                self.turn_group(*slot);
             }
             self.submit_writes();
+            // What is committed can be read only once it is submitted.
+            for slot in dirty {
+                self.pump(slot);
+            }
         }
         self.go_on_stopping();
         self.send_frames();
@@ -66,7 +71,6 @@ impl NodeCore {
         while let Some(ready) = self.slots[slot].as_mut().and_then(|group| group.core.ready()) {
             self.carry_out(slot, ready);
         }
-        self.pump(slot);
         self.set_timer(slot);
     }
 

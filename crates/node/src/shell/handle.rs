@@ -137,9 +137,8 @@ impl<M: StateMachine> Node<M> {
     fn offer(&self, letters: Vec<Letter>) {
         let (letters, error) = match self.shared.inbox.offer(letters) {
             Ok(()) => return,
-            Err(Refusal::Full(letters)) => {
-                let len = letters.len() as u64;
-                (letters, RequestError::Busy { used: len, limit: 0 })
+            Err(Refusal::Full { letters, used, limit }) => {
+                (letters, RequestError::Busy { used, limit })
             }
             Err(Refusal::Closed(letters)) => (letters, RequestError::Stopped),
         };

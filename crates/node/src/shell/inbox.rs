@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use refloat_types::GroupId;
+use refloat_types::{GroupId, Member, NodeId};
 use tokio::sync::oneshot;
 
 use crate::api::{Consistency, Input, MemberChange, Reply};
 use crate::error::RequestError;
 use crate::machine::Query;
 use crate::status::{Counters, Status};
+
+/// Frames that wait in the inbox, in bytes; beyond it they are dropped.
+const FRAME_BYTES: usize = 64 << 20;
 
 /// Where the results of [`crate::Node::submit`] go: one call per turn of the worker, with all
 /// results of that turn that belong to this sink. Called on the worker's thread, so it must be
@@ -67,10 +70,10 @@ impl Completion {
 
 /// What callers ask besides proposals and reads.
 pub(crate) enum Command {
-    CreateGroup(GroupId, Vec<refloat_types::NodeId>),
+    CreateGroup(GroupId, Vec<NodeId>),
     DeleteGroup(GroupId),
     ChangeMembers(GroupId, MemberChange),
-    Transfer(GroupId, refloat_types::NodeId),
+    Transfer(GroupId, NodeId),
     Snapshot(GroupId),
 }
 
@@ -84,6 +87,8 @@ pub(crate) enum Letter {
 
 struct Inner {
     letters: Vec<Letter>,
+    /// Bytes of frames among them.
+    frame_bytes: usize,
     asleep: bool,
     closed: bool,
 }
@@ -96,13 +101,13 @@ pub(crate) struct Inbox {
 
 /// The inbox takes nothing: the letters come back.
 pub(crate) enum Refusal {
-    Full(Vec<Letter>),
+    Full { letters: Vec<Letter>, used: u64, limit: u64 },
     Closed(Vec<Letter>),
 }
 
 impl Inbox {
     pub(crate) fn new(limit: usize) -> Inbox {
-        let inner = Inner { letters: Vec::new(), asleep: false, closed: false };
+        let inner = Inner { letters: Vec::new(), frame_bytes: 0, asleep: false, closed: false };
         Inbox { inner: Mutex::new(inner), wake: Condvar::new(), limit }
     }
 
@@ -113,14 +118,26 @@ impl Inbox {
             return Err(Refusal::Closed(letters));
         }
         if inner.letters.len() + letters.len() > self.limit {
-            return Err(Refusal::Full(letters));
+            let used = inner.letters.len() as u64;
+            return Err(Refusal::Full { letters, used, limit: self.limit as u64 });
         }
         inner.letters.extend(letters);
         self.wake_reader(inner);
         Ok(())
     }
 
-    /// Puts in a letter that must not be lost: results of jobs, frames (bounded by the transport).
+    /// Puts in a frame of a peer, or drops it, as a network may, if too much waits.
+    pub(crate) fn push_frame(&self, from: Member, bytes: Bytes) {
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.frame_bytes > FRAME_BYTES {
+            return;
+        }
+        inner.frame_bytes += bytes.len();
+        inner.letters.push(Letter::Core(Input::Frame { from, bytes }));
+        self.wake_reader(inner);
+    }
+
+    /// Puts in a letter that must not be lost: results of jobs, connections that came and went.
     pub(crate) fn push(&self, letter: Letter) {
         let mut inner = self.inner.lock();
         inner.letters.push(letter);
@@ -146,6 +163,7 @@ impl Inbox {
             }
             inner.asleep = false;
         }
+        inner.frame_bytes = 0;
         out.append(&mut inner.letters);
     }
 

@@ -234,7 +234,7 @@ fn net_lane(lane: Lane) -> net::Lane {
 /// What the transport reports, as letters. Called on the transport's threads.
 pub(crate) fn deliver(inbox: &Inbox, event: net::Event) {
     let input = match event {
-        net::Event::Frame { from, bytes, .. } => Input::Frame { from, bytes },
+        net::Event::Frame { from, bytes, .. } => return inbox.push_frame(from, bytes),
         net::Event::Up { from, .. } => Input::PeerUp(from),
         net::Event::Down { from, .. } => Input::PeerDown(from.node),
         net::Event::Refused { to, reason } => {

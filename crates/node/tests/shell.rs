@@ -1,0 +1,166 @@
+//! Real threads, real files, TCP on loopback.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use refloat_node::{
+    Chunks, Command, Completions, Config, Consistency, Node, Operation, Reply, Request,
+    RequestError, RestoreError, StartError, StateMachine, StopReason, init,
+};
+use refloat_types::GroupId;
+
+#[derive(Default)]
+struct Sum(u64);
+
+impl StateMachine for Sum {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        let one = |command: &Command| {
+            let text = String::from_utf8_lossy(&command.payload);
+            self.0 += text.parse::<u64>().unwrap_or(0);
+            Bytes::from(self.0.to_string())
+        };
+        batch.iter().map(one).collect()
+    }
+    fn snapshot(&mut self) -> Chunks {
+        Box::new(std::iter::once(self.0.to_le_bytes().to_vec().into()))
+    }
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
+        let bytes: Vec<u8> = chunks.flatten().collect();
+        let eight = bytes.try_into().map_err(|_| RestoreError::new("not eight bytes"))?;
+        self.0 = u64::from_le_bytes(eight);
+        Ok(())
+    }
+}
+
+/// Addresses that nobody listens on at the moment.
+fn addresses() -> Vec<String> {
+    let listeners: Vec<_> =
+        (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|l| l.local_addr().expect("bound").to_string()).collect()
+}
+
+async fn start(home: &Path, node: u64) -> Result<Node<Sum>, StartError> {
+    let mut config = Config::default();
+    config.election_timeout = 300_000;
+    config.heartbeat = 50_000;
+    let dir = home.join(node.to_string());
+    Node::builder(config, dir).machine(|_| Sum::default()).tcp(None).start().await
+}
+
+async fn three(home: &Path) -> Vec<Node<Sum>> {
+    let addresses = addresses();
+    let members: Vec<(u64, &str)> = (1..).zip(addresses.iter().map(String::as_str)).collect();
+    let mut nodes = Vec::new();
+    for node in 1..=3 {
+        init(home.join(node.to_string()), "shell", node, &members, 2).expect("an empty directory");
+        nodes.push(start(home, node).await.expect("started"));
+    }
+    nodes
+}
+
+/// Retries what had no effect, as a client does.
+async fn add(node: &Node<Sum>, group: u64, text: &'static str) -> Bytes {
+    for _ in 0..50 {
+        match node.group(GroupId(group)).propose(text).await {
+            Ok(reply) => return reply,
+            Err(error) if error.is_retryable() => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no leader for five seconds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_over_tcp_agree_and_come_back_after_shutdown() {
+    let home = tempfile::tempdir().expect("a directory");
+    let nodes = three(home.path()).await;
+    add(&nodes[0], 1, "40").await;
+    add(&nodes[1], 1, "2").await;
+    for node in &nodes {
+        let sum = node.group(GroupId(1)).read(Consistency::Linearizable, |sum| sum.0).await;
+        assert_eq!(sum, Ok(42));
+    }
+    nodes[0].group(GroupId(1)).snapshot().await.expect("a snapshot on demand");
+    let status = nodes[0].status().await.expect("runs");
+    assert_eq!((status.forming, status.groups.len()), (None, 3));
+    for node in &nodes {
+        assert_eq!(node.shutdown().await, StopReason::Shutdown);
+    }
+    let late = nodes[0].group(GroupId(1)).propose("1").await;
+    assert_eq!(late, Err(RequestError::Stopped));
+    let mut again = Vec::new();
+    for node in 1..=3 {
+        again.push(start(home.path(), node).await.expect("started again"));
+    }
+    assert_eq!(add(&again[2], 1, "8").await, Bytes::from_static(b"50"));
+    for node in &again {
+        node.shutdown().await;
+    }
+}
+
+type Results = Vec<(u64, Result<Reply, RequestError>)>;
+
+struct Sink(parking_lot::Mutex<Sender<Results>>);
+
+impl Completions for Sink {
+    fn complete(&self, results: Results) {
+        let _ = self.0.lock().send(results);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_answered_request_by_request_through_one_sink() {
+    let home = tempfile::tempdir().expect("a directory");
+    let nodes = three(home.path()).await;
+    add(&nodes[0], 1, "0").await;
+    let (sender, receiver) = channel();
+    let sink: Arc<dyn Completions> = Arc::new(Sink(parking_lot::Mutex::new(sender)));
+    let request = |tag| Request {
+        tag,
+        group: GroupId(1),
+        operation: Operation::Propose { payload: "1".into(), stamp: false, forward: true },
+    };
+    nodes[0].submit(&sink, (0..100).map(request).collect());
+    let mut tags = Vec::new();
+    while tags.len() < 100 {
+        let results = receiver.recv_timeout(Duration::from_secs(10)).expect("answers");
+        tags.extend(results.into_iter().map(|(tag, result)| {
+            result.expect("applied");
+            tag
+        }));
+    }
+    tags.sort_unstable();
+    assert_eq!(tags, (0..100).collect::<Vec<_>>());
+    let sum = nodes[2].group(GroupId(1)).read(Consistency::Linearizable, |sum| sum.0).await;
+    assert_eq!(sum, Ok(100));
+    for node in &nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_use_leaves_the_directory_as_it_was() {
+    let home = tempfile::tempdir().expect("a directory");
+    let addresses = addresses();
+    let members: Vec<(u64, &str)> = (1..).zip(addresses.iter().map(String::as_str)).collect();
+    init(home.path().join("1"), "taken", 1, &members, 1).expect("an empty directory");
+    let files = || {
+        let mut names: Vec<_> = std::fs::read_dir(home.path().join("1"))
+            .expect("there")
+            .map(|entry| entry.expect("readable").file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    let _listener = TcpListener::bind(&addresses[0]).expect("free a moment ago");
+    let refused = start(home.path(), 1).await;
+    assert!(matches!(refused, Err(StartError::Transport { .. })), "{refused:?}");
+    assert_eq!(files(), before);
+}
