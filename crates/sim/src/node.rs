@@ -5,7 +5,7 @@ use std::path::Path;
 
 use refloat_node::{Input, Job, JobLane, NodeCore, Time};
 use refloat_types::{GroupKey, Member, Now};
-use refloat_vfs::SimFs;
+use refloat_vfs::{OpKind, SimFs};
 
 /// Where every node keeps its data.
 pub(crate) const DATA_DIR: &str = "/data";
@@ -37,8 +37,8 @@ pub(crate) struct Machine {
     pub(crate) slow_until: u64,
     /// What the disk's crash point, once hit, stands for.
     pub(crate) armed: Option<Crash>,
-    /// A write or sync was made to fail: the process may stop for it.
-    pub(crate) disk_error: bool,
+    /// Which operation was made to fail: the process may stop for it.
+    pub(crate) disk_error: Option<OpKind>,
     pub(crate) asked_to_stop: bool,
 }
 

@@ -125,7 +125,7 @@ impl World {
                 paused_until: 0,
                 slow_until: 0,
                 armed: None,
-                disk_error: false,
+                disk_error: None,
                 asked_to_stop: false,
             });
             let at = self.rng.below(20_000);
@@ -253,11 +253,18 @@ impl World {
         let mut outputs = Vec::new();
         process.core.turn(time, &mut outputs);
         self.trace.event(self.now, 1, node, inputs << 32 ^ outputs.len() as u64);
+        let mut stop = None;
         for output in outputs {
-            self.output(node, output);
+            match output {
+                Output::Stop(reason) => stop = Some(reason),
+                output => self.output(node, output),
+            }
         }
         self.look(node);
-        self.set_alarm(node);
+        match stop {
+            Some(reason) => self.stopped(node, reason),
+            None => self.set_alarm(node),
+        }
     }
 
     /// Checks what a node shows of itself.
@@ -296,7 +303,7 @@ impl World {
                 }
             }
             Output::Reply { to, result } => self.reply(node, to.0, result),
-            Output::Stop(reason) => self.stopped(node, reason),
+            Output::Stop(_) => {}
         }
     }
 
@@ -304,7 +311,7 @@ impl World {
         let machine = &self.machines[node];
         let expected = match &reason {
             StopReason::Shutdown => machine.asked_to_stop,
-            StopReason::Poisoned(_) => machine.disk_error,
+            StopReason::Poisoned(_) => machine.disk_error.is_some(),
             _ => false,
         };
         self.trace.line(self.now, format_args!("node {} stops: {reason}", machine.id()));
@@ -385,7 +392,15 @@ impl World {
             return;
         };
         let vfs: std::sync::Arc<dyn refloat_vfs::Vfs> = std::sync::Arc::new(machine.fs.clone());
+        let hit_before = machine.fs.faults_fired();
         let done = job.run(&vfs);
+        if machine.fs.faults_fired() > hit_before && self.trace.lines.is_some() {
+            let failed = machine.fs.ops().into_iter().rev().find(|op| op.failed);
+            let text = failed.map_or_else(String::new, |op| op.to_string());
+            let (now, id) = (self.now, machine.id());
+            self.trace.line(now, format_args!("node {id}: disk error in {lane:?}: {text}"));
+        }
+        let machine = &mut self.machines[node];
         self.trace.event(self.now, 3, node, machine.fs.op_count());
         if machine.fs.is_crashed() {
             let how = machine.armed.take().unwrap_or(Crash::Kill);

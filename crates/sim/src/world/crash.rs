@@ -82,9 +82,17 @@ impl World {
     /// The process ends; the disk is what this kind of end leaves.
     pub(super) fn crash(&mut self, node: usize, how: Crash) {
         let machine = &mut self.machines[node];
+        // A file system whose directory sync failed lets no name through until it is mounted
+        // again: the machine restarts with the process.
+        let stuck = machine.disk_error == Some(OpKind::SyncDir) && machine.fs.faults_fired() > 0;
+        let how = if stuck { Crash::PowerCut } else { how };
+        if machine.fs.faults_fired() > 0 {
+            self.count("disk errors hit");
+        }
+        let machine = &mut self.machines[node];
         machine.process = None;
         machine.paused_until = 0;
-        (machine.armed, machine.disk_error, machine.asked_to_stop) = (None, false, false);
+        (machine.armed, machine.disk_error, machine.asked_to_stop) = (None, None, false);
         let inside = machine.fs.is_crashed();
         machine.fs = match how {
             Crash::Kill => {
@@ -238,7 +246,7 @@ impl World {
         let machine = &mut self.machines[node];
         if machine.process.is_some() {
             machine.fs.inject(Fault::on(kind).after(skip));
-            machine.disk_error = true;
+            machine.disk_error = Some(kind);
             self.count("disk errors armed");
         }
     }

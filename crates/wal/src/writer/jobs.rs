@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     Linked(Result<Current, Failed>),
     Prepared { result: Result<Prepare, Failed> },
     ReadBack { generation: Generation, matches: bool },
-    Recycled { to: Option<PathBuf>, done: bool },
+    Recycled { to: Option<PathBuf>, result: Result<(), Failed> },
     Removed,
 }
 
@@ -145,14 +145,14 @@ impl Job {
             Work::ReadBack(read_back) => read_back.run(vfs),
             Work::Recycle { from, to } => {
                 let moved = match &to {
-                    Some(to) => vfs.rename(&from, to),
-                    None => vfs.remove_file(&from),
+                    Some(to) => vfs.rename(&from, to).map_err(|e| failed("recycle", &from, e)),
+                    None => vfs.remove_file(&from).map_err(|e| failed("remove", &from, e)),
                 };
                 // Files go one after the other: were an older name to come back after a power
                 // cut and a newer one not, the older file's link would name a missing file.
                 let dir = from.parent().unwrap_or(Path::new("."));
-                let synced = moved.and_then(|()| vfs.sync_dir(dir));
-                Outcome::Recycled { to, done: synced.is_ok() }
+                let sync = || vfs.sync_dir(dir).map_err(|e| failed("sync directory", dir, e));
+                Outcome::Recycled { to, result: moved.and_then(|()| sync()) }
             }
             Work::Remove(paths) => {
                 // Leftovers: one that stays is removed by the next start.

@@ -230,7 +230,9 @@ impl Pool {
             Outcome::Prepared { result: Err(failed) } => return Err(failed),
             Outcome::ReadBack { generation, matches: true } => self.read_back = generation,
             Outcome::ReadBack { .. } => self.read_back_failed = true,
-            Outcome::Recycled { to: Some(to), done: true } => self.take_back(to),
+            // Which of its two names a file has is not known: no younger one may go before it.
+            Outcome::Recycled { result: Err(failed), .. } => return Err(failed),
+            Outcome::Recycled { to: Some(to), result: Ok(()) } => self.take_back(to),
             _ => {}
         }
         Ok(())

@@ -64,6 +64,25 @@ fn w15_a_failed_link_or_directory_sync_poisons() {
     }
 }
 
+/// Found by the simulator: a file whose recycling failed kept its name and its link, the next
+/// one was recycled, and the boot missed the file that the link names.
+#[test]
+fn w15_a_failed_recycling_poisons_before_a_younger_file_goes() {
+    for kind in [OpKind::Rename, OpKind::SyncDir] {
+        let mut disk = Disk::new();
+        for index in 1..=4 {
+            disk.write(&[append(1, index, 1, 100)]);
+            disk.roll();
+        }
+        let newest = disk.writer.generation();
+        disk.fs.inject(Fault::on(kind));
+        disk.writer.release(newest);
+        assert!(disk.try_settle().is_err(), "{kind:?}");
+        let (_, found) = disk.reboot();
+        assert!(found.scan.damage.is_empty(), "{kind:?}: {}", found.words());
+    }
+}
+
 #[test]
 fn w16_a_full_disk_keeps_room_for_votes_and_service_resumes_by_itself() {
     let mut options = options();
