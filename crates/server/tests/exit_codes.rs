@@ -78,7 +78,15 @@ fn init_refuses_a_directory_that_is_somebodys_with_code_20() {
     let dir = cluster.plans[0].dir.to_str().unwrap();
     let before = picture(&cluster.plans[0].dir);
     let (code, line) = refused(&[
-        "init", "--data-dir", dir, "--node", "1", "--cluster", "c", "--member", "1=127.0.0.1:1",
+        "init",
+        "--data-dir",
+        dir,
+        "--node",
+        "1",
+        "--cluster",
+        "c",
+        "--member",
+        "1=127.0.0.1:1",
     ]);
     assert_eq!(code, 20, "{line}");
     assert!(line.contains("node 1") && line.contains("\"test\""), "{line}");

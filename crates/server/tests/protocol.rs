@@ -20,7 +20,10 @@ fn t09_malformed_requests_get_a_clear_error_and_hurt_nobody() {
         (b"*2\r\n$3\r\nGET\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length"),
         (b"*2\r\n$3\r\nGET\r\n$99999999999\r\n", "-ERR Protocol error: invalid bulk length"),
         (b"*1\r\n$4\r\nPINGxx", "-ERR Protocol error: a value is not followed by CRLF"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "-ERR this port speaks the Redis protocol, not HTTP"),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "-ERR this port speaks the Redis protocol, not HTTP",
+        ),
         (b"POST / HTTP/1.1\r\n\r\n", "-ERR this port speaks the Redis protocol, not HTTP"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01", "-ERR Protocol error: this port has no TLS"),
         (b"SET k \"unbalanced\r\n", "-ERR Protocol error: unbalanced quotes"),

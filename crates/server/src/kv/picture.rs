@@ -1,10 +1,10 @@
 //! The state of a group as the content of a snapshot.
 //!
-//! The first chunk starts with a version (1 byte) and the clock (8 bytes). Each chunk, the first
-//! one included, then holds whole cells: key (4-byte length, bytes), value (the same), a flag and
-//! 8 bytes of deadline.
+//! A version (1 byte), the clock (8 bytes), then cells to the end: key (4-byte length, bytes),
+//! value (the same), a flag and 8 bytes of deadline. The bytes are drawn in pieces, which the
+//! snapshot may cut anew: on the way back a cell may stand across two of them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use refloat_types::codec::{DecodeError, Put, Reader};
 
 use super::table::{Cell, Table};
@@ -33,20 +33,60 @@ pub fn draw(table: &Table, clock_ms: u64) -> impl Iterator<Item = Bytes> + Send 
     })
 }
 
-/// Builds the state from its chunks.
+/// Builds the state from its bytes, however they are cut.
 pub fn read(chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(Table, u64), DecodeError> {
-    let first = chunks.next().unwrap_or_default();
-    let mut reader = Reader::new(&first);
-    if reader.u8("version")? != VERSION {
-        return Err(reader.invalid("version"));
+    let mut stream = Stream { chunks, buffer: BytesMut::new() };
+    let version = stream.take(1, "version")?;
+    if version.first() != Some(&VERSION) {
+        return Err(Reader::new(&version).invalid("version"));
     }
-    let clock_ms = reader.u64("clock")?;
+    let clock_ms = Reader::new(&stream.take(8, "clock")?).u64("clock")?;
     let mut table = Table::default();
-    read_cells(&mut reader, &mut table)?;
-    for chunk in chunks {
-        read_cells(&mut Reader::new(&chunk), &mut table)?;
+    while !stream.is_over() {
+        let key = stream.value("key")?;
+        let value = stream.value("value")?;
+        let tail = stream.take(9, "deadline")?;
+        let mut reader = Reader::new(&tail);
+        let has_deadline = reader.u8("deadline flag")? != 0;
+        let deadline = reader.u64("deadline")?;
+        table.put(&key, &value, has_deadline.then_some(deadline));
     }
     Ok((table, clock_ms))
+}
+
+/// Bytes that come in pieces, of which no more are put together than one field needs.
+struct Stream<'a> {
+    chunks: &'a mut dyn Iterator<Item = Bytes>,
+    buffer: BytesMut,
+}
+
+impl Stream<'_> {
+    fn is_over(&mut self) -> bool {
+        !self.fill(1)
+    }
+
+    fn value(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
+        let len = Reader::new(&self.take(4, field)?).u32(field)?;
+        self.take(len as usize, field)
+    }
+
+    fn take(&mut self, len: usize, field: &'static str) -> Result<Bytes, DecodeError> {
+        if self.fill(len) {
+            return Ok(self.buffer.split_to(len).freeze());
+        }
+        Err(DecodeError { field, offset: self.buffer.len(), truncated: true })
+    }
+
+    /// Whether so many bytes are there, after drawing as many pieces as it takes.
+    fn fill(&mut self, len: usize) -> bool {
+        while self.buffer.len() < len {
+            match self.chunks.next() {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                None => return false,
+            }
+        }
+        true
+    }
 }
 
 fn put_cell(key: &[u8], cell: &Cell, out: &mut Vec<u8>) {
@@ -56,19 +96,6 @@ fn put_cell(key: &[u8], cell: &Cell, out: &mut Vec<u8>) {
     out.put_slice(&cell.value);
     out.put_u8(u8::from(cell.deadline.is_some()));
     out.put_u64(cell.deadline.unwrap_or_default());
-}
-
-fn read_cells(reader: &mut Reader<'_>, table: &mut Table) -> Result<(), DecodeError> {
-    while reader.remaining() > 0 {
-        let len = reader.count(1, "key length")?;
-        let key = Bytes::copy_from_slice(reader.bytes(len, "key")?);
-        let len = reader.count(1, "value length")?;
-        let value = reader.bytes(len, "value")?;
-        let has_deadline = reader.u8("deadline flag")? != 0;
-        let deadline = reader.u64("deadline")?;
-        table.put(&key, value, has_deadline.then_some(deadline));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -89,7 +116,13 @@ mod tests {
         assert!(back.picture().eq(table.picture()));
         assert_eq!(back.overdue(3000), table.overdue(3000));
 
-        let short = chunks[0].slice(..chunks[0].len() - 1);
+        let whole: Vec<u8> = chunks.iter().flatten().copied().collect();
+        for len in [1, 7, 4096, whole.len()] {
+            let mut anew = whole.chunks(len).map(Bytes::copy_from_slice);
+            let (back, _) = read(&mut anew).unwrap();
+            assert!(back.picture().eq(table.picture()), "cut into pieces of {len} bytes");
+        }
+        let short = Bytes::copy_from_slice(&whole[..whole.len() - 1]);
         assert!(read(&mut std::iter::once(short)).is_err());
         assert!(read(&mut std::iter::empty()).is_err());
     }

@@ -241,7 +241,7 @@ impl Client {
         if self.reader.read_line(&mut line)? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        let line = line.trim_end().to_owned();
+        let line = line.trim_end_matches(['\r', '\n']).to_owned();
         let (kind, rest) = line.split_at(1);
         match kind {
             "+" => Ok(rest.to_owned()),
@@ -257,7 +257,8 @@ impl Client {
             "*" | "%" => {
                 let pairs = if kind == "%" { 2 } else { 1 };
                 let count = rest.parse::<usize>().unwrap_or(0) * pairs;
-                let items: std::io::Result<Vec<String>> = (0..count).map(|_| self.reply()).collect();
+                let items: std::io::Result<Vec<String>> =
+                    (0..count).map(|_| self.reply()).collect();
                 Ok(format!("[{}]", items?.join(" ")))
             }
             _ => panic!("not a reply: {line:?}"),
