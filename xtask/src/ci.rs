@@ -52,7 +52,7 @@ pub fn run(args: &[String]) -> Result<()> {
         Ok(())
     });
     steps.print();
-    println!("{} passed, {} failed, {} ignored", tests.passed, tests.failed, tests.ignored);
+    println!("{} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.ignored);
     match steps.failed.as_slice() {
         [] => Ok(()),
         failed => bail!("failed: {}", failed.join(", ")),
