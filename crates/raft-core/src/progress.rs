@@ -46,8 +46,6 @@ pub(crate) struct Progress {
     pub(crate) poke: bool,
     /// When it was heard last; the start of the leadership until then.
     pub(crate) heard_at: Now,
-    /// Whether it was heard in this term.
-    pub(crate) heard: bool,
     /// The newest read round that it answered.
     pub(crate) round: u64,
     /// The highest commit index that an append told it.
@@ -68,7 +66,6 @@ impl Progress {
             state: State::Probe { sent: false },
             poke: false,
             heard_at: now,
-            heard: false,
             round: 0,
             sent_commit: Index::ZERO,
             fetch: None,
@@ -79,7 +76,6 @@ impl Progress {
 
     pub(crate) fn hear(&mut self, now: Now) {
         self.heard_at = now;
-        self.heard = true;
     }
 
     /// Starts probing at `next`; what is in flight counts as lost.

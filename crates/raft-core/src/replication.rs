@@ -108,15 +108,10 @@ impl Core {
         !entries.is_empty() && entries.iter().enumerate().all(in_place)
     }
 
-    /// The peer needs what is compacted. It must have been heard, or the stream would go nowhere.
+    /// The peer needs what is compacted.
     fn want_snapshot(&mut self, at: usize) {
         let pending = self.log.compacted().index;
         let peer = &mut self.leading.progress[at];
-        if !peer.heard {
-            peer.state = State::Probe { sent: true };
-            peer.poke = false;
-            return;
-        }
         peer.probe(pending.next(), true);
         peer.state = State::Snapshot { pending, outcome: Outcome::Sending };
         self.out.send_snapshot.push(peer.member);

@@ -357,6 +357,18 @@ fn r03_a_follower_reads_through_its_leader_and_fails_with_it() {
 }
 
 #[test]
+fn r03_a_follower_reads_fail_at_once_when_another_leads() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.read(2, 1).unwrap();
+    c.wire.clear();
+    let body = Body::Heartbeat { commit: Index(0), round: 0 };
+    let (from, to, term) = (member(3), member(2), c.status(2).term.next());
+    c.deliver_one(Message { from, to, group: GROUP, term, body });
+    assert_eq!(c.node(2).failed_reads, [ReadId(1)]);
+}
+
+#[test]
 fn r01_a_read_behind_a_deposed_leader_fails() {
     let mut c = Cluster::of(3);
     c.elect(1);
@@ -401,6 +413,22 @@ fn rights_a_replica_that_may_not_vote_answers_nobody_and_follows() {
     c.now = c.now.after(9 * E);
     c.with_core(3, Core::tick);
     assert_eq!(c.status(3).role, Role::Follower);
+}
+
+#[test]
+fn rights_without_the_right_to_vote_no_vote_and_no_pre_vote_is_answered() {
+    let mut c = Cluster::of(2);
+    let nothing = Restored { rights: Rights::NONE, ..Restored::empty(conf(1..=2)) };
+    c.restart_with(1, nothing);
+    let last = EntryId::new(Term(1), Index(9));
+    let ask = |term, body| Message { from: member(2), to: member(1), group: GROUP, term, body };
+    c.deliver_one(ask(Term(1), Body::PreVote { campaign: Term(2), last }));
+    c.deliver_one(ask(Term(2), Body::Vote { last, transfer: true }));
+    c.deliver_one(ask(Term(1), Body::Vote { last, transfer: true }));
+    assert_eq!((c.wire.len(), c.status(1).vote), (0, None));
+    c.with_core(1, |core, now| core.set_rights(now, Rights::ALL));
+    c.deliver_one(ask(Term(2), Body::Vote { last, transfer: true }));
+    assert_eq!((c.wire.len(), c.status(1).vote), (1, Some(member(2))));
 }
 
 #[test]

@@ -228,6 +228,21 @@ fn c06_a_vote_is_not_sent_until_it_is_durable() {
 }
 
 #[test]
+fn c06_the_completion_of_an_older_campaign_is_no_vote_in_this_one() {
+    let mut c = Cluster::of(1);
+    c.auto.persist = false;
+    for _ in 0..2 {
+        c.now = c.now.after(2 * E);
+        c.with_core(1, Core::campaign);
+    }
+    assert_eq!((c.status(1).role, c.status(1).term), (Role::Candidate, Term(2)));
+    c.persist(1);
+    assert_eq!(c.status(1).role, Role::Candidate, "only term 1 is durable");
+    c.persist(1);
+    assert_eq!(c.status(1).role, Role::Leader);
+}
+
+#[test]
 fn c06_what_waits_for_an_older_term_is_dropped() {
     let mut c = Cluster::of(3);
     c.auto.persist = false;
@@ -294,6 +309,35 @@ fn c07_pre_vote_changes_nothing_and_every_state_answers() {
     assert_eq!((before.0.vote, before.1.vote), (c.status(1).vote, c.status(2).vote));
     c.stabilize();
     assert_eq!(c.leader(), Some(1));
+}
+
+#[test]
+fn c07_a_pre_vote_of_a_higher_term_changes_no_term() {
+    let mut c = Cluster::of(3);
+    let term = c.status(1).term;
+    let last = EntryId::new(Term(9), Index(9));
+    let body = Body::PreVote { campaign: Term(10), last };
+    c.deliver_one(Message { from: member(2), to: member(1), group: GROUP, term: Term(9), body });
+    assert_eq!((c.status(1).term, c.status(1).vote), (term, None));
+    let yes = Body::PreVoteResp { campaign: Term(10), granted: true };
+    assert_eq!((c.wire.len(), &c.wire[0].body), (1, &yes));
+}
+
+#[test]
+fn c07_a_pre_vote_is_refused_while_a_leader_is_heard() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    let (term, last) = (c.status(2).term, c.status(2).last);
+    let body = Body::PreVote { campaign: term.next(), last };
+    let ask = Message { from: member(3), to: member(2), group: GROUP, term, body };
+    let answer = |c: &mut Cluster| {
+        c.deliver_one(ask.clone());
+        let answer = c.wire.pop().expect("an answer");
+        matches!(answer.body, Body::PreVoteResp { granted: true, .. })
+    };
+    assert!(!answer(&mut c));
+    c.now = c.now.after(E);
+    assert!(answer(&mut c), "not heard for an election timeout");
 }
 
 #[test]
@@ -527,6 +571,72 @@ fn a_follower_commits_only_what_this_leader_validated() {
     let message = Message { from: member(2), to: member(1), group: GROUP, term: Term(2), body };
     c.deliver_one(message);
     assert_eq!(c.status(1).commit, Index(1), "the entries 2 and 3 may be no leader's");
+}
+
+#[test]
+fn what_an_older_leader_validated_is_not_committed_by_a_newer_one() {
+    let mut c = with_logs(1, &[&[], &[], &[]]);
+    append(&mut c, 2, 1, EntryId::ZERO, log_of(&[1, 1, 1]));
+    let commit = Index(3);
+    let body = Body::Append(Append { prev: entry(1, 1).id, commit, entries: vec![] });
+    c.deliver_one(Message { from: member(3), to: member(1), group: GROUP, term: Term(2), body });
+    assert_eq!(c.status(1).commit, Index(1));
+}
+
+/// Each breaks a rule that every sound sender keeps; nothing of it may be taken.
+#[test]
+fn t01_messages_of_no_sound_sender_are_refused_by_name() {
+    let mut c = Cluster::of(3);
+    for id in [1, 2, 1] {
+        c.elect(id);
+    }
+    c.run(BEAT);
+    let (term, prev) = (c.status(1).term, c.status(1).last);
+    assert_eq!((prev, c.status(2).commit), (EntryId::new(Term(3), Index(3)), Index(3)));
+    let append = |prev, entries| Body::Append(Append { prev, commit: Index(0), entries });
+    let garbage = EntryId::new(term, Index(4));
+    let garbage = Entry::new(garbage, EntryKind::Config, "?".into());
+    let to_follower = [
+        (append(prev, vec![entry(3, 5)]), "entries with a gap"),
+        (append(EntryId::new(term, Index(0)), vec![]), "a previous entry that cannot be"),
+        (append(prev, vec![entry(2, 4)]), "entries with a falling term"),
+        (append(prev, vec![entry(4, 4)]), "an entry of a later term"),
+        (append(prev, vec![garbage]), "an unreadable membership entry"),
+        (append(EntryId::ZERO, log_of(&[1, 1])), "an append that contradicts committed entries"),
+        (Body::Heartbeat { commit: Index(1 << 62), round: 0 }, "a number beyond all bounds"),
+        (
+            Body::PreVote { campaign: Term(9), last: prev },
+            "pre-vote for a term that is not the next",
+        ),
+    ];
+    for (body, rule) in to_follower {
+        refused(&mut c, 1, 2, body, rule);
+    }
+    let beat = Body::Heartbeat { commit: Index(0), round: 0 };
+    refused(&mut c, 3, 2, beat.clone(), "two leaders in one term");
+    refused(&mut c, 2, 1, beat, "two leaders in one term");
+    let matched = EntryId::new(term, Index(4));
+    refused(&mut c, 2, 1, Body::AppendResp { matched }, "an ack beyond the leader's log");
+}
+
+fn refused(c: &mut Cluster, from: u64, to: u64, body: Body, rule: &str) {
+    let (now, before) = (c.now, c.status(to));
+    let message =
+        Message { from: member(from), to: member(to), group: GROUP, term: before.term, body };
+    let error = c.node(to).core().step(now, message);
+    assert!(matches!(&error, Err(StepError::Malformed { rule: r, .. }) if *r == rule), "{error:?}");
+    assert_eq!(c.status(to), before);
+}
+
+/// A leader that contradicts itself within a term; what it validated before does not count.
+#[test]
+fn t01_a_leader_that_cuts_its_own_entries_commits_nothing_beyond_the_log() {
+    let mut c = with_logs(1, &[&[], &[], &[]]);
+    append(&mut c, 2, 2, EntryId::ZERO, log_of(&[1, 1, 1, 1, 1]));
+    let other = Append { prev: entry(1, 1).id, commit: Index(5), entries: vec![entry(2, 2)] };
+    let body = Body::Append(other);
+    c.deliver_one(Message { from: member(2), to: member(1), group: GROUP, term: Term(2), body });
+    assert_eq!((c.status(1).last.index, c.status(1).commit), (Index(2), Index(2)));
 }
 
 #[test]
