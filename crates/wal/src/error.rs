@@ -25,9 +25,9 @@ pub enum ScanError {
         /// The file.
         path: PathBuf,
         /// Whose it says it is.
-        found: Identity,
+        found: Box<Identity>,
         /// Whose was asked for.
-        expected: Identity,
+        expected: Box<Identity>,
     },
     /// A file was written by a newer version of the format.
     NewerFormat {

@@ -111,8 +111,8 @@ impl Candidate {
             HeaderSeen::Valid(header) if header.identity != options.identity => {
                 return Err(ScanError::Foreign {
                     path: path.to_path_buf(),
-                    found: header.identity,
-                    expected: options.identity,
+                    found: Box::new(header.identity),
+                    expected: Box::new(options.identity),
                 });
             }
             HeaderSeen::Valid(header) if header.file > generation => return Ok(Opened::Misnamed),

@@ -401,10 +401,10 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
 
     fn finish(mut self, verdict: Verdict) -> Ended {
         let mut verdict = verdict;
-        if self.held.is_some() {
-            if let Step::Stop(end) = self.end_behind_held(false, verdict) {
-                verdict = end;
-            }
+        if self.held.is_some()
+            && let Step::Stop(end) = self.end_behind_held(false, verdict)
+        {
+            verdict = end;
         }
         if let Some(limit) = self.bounds.limit.filter(|limit| self.number <= limit.last) {
             let evidence = format!("the next file names batch {} as the last", limit.last);

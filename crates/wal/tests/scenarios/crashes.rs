@@ -160,8 +160,12 @@ fn roll(run: &mut Run) {
     run.disk.writer.roll(checkpoint(3));
     run.submit(append(1, 102, 1, 5000));
     run.settle();
+    for _ in 0..2 {
+        run.disk.writer.roll(checkpoint(3));
+        run.settle();
+    }
+    // Several at once: they go one after the other.
     run.disk.writer.release(run.disk.writer.generation());
-    run.disk.writer.roll(checkpoint(3));
     run.settle();
     // This one goes into a recycled file.
     run.disk.writer.roll(checkpoint(3));

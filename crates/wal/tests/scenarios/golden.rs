@@ -46,6 +46,7 @@ fn the_golden_file_is_written_as_it_was() {
     bytes.truncate(used);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"));
+        #[allow(clippy::disallowed_methods)]
         std::fs::write(path.join("tests/golden/v1-00000000000000000001.wal"), &bytes).unwrap();
     }
     let differs = bytes.iter().zip(GOLDEN).position(|(new, old)| new != old);

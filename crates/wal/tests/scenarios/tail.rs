@@ -101,7 +101,7 @@ fn w02_last_batch_cut_by_garbage_is_suspect_and_never_torn() {
             assert_eq!(found.verdict(), Verdict::Suspect, "cut at {cut}");
             assert_eq!(found.scan.damage.len(), 1, "cut at {cut}");
         }
-        if cut >= 2048 && cut < 3 * 4096 {
+        if (2048..3 * 4096).contains(&cut) {
             let vote = state(3, "a vote");
             assert!(found.seen.has(&vote), "cut at {cut}: the directory says who voted");
             assert!(found.scan.unproven().contains(&vote), "and it is to be written again");
