@@ -135,7 +135,9 @@ impl Core {
         peer.hear(now);
         if own {
             peer.ack(matched.index);
-            self.advance_commit();
+            if matched.index > self.commit {
+                self.advance_commit();
+            }
             self.hand_over_if_caught_up();
         }
         Ok(())

@@ -485,6 +485,22 @@ fn c09_a_wholly_lost_window_is_sent_again() {
 }
 
 #[test]
+fn n10_the_window_is_bounded_in_bytes_and_one_message_always_fits() {
+    let mut c = Cluster::with(2, |config| config.max_inflight_bytes = 100);
+    c.elect(1);
+    c.wire.clear();
+    for _ in 0..5 {
+        c.propose(1, &"x".repeat(60)).unwrap();
+    }
+    assert_eq!(c.wire.iter().filter(|m| is_append(m)).count(), 2, "77 bytes with the head, twice");
+    c.stabilize();
+    c.propose(1, &"x".repeat(1000)).unwrap();
+    assert_eq!(c.wire.iter().filter(|m| is_append(m)).count(), 1);
+    c.stabilize();
+    assert_eq!(c.status(2).last, c.status(1).last);
+}
+
+#[test]
 fn c09_a_caught_up_peer_does_not_stay_in_probe() {
     let mut c = Cluster::of(2);
     c.elect(1);
