@@ -273,8 +273,9 @@ impl Client {
     }
 }
 
-/// Every file below a directory with its content.
-pub fn picture(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+/// Every name below a directory with a digest of its content. Who holds the lock stands in the
+/// lock file, which is no content.
+pub fn picture(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(next) = open.pop() {
@@ -282,11 +283,12 @@ pub fn picture(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                found.push((path.clone(), None));
-                open.push(path);
-            } else {
-                let content = std::fs::read(&path).unwrap();
-                found.push((path, Some(content)));
+                open.push(path.clone());
+                found.push((path, 0));
+            } else if path.file_name().is_some_and(|name| name != "LOCK") {
+                let mut digest = std::hash::DefaultHasher::new();
+                std::hash::Hash::hash(&std::fs::read(&path).unwrap(), &mut digest);
+                found.push((path, std::hash::Hasher::finish(&digest)));
             }
         }
     }
