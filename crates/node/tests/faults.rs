@@ -41,6 +41,29 @@ fn a_forward_whose_leader_is_lost_ends_as_unknown_and_is_not_sent_again() {
     assert!(read.is_empty() || read == "maybe", "{read}");
 }
 
+/// Found by the simulator: the answer to a forward of the process before was taken for the
+/// answer to another proposal, which was acknowledged without having been committed.
+#[test]
+fn an_answer_to_a_forward_of_an_earlier_run_is_not_taken_for_another_ones() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let (other, third) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.proposed(leader, 1, "first").expect("applied");
+    cluster.run_for(200);
+    let first = cluster.applied(leader, 1);
+    // Without the third member the leader needs the very node that is about to die.
+    cluster.partition(leader, third);
+    cluster.propose(other, 1, "old");
+    let proposed = |c: &Cluster| c.nodes[&other].counters().forwarded >= 1;
+    assert!(cluster.run_until(1, proposed));
+    cluster.crank();
+    cluster.kill(other);
+    cluster.start(other);
+    let new = cluster.propose(other, 1, "new");
+    let reply = cluster.answer(new).expect("applied");
+    assert_eq!(reply.index, first + 2, "behind the old one, whose answer it is not");
+}
+
 #[test]
 fn a_proposal_that_finds_no_leader_waits_for_the_next_one() {
     let mut cluster = Cluster::formed(1);

@@ -9,6 +9,9 @@ use super::group::{Answer, Proposal};
 use crate::api::{Lane, Reply};
 use crate::error::RequestError;
 
+/// The number of a forward is the run above so many bits, and a count within the run below.
+const FORWARDS_PER_RUN_BITS: u32 = 40;
+
 /// A proposal that was sent to another node.
 pub(crate) struct Forwarded {
     pub(crate) group: GroupId,
@@ -28,8 +31,11 @@ impl NodeCore {
     /// proposed lets it be sent again.
     pub(super) fn forward(&mut self, leader: NodeId, group: GroupId, proposal: Proposal) {
         let expires = self.now().after(self.config.proposal_timeout);
+        // Numbers of different runs differ: the answer to a forward of an earlier run may still
+        // be on its way, and must not pass for the answer to another proposal.
+        let run = self.identity.run << FORWARDS_PER_RUN_BITS;
         let peer = self.peers.entry(leader).or_default();
-        peer.next_forward += 1;
+        peer.next_forward = peer.next_forward.max(run) + 1;
         let id = peer.next_forward;
         let forward =
             Forward { id, group, stamp: proposal.stamp, payload: proposal.payload.clone() };
