@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod disk;
+pub mod logs;
 pub mod show;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +15,8 @@ use refloat_types::*;
 
 use check::Checks;
 use disk::Disk;
+#[allow(unused_imports, reason = "each test binary uses its own part")]
+pub use logs::*;
 
 pub const E: u64 = 1000;
 pub const BEAT: u64 = 100;
