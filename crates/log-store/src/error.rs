@@ -104,6 +104,8 @@ pub enum SubmitError {
     NoSpace,
     /// The store stopped.
     Poisoned(Poisoned),
+    /// The store was asked to close.
+    Closed,
     /// No such group is registered.
     UnknownGroup,
     /// Entries that do not follow each other: a mistake of the host.
@@ -123,6 +125,7 @@ impl fmt::Display for SubmitError {
             }
             Self::NoSpace => f.write_str("no space left on the device"),
             Self::Poisoned(p) => p.fmt(f),
+            Self::Closed => f.write_str("the store is closed"),
             Self::Malformed { group, index } => {
                 write!(f, "entry {index} of group {group} does not follow the one before it")
             }

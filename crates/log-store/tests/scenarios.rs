@@ -48,6 +48,28 @@ fn s01_a_torn_or_stale_cache_of_live_indexes_changes_nothing() {
     }
 }
 
+/// Found by the simulator: a flush that ended after the store was asked to close wanted to publish
+/// its segment, and an orderly stop became a poisoned one.
+#[test]
+fn a_flush_that_ends_after_close_is_adopted_by_the_next_boot() {
+    let mut disk = with_group();
+    let mut held = Vec::new();
+    while held.is_empty() {
+        disk.append(group(1), 1, 3, 5000);
+        held.extend(disk.sync_without(Lane::Flush).unwrap());
+    }
+    disk.store().close();
+    for job in held {
+        disk.run(job).expect("too late to be published, and no failure");
+    }
+    disk.sync().unwrap();
+    assert!(disk.store().is_closed());
+    let image = disk.fs.kill();
+    let mut back = Disk::on(image, &disk.options);
+    let boot = must_hold_everything(&mut back, &disk, disk.history.len() - 1);
+    assert!(boot.report.is_clean());
+}
+
 #[test]
 fn s03_power_off_while_the_first_of_several_wal_files_is_released_leaves_no_gap() {
     // Flushes are held back until several files wait; then the power goes at every operation

@@ -138,6 +138,10 @@ impl LogStore {
         match done.0 {
             Outcome::Wal(done) => self.wal.done(now, done).map_err(poisoned),
             Outcome::Votes(done) => self.votes.done(now, done).map_err(poisoned),
+            // Too late to be published; a failure is too late to hurt.
+            Outcome::Flush(_) | Outcome::Compact(_) | Outcome::Snapshot(_) if self.closing => {
+                Ok(())
+            }
             Outcome::Flush(done) => self.flushed(now, done),
             Outcome::Compact(done) => self.compacted(now, *done),
             Outcome::Read(done) => {

@@ -67,6 +67,8 @@ pub struct LogStore {
     published: BTreeMap<GroupKey, Vec<EntryId>>,
     events: Vec<Event>,
     poisoned: Option<Poisoned>,
+    /// Nothing is written any more but the ends of both logs.
+    closing: bool,
     /// While a generation may explain what is missing, its WAL file and all later ones stay.
     hold_from: Option<Generation>,
     /// A flush or compaction that found no space, or a rotten input, is not tried before this.
@@ -131,6 +133,7 @@ impl LogStore {
             published: parts.published,
             events: Vec::new(),
             poisoned: None,
+            closing: false,
             hold_from: parts.hold_from,
             not_before: Now(0),
             _lock: parts.lock,
@@ -188,9 +191,11 @@ impl LogStore {
     }
 
     /// Asks for `closed` records at the end of both logs. Go on running jobs until
-    /// [`LogStore::is_closed`].
+    /// [`LogStore::is_closed`]. What a flush, a compaction or a snapshot still brings is not
+    /// published any more: the next boot adopts or retires it.
     pub fn close(&mut self) {
         self.refresh_hints();
+        self.closing = true;
         self.wal.close();
         self.votes.close();
     }
@@ -214,6 +219,9 @@ impl LogStore {
         }
         if let Some(job) = self.wal.poll(now) {
             return Some(Job::wal(job));
+        }
+        if self.closing {
+            return None;
         }
         if let Some(job) = self.queue.pop_front() {
             return Some(job);

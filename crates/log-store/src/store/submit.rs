@@ -176,6 +176,7 @@ impl LogStore {
         change: Change,
         op: Option<LogOp>,
     ) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
         let body = change.encode();
         let mut records = vec![RecordRef::State { group, body: &body }];
         records.extend(op.as_ref().map(|op| RecordRef::Log { group, op }));
@@ -237,6 +238,7 @@ impl LogStore {
     fn check_alive(&self) -> Result<(), SubmitError> {
         match &self.poisoned {
             Some(poisoned) => Err(SubmitError::Poisoned(poisoned.clone())),
+            None if self.closing => Err(SubmitError::Closed),
             None => Ok(()),
         }
     }
