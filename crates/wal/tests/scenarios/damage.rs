@@ -344,6 +344,39 @@ fn s19_damage_in_acked_data_says_that_it_is_not_repaired_here_and_what_happens_n
     assert_eq!(disk.fs.contents(kept.expect("set aside")).unwrap(), after);
 }
 
+#[test]
+fn a_whole_batch_of_another_history_in_the_place_of_the_right_one_is_told() {
+    let twin = |middle: &[Record]| {
+        let (disk, at, _) = three_batches(middle);
+        let start = disk.block_of(at) as usize * 4096;
+        (disk, at, start..start + 4096)
+    };
+    let (disk, at, place) = twin(&[append(1, 1, 1, 100)]);
+    let (other, _, _) = twin(&[append(1, 1, 1, 101)]);
+    let bytes = other.fs.contents(other.newest_file()).unwrap()[place.clone()].to_vec();
+    disk.hurt(|whole| whole[place].copy_from_slice(&bytes));
+    // It verifies by itself. The batch behind it knows better.
+    let found = disk.find();
+    check_told(&found, &[append(7, 1, 2, 100), append(8, 1, 1, 5000)], at);
+    assert!(found.words().contains("names another digest"), "{}", found.words());
+    assert_eq!(found.seen.trust_of(&append(1, 1, 1, 101)), Some(Trust::Salvaged));
+}
+
+#[test]
+fn a_last_batch_of_another_history_is_told_by_the_link() {
+    let twin = |len| {
+        let mut disk = Disk::new();
+        let at = disk.write(&[append(1, 1, 1, len)]);
+        let start = disk.block_of(at) as usize * 4096;
+        disk.roll();
+        (disk, at, start..start + 4096)
+    };
+    let ((disk, at, place), (other, ..)) = (twin(100), twin(101));
+    let bytes = other.fs.contents(other.file(1)).unwrap()[place.clone()].to_vec();
+    disk.fs.corrupt(disk.file(1), |whole| whole[place].copy_from_slice(&bytes)).unwrap();
+    check_told(&disk.find(), &[], at);
+}
+
 /// The damage table: each way of hurting each byte, sector or length of a small real log.
 /// Nothing may panic; a record that was durable, with evidence behind it, is given out, or is
 /// named as missing, or damage without known owners is reported.

@@ -395,7 +395,9 @@ fn a_quiet_log_writes_one_seal_and_then_nothing() {
     disk.now += 10_000_000;
     disk.settle();
     assert_eq!(disk.fs.op_count(), ops, "an idle log writes nothing");
-    assert!(disk.find().seen.has(&state(1, "commit 1")), "the seal carries the hints");
+    let found = disk.find();
+    assert!(found.seen.has(&state(1, "commit 1")), "the seal carries the hints");
+    assert!(found.scan.unproven().is_empty(), "and nothing rests on them");
 }
 
 #[test]
@@ -412,4 +414,22 @@ fn a_closed_log_has_nothing_to_write_again() {
     assert_eq!(found.verdict(), Verdict::Good);
     assert!(found.scan.unproven().is_empty());
     assert!(found.seen.has(&append(1, 1, 1, 10)));
+}
+
+#[test]
+fn one_batch_is_unsynced_at_any_time_and_the_next_one_gathers() {
+    let mut disk = Disk::new();
+    let first = disk.submit(&[append(1, 1, 1, 10)]).unwrap();
+    let job = disk.writer.poll(Now(disk.now)).expect("a write");
+    assert!(!job.is_background());
+    let second = disk.submit(&[append(1, 2, 1, 10)]).unwrap();
+    assert_eq!(disk.submit(&[append(2, 1, 1, 10)]).unwrap(), second, "group commit");
+    assert_eq!(second.batch, first.batch + 1);
+    assert!(disk.writer.poll(Now(disk.now)).is_none(), "the first is not synced yet");
+    let done = job.run(&disk.fs);
+    assert!(disk.writer.durable() < first, "durable is what was given back");
+    disk.writer.done(Now(disk.now), done).unwrap();
+    assert_eq!(disk.writer.durable(), first);
+    disk.settle();
+    assert_eq!(disk.writer.durable(), second);
 }
