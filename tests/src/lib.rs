@@ -1,1 +1,2 @@
 //! Helpers for scenarios that cross crates.
+#![forbid(unsafe_code)]

@@ -40,10 +40,10 @@ pub struct Job(Work);
 enum Work {
     Wal(refloat_wal::Job),
     Votes(refloat_wal::Job),
-    Flush(FlushJob),
+    Flush(Box<FlushJob>),
     Compact(Box<CompactJob>),
     Read(ReadJob),
-    Snapshot(SnapshotJob),
+    Snapshot(Box<SnapshotJob>),
     Remove(Vec<PathBuf>),
 }
 
@@ -55,7 +55,7 @@ pub struct Done(Outcome);
 enum Outcome {
     Wal(refloat_wal::Done),
     Votes(refloat_wal::Done),
-    Flush(FlushDone),
+    Flush(Box<FlushDone>),
     Compact(Box<CompactDone>),
     Read(ReadDone),
     Snapshot(Box<SnapshotDone>),
@@ -83,7 +83,7 @@ impl Job {
         Done(match self.0 {
             Work::Wal(job) => Outcome::Wal(job.run(vfs.as_ref())),
             Work::Votes(job) => Outcome::Votes(job.run(vfs.as_ref())),
-            Work::Flush(job) => Outcome::Flush(job.run(vfs)),
+            Work::Flush(job) => Outcome::Flush(Box::new(job.run(vfs))),
             Work::Compact(job) => Outcome::Compact(Box::new(job.run(vfs))),
             Work::Read(job) => Outcome::Read(job.run(vfs)),
             Work::Snapshot(job) => Outcome::Snapshot(Box::new(job.run(vfs))),
@@ -101,7 +101,7 @@ impl Job {
         Job(Work::Votes(job))
     }
     pub(super) fn flush(job: FlushJob) -> Job {
-        Job(Work::Flush(job))
+        Job(Work::Flush(Box::new(job)))
     }
     pub(super) fn compact(job: CompactJob) -> Job {
         Job(Work::Compact(Box::new(job)))
@@ -110,7 +110,7 @@ impl Job {
         Job(Work::Read(job))
     }
     pub(super) fn snapshot(job: SnapshotJob) -> Job {
-        Job(Work::Snapshot(job))
+        Job(Work::Snapshot(Box::new(job)))
     }
     pub(super) fn remove(paths: Vec<PathBuf>) -> Job {
         Job(Work::Remove(paths))
@@ -142,7 +142,7 @@ impl LogStore {
             Outcome::Flush(_) | Outcome::Compact(_) | Outcome::Snapshot(_) if self.closing => {
                 Ok(())
             }
-            Outcome::Flush(done) => self.flushed(now, done),
+            Outcome::Flush(done) => self.flushed(now, *done),
             Outcome::Compact(done) => self.compacted(now, *done),
             Outcome::Read(done) => {
                 self.answer_read(done);

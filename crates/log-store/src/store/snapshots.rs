@@ -30,7 +30,7 @@ pub(crate) struct Snapshots {
 #[derive(Debug)]
 struct Reception {
     meta: SnapshotMeta,
-    incoming: Option<Incoming>,
+    incoming: Option<Box<Incoming>>,
     queue: VecDeque<Chunk>,
     busy: bool,
 }
@@ -54,7 +54,7 @@ pub(crate) enum SnapshotJob {
         dir: PathBuf,
         identity: Identity,
         meta: SnapshotMeta,
-        incoming: Option<Incoming>,
+        incoming: Option<Box<Incoming>>,
         chunks: Vec<Chunk>,
     },
 }
@@ -77,15 +77,15 @@ impl fmt::Debug for SnapshotJob {
 
 #[derive(Debug)]
 pub(crate) enum SnapshotDone {
-    Written { group: GroupKey, result: Result<SnapshotFile, SnapshotError> },
+    Written { group: GroupKey, result: Result<Arc<SnapshotFile>, SnapshotError> },
     Read { request: RequestId, result: Result<Chunk, SnapshotError> },
     Received { group: GroupKey, result: Result<Received, SnapshotError> },
 }
 
 #[derive(Debug)]
 pub(crate) enum Received {
-    Partly(Incoming),
-    Whole(SnapshotFile),
+    Partly(Box<Incoming>),
+    Whole(Box<SnapshotFile>),
 }
 
 impl Snapshots {
@@ -208,7 +208,7 @@ impl LogStore {
     fn snapshot_written(
         &mut self,
         group: GroupKey,
-        result: Result<SnapshotFile, SnapshotError>,
+        result: Result<Arc<SnapshotFile>, SnapshotError>,
     ) -> Result<(), Poisoned> {
         self.snapshots.writing.remove(&group);
         let file = match result {
@@ -232,7 +232,7 @@ impl LogStore {
                 return Ok(());
             }
         };
-        self.snapshots.waiting.insert(group, Arc::new(file));
+        self.snapshots.waiting.insert(group, file);
         self.after.push_back((ticket, Then::SnapshotPublished { group }));
         Ok(())
     }
@@ -255,7 +255,7 @@ impl LogStore {
             Ok(Received::Whole(file)) => {
                 self.snapshots.receiving.remove(&group);
                 let meta = file.meta().clone();
-                self.snapshots.waiting.insert(group, Arc::new(file));
+                self.snapshots.waiting.insert(group, Arc::new(*file));
                 self.events.push(Event::SnapshotReceived { group, meta });
             }
             Err(e) if e.is_poison() => return Err(Poisoned { reason: with_cause(&e) }),
@@ -319,7 +319,8 @@ impl SnapshotJob {
             SnapshotJob::Write { dir, identity, head, mut source } => {
                 let (group, path) = (head.group, refloat_snapshot::snapshot_path(&dir, head.id));
                 let written = refloat_snapshot::write(vfs, &dir, &identity, head, source.as_mut());
-                let result = written.and_then(|_| SnapshotFile::open(vfs, &path, &identity));
+                let result =
+                    written.and_then(|_| SnapshotFile::open(vfs, &path, &identity)).map(Arc::new);
                 SnapshotDone::Written { group, result }
             }
             SnapshotJob::Read { request, file, chunk } => {
@@ -339,13 +340,13 @@ fn receive(
     dir: &std::path::Path,
     identity: &Identity,
     meta: SnapshotMeta,
-    incoming: Option<Incoming>,
+    incoming: Option<Box<Incoming>>,
     chunks: &[Chunk],
 ) -> Result<Received, SnapshotError> {
     let path = refloat_snapshot::snapshot_path(dir, meta.id);
     let mut incoming = match incoming {
         Some(incoming) => incoming,
-        None => Incoming::begin(vfs, dir, identity, meta)?,
+        None => Box::new(Incoming::begin(vfs, dir, identity, meta)?),
     };
     for chunk in chunks {
         match incoming.put(chunk) {
@@ -358,5 +359,5 @@ fn receive(
         return Ok(Received::Partly(incoming));
     }
     incoming.finish(vfs)?;
-    SnapshotFile::open(vfs, &path, identity).map(Received::Whole)
+    SnapshotFile::open(vfs, &path, identity).map(|file| Received::Whole(Box::new(file)))
 }
