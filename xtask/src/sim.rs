@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::process::{cargo, dev_programs, root};
 
 /// Seeds of the slice that `ci` runs.
-const SLICE_SEEDS: &str = "40";
+const SLICE_SEEDS: &str = "100";
 
 /// `cargo xtask sim …`: an optimised build, arguments passed on.
 pub fn run(args: &[String]) -> Result<()> {
