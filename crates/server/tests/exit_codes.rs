@@ -173,6 +173,66 @@ fn a_directory_in_use_is_code_20_and_signals_end_a_node_with_code_0() {
 }
 
 #[test]
+fn a_node_without_its_peers_stops_in_order_too() {
+    let mut cluster = Cluster::init(3, &[]);
+    cluster.start_one(0);
+    let mut node = cluster.nodes[0].take().unwrap();
+    assert!(node.ready.contains("waiting: "), "{}", node.ready);
+    let mut client = cluster.client(0);
+    let reply = client.say("SET k v");
+    assert!(reply.starts_with("-CLUSTERDOWN "), "{reply}");
+    client.send_raw(&common::Client::encode(&["SET", "k", "v"]));
+    let ended = node.signal_and_wait("TERM", Duration::from_secs(10));
+    assert_eq!(ended, Some(Some(0)), "log:\n{}", cluster.plans[0].log());
+}
+
+#[test]
+fn check_and_inspect_explain_a_directory_at_every_age() {
+    let mut cluster = Cluster::init(1, &[]);
+    let dir = cluster.plans[0].dir.to_str().unwrap().to_owned();
+    let explain = |word: &str| {
+        let before = picture(&cluster.plans[0].dir);
+        for args in [&["check", &dir][..], &["check", &dir, "--json"]] {
+            let output = run(args);
+            assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(text.contains(word), "{args:?}: {text}");
+        }
+        let inspect = ["inspect", "wal", &dir, "--records", "--json"];
+        let output = run(&inspect);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(picture(&cluster.plans[0].dir), before);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(explain("node"), "");
+    cluster.start_one(0);
+    assert_eq!(cluster.client(0).say("SET k v"), "OK");
+    cluster.kill(0);
+    let explain = |word: &str| {
+        let output = run(&["inspect", "wal", &dir, "--records"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(word), "{text}");
+        let output = run(&["check", &dir]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(explain("append").contains("group 1"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_internal_error() {
+    let cluster = Cluster::init(1, &[]);
+    let dir = cluster.plans[0].dir.to_str().unwrap();
+    for args in [&["check", dir][..], &["check", dir, "--json"], &["inspect", "wal", dir]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = common::refloat().args(args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
 fn status_without_a_node_is_code_3() {
     let address = format!("127.0.0.1:{}", free_port());
     let (code, line) = refused(&["status", "--admin-addr", &address]);

@@ -173,6 +173,52 @@ fn a_deadline_passes_for_readers_and_for_the_counters() {
 }
 
 #[test]
+fn files_of_a_few_blocks_and_values_of_their_largest_size_work_together() {
+    let flags =
+        ["--wal-file-size", "64KiB", "--votes-file-size", "64KiB", "--snapshot-entries", "50"];
+    let mut cluster = Cluster::start(1, &flags);
+    let value = "x".repeat(4096);
+    for n in 0..200 {
+        assert_eq!(cluster.client(0).call(&["SET", &format!("key{n}"), &value]), "OK");
+    }
+    cluster.kill(0);
+    cluster.start_one(0);
+    for n in 0..200 {
+        assert_eq!(cluster.client(0).call(&["GET", &format!("key{n}")]), value, "key{n}");
+    }
+}
+
+#[test]
+fn large_pipelines_of_large_values_are_carried_out_in_parts() {
+    let cluster = Cluster::start(1, &[]);
+    let mut client = cluster.client(0);
+    let value = "x".repeat(1 << 20);
+    let mut sender = client.stream.try_clone().unwrap();
+    let requests: Vec<u8> =
+        (0..24).flat_map(|n| Client::encode(&["SET", &format!("key{}", n % 6), &value])).collect();
+    let sending = std::thread::spawn(move || sender.write_all(&requests).unwrap());
+    (0..24).for_each(|_| assert_eq!(client.reply().unwrap(), "OK"));
+    sending.join().unwrap();
+    let all = client.say("MGET key0 key1 key2 key3 key4 key5");
+    assert_eq!(all.len(), 6 * (1 << 20) + 7);
+}
+
+#[test]
+fn a_node_with_its_hands_full_says_busy_and_goes_on() {
+    let cluster = Cluster::start(1, &["--max-pending", "256B"]);
+    let mut client = cluster.client(0);
+    // These keys are of two groups, so that the second one finds the first one under way.
+    let value = "x".repeat(500);
+    let both: Vec<u8> =
+        ["foo", "bar"].iter().flat_map(|key| Client::encode(&["SET", key, &value])).collect();
+    client.send_raw(&both);
+    let replies = [client.reply().unwrap(), client.reply().unwrap()];
+    assert!(replies[0] == "OK" && replies[1].starts_with("-BUSY "), "{replies:?}");
+    assert_eq!(client.say("SET k v"), "OK");
+    assert_eq!(client.say("GET k"), "v");
+}
+
+#[test]
 fn a_password_is_asked_for_where_one_is_set() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("password");

@@ -1,6 +1,6 @@
 //! The command line, from which the help is made too.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,13 +82,13 @@ pub struct Serve {
     #[arg(long, value_name = "D")]
     pub data_dir: PathBuf,
     /// Where Redis clients connect
-    #[arg(long, default_value = "127.0.0.1:6371", value_name = "ADDR")]
+    #[arg(long, default_value = "127.0.0.1:6371", value_name = "ADDR", value_parser = address)]
     pub client_addr: SocketAddr,
     /// Where other nodes connect [default: the one in the member list]
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     pub peer_addr: Option<String>,
     /// Where status and metrics are served by HTTP [default: nowhere]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub admin_addr: Option<SocketAddr>,
     /// Clients must give the password in this file; needed for addresses other than loopback
     #[arg(long, value_name = "FILE")]
@@ -154,7 +154,7 @@ pub struct Files {
 #[derive(Debug, Args)]
 pub struct Status {
     /// The admin address of the node
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub admin_addr: SocketAddr,
     /// Print JSON
     #[arg(long)]
@@ -231,6 +231,15 @@ fn member(text: &str) -> Result<(u64, String), String> {
     let (node, address) = text.split_once('=').ok_or_else(wrong)?;
     let node = node.trim().parse::<u64>().map_err(|_| wrong())?;
     Ok((node, host_and_port(address.trim()).map_err(|_| wrong())?))
+}
+
+/// An address to use at once: a name is resolved.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    host_and_port(text)?
+        .to_socket_addrs()
+        .map_err(|error| format!("'{text}' cannot be resolved: {error}"))?
+        .next()
+        .ok_or_else(|| format!("'{text}' has no address"))
 }
 
 /// A name or number and a port; resolved only when it is used.

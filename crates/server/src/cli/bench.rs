@@ -16,6 +16,7 @@ use refloat_wal::{Options, RecordRef, Visit, Writer, scan};
 
 use super::args::BenchWal;
 use super::failure::{Code, Failure};
+use super::output;
 
 const PAYLOADS: [usize; 3] = [128, 1024, 16 * 1024];
 const FLOOR_LEN: u64 = 16 << 20;
@@ -39,13 +40,13 @@ pub fn run(args: &BenchWal) -> Result<(), Failure> {
     let floor = Floor::prepare(temp.path()).map_err(io("prepare the raw file"))?;
     if !args.json {
         let how = if floor.direct { "O_DIRECT and O_DSYNC" } else { "fdatasync (no O_DIRECT)" };
-        println!(
+        output::line(format!(
             "disk of {}: pre-written file, {how}; {} rounds of {:?}, medians",
             args.dir.display(),
             args.rounds,
             args.round
-        );
-        println!(
+        ));
+        output::line(format!(
             "{:>8}  {:>13} {:>8} {:>8}  {:>13} {:>8} {:>8}  {:>5}",
             "payload",
             "raw writes/s",
@@ -55,7 +56,7 @@ pub fn run(args: &BenchWal) -> Result<(), Failure> {
             "p50 us",
             "p99 us",
             "ratio"
-        );
+        ));
     }
     for payload in PAYLOADS {
         let mut log = Log::open(&temp.path().join(format!("wal{payload}")))?;
@@ -78,13 +79,13 @@ fn report(payload: usize, raw: &Round, log: &Round, json: bool) {
             "log_per_s": log.per_second.round(), "log_p50_us": log.p50_us, "log_p99_us": log.p99_us,
             "ratio": (ratio * 1000.0).round() / 1000.0,
         });
-        println!("{line}");
+        output::line(line);
         return;
     }
-    println!(
+    output::line(format!(
         "{payload:>8}  {:>13.0} {:>8} {:>8}  {:>13.0} {:>8} {:>8}  {ratio:>5.2}",
         raw.per_second, raw.p50_us, raw.p99_us, log.per_second, log.p50_us, log.p99_us
-    );
+    ));
 }
 
 fn median(mut rounds: Vec<Round>) -> Round {

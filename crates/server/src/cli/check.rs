@@ -5,6 +5,7 @@ use refloat_vfs::OsFs;
 
 use super::args::{Check, Files};
 use super::failure::{Code, Failure};
+use super::output;
 
 /// Runs the command: 0 if all groups are clean, torn tails included, 10 if peers can heal what
 /// is not, else what `serve` would answer.
@@ -15,10 +16,9 @@ pub fn run(args: &Check) -> Result<(), Failure> {
     if args.json {
         let json = serde_json::to_string(report)
             .map_err(|error| Failure::because(Code::Other, "write the report", &error))?;
-        println!("{json}");
+        output::line(json);
     } else {
-        print!("{report}");
-        println!("{}", conclusion(report));
+        output::line(format!("{report}{}", conclusion(report)));
     }
     if report.is_clean() {
         return Ok(());

@@ -6,6 +6,7 @@ use refloat_vfs::OsFs;
 
 use super::args::Init;
 use super::failure::{Code, Failure};
+use super::output;
 
 /// Runs the command.
 pub fn run(args: Init) -> Result<(), Failure> {
@@ -22,14 +23,14 @@ pub fn run(args: Init) -> Result<(), Failure> {
         run: 0,
     };
     identity::create(&OsFs, &args.data_dir, &identity)?;
-    println!(
+    output::line(format!(
         "initialised node {} of cluster {} in {} (incarnation {incarnation:032x}, {} members, {} groups)",
         args.node,
         args.cluster,
         args.data_dir.display(),
         identity.members.len(),
         args.groups
-    );
+    ));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod check;
 pub mod failure;
 mod init;
 mod inspect;
+pub mod output;
 mod status;
 pub mod units;
 
@@ -33,7 +34,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
-            eprintln!("{failure}");
+            output::error_line(&failure);
             failure.exit_code()
         }
         Err(_) => ExitCode::from(failure::Code::Other as u8),
@@ -82,6 +83,7 @@ fn say_panics_in_one_line() {
             .unwrap_or_default();
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let message: Vec<&str> = message.split_whitespace().collect();
-        eprintln!("refloat: internal error at {place}: {}", message.join(" "));
+        let message = message.join(" ");
+        output::error_line(format!("refloat: internal error at {place}: {message}"));
     }));
 }

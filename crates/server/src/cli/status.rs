@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::args::Status;
 use super::failure::{Code, Failure};
+use super::output;
 use crate::admin::http;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,9 +24,9 @@ pub fn run(args: &Status) -> Result<(), Failure> {
     let status: Value =
         serde_json::from_str(&body).map_err(|error| no_answer(format!("no JSON: {error}")))?;
     if args.json {
-        println!("{}", body.trim_end());
+        output::line(body.trim_end());
     } else {
-        print!("{}", table(&status));
+        output::line(table(&status).trim_end());
     }
     Ok(())
 }

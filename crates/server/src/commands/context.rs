@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use refloat_node::Status;
 
 use crate::resp::Protocol;
 
@@ -166,7 +164,6 @@ pub struct Service {
     pub clients: Clients,
     /// Its counters.
     pub traffic: Traffic,
-    status: Mutex<Arc<Status>>,
 }
 
 impl Service {
@@ -177,18 +174,7 @@ impl Service {
             started: Instant::now(),
             clients: Clients::default(),
             traffic: Traffic::default(),
-            status: Mutex::default(),
         }
-    }
-
-    /// The node's status as it was last noted.
-    pub fn status(&self) -> Arc<Status> {
-        Arc::clone(&self.status.lock())
-    }
-
-    /// Notes the node's status.
-    pub fn note_status(&self, status: Status) {
-        *self.status.lock() = Arc::new(status);
     }
 }
 

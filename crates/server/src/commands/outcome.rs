@@ -1,8 +1,10 @@
 //! What a command leads to.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
+use refloat_node::Status;
 
 use crate::kv::{Answer, Fault, Op};
 use crate::resp::Reply;
@@ -18,6 +20,27 @@ pub enum Outcome {
     Close(Reply),
     /// Ask the groups.
     Ask(Ask),
+    /// Ask the node about itself.
+    Describe(Describe),
+}
+
+/// Makes a reply of what the node says about itself.
+pub struct Describe(pub DescribeFn);
+
+/// How such a reply is made.
+type DescribeFn = Box<dyn FnOnce(&Service, &Status) -> Reply + Send>;
+
+impl Describe {
+    /// Says how.
+    pub fn by(how: impl FnOnce(&Service, &Status) -> Reply + Send + 'static) -> Outcome {
+        Outcome::Describe(Describe(Box::new(how)))
+    }
+}
+
+impl fmt::Debug for Describe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Describe")
+    }
 }
 
 /// Operations on keys, and how their answers become a reply.

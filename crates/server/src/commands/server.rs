@@ -4,11 +4,12 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use refloat_node::Status;
 
 use crate::kv::{group_of_slot, matches, slot_of_key};
 use crate::resp::Reply;
 
-use super::outcome::Outcome;
+use super::outcome::{Describe, Outcome};
 use super::table::Handler;
 use super::{Context, Service, subcommand};
 
@@ -24,12 +25,13 @@ static CONFIG: &[(&str, i32, Handler)] = &[
 ];
 
 static CLUSTER: &[(&str, i32, Handler)] = &[
-    ("info", 2, |context, _| Outcome::Reply(Reply::text(cluster_info(context.service)))),
+    ("info", 2, |_, _| Describe::by(|service, status| Reply::text(cluster_info(service, status)))),
     ("keyslot", 3, |_, args| Outcome::Reply(Reply::Int(slot_of_key(&args[0]).into()))),
-    ("myid", 2, |context, _| {
+    ("myid", 2, |_, _| {
         // Forty hex digits, as clients expect: the incarnation and the node's number.
-        let status = context.service.status();
-        Outcome::Reply(Reply::text(format!("{:0>32}{:08x}", status.incarnation, status.node)))
+        Describe::by(|_, status| {
+            Reply::text(format!("{:0>32}{:08x}", status.incarnation, status.node))
+        })
     }),
 ];
 
@@ -48,32 +50,30 @@ pub fn cluster(context: &mut Context<'_>, args: &[Bytes]) -> Outcome {
 }
 
 /// Writes one section of INFO.
-type Section = fn(&Service) -> String;
+type Section = fn(&Service, &Status) -> String;
 
-pub fn info(context: &mut Context<'_>, args: &[Bytes]) -> Outcome {
-    let wanted = |section: &str| {
-        args.is_empty()
-            || args.iter().any(|arg| {
-                arg.eq_ignore_ascii_case(section.as_bytes())
-                    || [&b"all"[..], b"default", b"everything"]
-                        .iter()
-                        .any(|all| arg.eq_ignore_ascii_case(all))
-            })
-    };
-    let sections: [(&str, Section); 5] = [
+pub fn info(_: &mut Context<'_>, args: &[Bytes]) -> Outcome {
+    const SECTIONS: [(&str, Section); 5] = [
         ("server", server_section),
         ("clients", clients_section),
         ("stats", stats_section),
         ("replication", replication_section),
-        ("cluster", |_| "cluster_enabled:0\r\n".into()),
+        ("cluster", |_, _| "cluster_enabled:0\r\n".into()),
     ];
-    let mut text = String::new();
-    for (name, section) in sections.into_iter().filter(|(name, _)| wanted(name)) {
-        let separator = if text.is_empty() { "" } else { "\r\n" };
-        let title = name[..1].to_ascii_uppercase() + &name[1..];
-        let _ = write!(text, "{separator}# {title}\r\n{}", section(context.service));
-    }
-    Outcome::Reply(Reply::text(text))
+    let wanted: Vec<_> = SECTIONS.into_iter().filter(|(name, _)| asks_for(args, name)).collect();
+    Describe::by(move |service, status| {
+        let sections = wanted.iter().map(|(name, section)| {
+            let title = name[..1].to_ascii_uppercase() + &name[1..];
+            format!("# {title}\r\n{}", section(service, status))
+        });
+        Reply::text(sections.collect::<Vec<_>>().join("\r\n"))
+    })
+}
+
+fn asks_for(args: &[Bytes], section: &str) -> bool {
+    let all = ["all", "default", "everything", section];
+    let names_it = |arg: &Bytes| all.iter().any(|name| arg.eq_ignore_ascii_case(name.as_bytes()));
+    args.is_empty() || args.iter().any(names_it)
 }
 
 fn config_get(context: &mut Context<'_>, patterns: &[Bytes]) -> Outcome {
@@ -99,8 +99,7 @@ fn config_get(context: &mut Context<'_>, patterns: &[Bytes]) -> Outcome {
     Outcome::Reply(Reply::Map(pairs.collect()))
 }
 
-fn server_section(service: &Service) -> String {
-    let status = service.status();
+fn server_section(service: &Service, status: &Status) -> String {
     format!(
         "redis_version:{REDIS_VERSION}\r\nrefloat_version:{}\r\nredis_mode:standalone\r\n\
          os:{} {}\r\narch_bits:{}\r\nprocess_id:{}\r\nrun_id:{:0>32}{:08x}\r\ntcp_port:{}\r\n\
@@ -119,7 +118,7 @@ fn server_section(service: &Service) -> String {
     )
 }
 
-fn clients_section(service: &Service) -> String {
+fn clients_section(service: &Service, _: &Status) -> String {
     format!(
         "connected_clients:{}\r\nmaxclients:{}\r\n",
         service.clients.len(),
@@ -127,7 +126,7 @@ fn clients_section(service: &Service) -> String {
     )
 }
 
-fn stats_section(service: &Service) -> String {
+fn stats_section(service: &Service, _: &Status) -> String {
     let traffic = &service.traffic;
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     format!(
@@ -145,8 +144,7 @@ fn stats_section(service: &Service) -> String {
 }
 
 /// Every node takes writes, so every node is a master to clients.
-fn replication_section(service: &Service) -> String {
-    let status = service.status();
+fn replication_section(_: &Service, status: &Status) -> String {
     let mut text = "role:master\r\nconnected_slaves:0\r\n".to_owned();
     for group in status.groups.iter().filter(|group| group.group > 0) {
         let leader = group.leader.map_or("none".to_owned(), |leader| leader.to_string());
@@ -159,8 +157,7 @@ fn replication_section(service: &Service) -> String {
     text
 }
 
-fn cluster_info(service: &Service) -> String {
-    let status = service.status();
+fn cluster_info(service: &Service, status: &Status) -> String {
     let groups = service.options.groups;
     let led = |id: u64| status.groups.iter().any(|g| g.group == id && g.leader.is_some());
     let slots_ok = (0..crate::kv::SLOTS).filter(|slot| led(group_of_slot(*slot, groups).0)).count();

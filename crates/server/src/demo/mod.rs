@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::args::Demo;
 use crate::cli::failure::{Code, Failure};
+use crate::cli::output;
 use cluster::Cluster;
 use faults::Faults;
 use load::Load;
@@ -119,7 +120,7 @@ async fn demonstrate(args: Demo) -> Result<(), Failure> {
     let result = in_place(&args, place.path()).await;
     if result.is_err() {
         let kept = place.keep();
-        eprintln!("refloat: the nodes' directories and logs are kept in {}", kept.display());
+        output::error_line(format!("the nodes' directories and logs are in {}", kept.display()));
     }
     result
 }

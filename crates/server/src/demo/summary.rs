@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::cli::output;
+
 /// What came out. The names are an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -25,8 +27,8 @@ impl Summary {
     /// Prints it as the last line of standard output.
     pub fn print(&self, json: bool) {
         match serde_json::to_string(self) {
-            Ok(line) if json => println!("{line}"),
-            _ => println!("{}", self.line()),
+            Ok(line) if json => output::line(line),
+            _ => output::line(self.line()),
         }
     }
 

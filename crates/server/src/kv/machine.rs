@@ -6,6 +6,7 @@ use bytes::Bytes;
 use refloat_node::{Chunks, Command, Query, RestoreError, StateMachine, split_stamp};
 
 use super::answer::{Answer, Answers, Fault};
+use super::deadlines::Next;
 use super::op::{Condition, Expiry, Op, Ops};
 use super::picture;
 use super::table::{Cell, Table, cursor, is_over};
@@ -22,9 +23,15 @@ const SWEEP_MAX: usize = 1000;
 pub struct Kv {
     table: Table,
     clock_ms: u64,
+    next_deadline: Next,
 }
 
 impl Kv {
+    /// An empty group, which notes there when its next deadline passes.
+    pub fn new(next_deadline: Next) -> Kv {
+        Kv { next_deadline, ..Kv::default() }
+    }
+
     /// Whether a value is overdue at a moment, or one of these keys has an overdue value that no
     /// entry has ended yet.
     pub fn is_overdue(&self, ops: &[Op], wall_ms: u64) -> bool {
@@ -39,11 +46,6 @@ impl Kv {
     pub fn read(&self, ops: &[Op], wall_ms: u64) -> Vec<Answer> {
         let mut room = ANSWER_LEN_MAX;
         ops.iter().map(|op| bounded(self.look(op, wall_ms), &mut room)).collect()
-    }
-
-    /// Whether there is a value to sweep at a moment.
-    pub fn needs_sweep(&self, wall_ms: u64) -> bool {
-        self.table.overdue(wall_ms).is_some()
     }
 
     fn run(&mut self, payload: &Bytes) -> Vec<Answer> {
@@ -196,7 +198,10 @@ impl Kv {
 
 impl StateMachine for Kv {
     fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
-        batch.iter().map(|command| Answers::encode(&self.run(&command.payload))).collect()
+        let replies =
+            batch.iter().map(|command| Answers::encode(&self.run(&command.payload))).collect();
+        self.next_deadline.note(self.table.next_deadline());
+        replies
     }
 
     fn snapshot(&mut self) -> Chunks {
@@ -206,7 +211,9 @@ impl StateMachine for Kv {
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
         let (table, clock_ms) =
             picture::read(chunks).map_err(|error| RestoreError::new(error.to_string()))?;
-        *self = Kv { table, clock_ms };
+        self.next_deadline.note(table.next_deadline());
+        self.table = table;
+        self.clock_ms = clock_ms;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! took it in, and a deadline passes when an entry says that it is over, not when a clock does.
 
 mod answer;
+mod deadlines;
 mod glob;
 mod machine;
 mod op;
@@ -12,6 +13,7 @@ mod slot;
 mod table;
 
 pub use answer::{Answer, Answers, Fault};
+pub use deadlines::Deadlines;
 pub use glob::matches;
 pub use machine::{Kv, question};
 pub use op::{Condition, Expiry, Op, Ops};

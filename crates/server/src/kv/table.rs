@@ -126,6 +126,11 @@ impl Table {
         Some(cell)
     }
 
+    /// The next deadline.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
     /// A key whose deadline lies at or before a moment: the one that is longest over.
     pub fn overdue(&self, now_ms: u64) -> Option<Bytes> {
         self.deadlines.first().filter(|(at, _)| *at <= now_ms).map(|(_, key)| key.clone())

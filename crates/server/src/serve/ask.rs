@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use refloat_node::RequestError;
+use refloat_node::{RequestError, Status};
 use refloat_types::GroupId;
 
 use crate::kv::{Answer, Op};
@@ -22,6 +22,9 @@ pub type GroupAnswer = Result<Vec<Answer>, RequestError>;
 
 /// Who asks groups on behalf of one connection.
 pub trait Desk: Send {
+    /// What the node says about itself and its groups.
+    fn status(&mut self) -> impl Future<Output = Status> + Send;
+
     /// Asks all at once; the answers come in the order of the questions.
     fn ask(&mut self, asks: Vec<GroupAsk>) -> impl Future<Output = Vec<GroupAnswer>> + Send;
 }

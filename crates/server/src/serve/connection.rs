@@ -14,7 +14,8 @@ use super::stopping::Stopping;
 use crate::commands::{Service, Session};
 use crate::resp::{Limits, Parser, Protocol, Reply};
 
-const READ_LEN: usize = 16 * 1024;
+/// Room for one read: little while a client says little, more while it fills what it gets.
+const READ_LEN: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
 /// A reply buffer longer than this is given back after use.
 const KEPT_LEN: usize = 256 * 1024;
 
@@ -91,11 +92,12 @@ impl<D: Desk> Connection<'_, D> {
         stream: &mut TcpStream,
         mut stopping: Stopping,
     ) -> std::io::Result<End> {
-        let mut buffer = BytesMut::with_capacity(READ_LEN);
+        let mut buffer = BytesMut::new();
+        let mut room = *READ_LEN.start();
         loop {
             let round = self.gather(&mut buffer);
             if round.is_empty() {
-                buffer.reserve(READ_LEN);
+                buffer.reserve(room);
                 let read = tokio::select! {
                     read = stream.read_buf(&mut buffer) => read?,
                     () = stopping.wait() => return Ok(End::Open),
@@ -103,6 +105,8 @@ impl<D: Desk> Connection<'_, D> {
                 if read == 0 {
                     return Ok(End::Open);
                 }
+                room = if read >= room { room * 2 } else { room.midpoint(read) };
+                room = room.clamp(*READ_LEN.start(), *READ_LEN.end());
                 self.service.traffic.bytes_in.fetch_add(read as u64, Ordering::Relaxed);
                 continue;
             }

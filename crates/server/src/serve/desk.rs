@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use refloat_node::{Completions, Consistency, Node, Operation, Reply, Request, RequestError};
+use refloat_node::{
+    Completions, Consistency, Node, Operation, Reply, Request, RequestError, Status,
+};
+use refloat_types::GroupId;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -51,6 +54,16 @@ impl NodeDesk {
         NodeDesk { node, results: Arc::default() }
     }
 
+    /// Proposes a sweep to those of the groups that this node leads.
+    pub async fn sweep(&self, groups: &[GroupId]) {
+        let request = |group: &GroupId| {
+            let payload = Ops::encode(&[Op::Sweep]);
+            let operation = Operation::Propose { payload, stamp: true, forward: false };
+            Request { tag: 0, group: *group, operation }
+        };
+        self.submit(groups.iter().map(request).collect()).await;
+    }
+
     async fn submit(&self, requests: Vec<Request>) -> Vec<(u64, Result<Reply, RequestError>)> {
         let expected = requests.len();
         let sink: Arc<dyn Completions> = self.results.clone();
@@ -65,6 +78,10 @@ impl NodeDesk {
 }
 
 impl Desk for NodeDesk {
+    async fn status(&mut self) -> Status {
+        self.node.status().await.unwrap_or_default()
+    }
+
     async fn ask(&mut self, asks: Vec<GroupAsk>) -> Vec<GroupAnswer> {
         let give_up = Instant::now() + GROUP_WAIT;
         let mut answers: Vec<Option<GroupAnswer>> = asks.iter().map(|_| None).collect();
@@ -124,7 +141,7 @@ fn outcome(result: Result<Reply, RequestError>, as_entry: bool) -> Outcome {
         Ok(reply) if reply.payload.is_empty() && !as_entry => Outcome::Overdue,
         Ok(reply) => Outcome::Answered(Answers::decode(&reply.payload).map_err(|error| {
             RequestError::Refused {
-                group: refloat_types::GroupId(0),
+                group: GroupId(0),
                 reason: format!("answer not understood: {error}"),
             }
         })),

@@ -18,6 +18,10 @@ use crate::kv::Kv;
 /// After an error such as "too many open files" accepting pauses, instead of spinning.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a stop waits for connections to answer what they are at. One whose client does not
+/// read, or whose group has no quorum, would hold it up.
+const DRAIN: Duration = Duration::from_secs(3);
+
 /// Accepts until the server stops, then waits for the connections to answer what they are at.
 pub async fn accept_all(
     listener: TcpListener,
@@ -50,7 +54,10 @@ pub async fn accept_all(
         let stopping = stopping.clone();
         connections.spawn(connection::serve(stream, desk, service.clone(), bounds, stopping));
     }
-    while connections.join_next().await.is_some() {}
+    let answered = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, answered).await.is_err() {
+        connections.shutdown().await;
+    }
 }
 
 async fn reject(mut stream: TcpStream) {

@@ -28,7 +28,7 @@ use crate::admin::{self, Admin};
 use crate::cli::args::Serve;
 use crate::cli::failure::{Code, Failure, with_causes};
 use crate::commands::Service;
-use crate::kv::Kv;
+use crate::kv::{Deadlines, Kv};
 use settings::Settings;
 use tear::{TearFs, Trigger};
 
@@ -61,10 +61,12 @@ async fn serve(args: &Serve, settings: Settings, identity: &NodeIdentity) -> Res
     };
     let mut stop = StopSignals::new()?;
     let (vfs, tear) = file_system(args);
+    let deadlines = Deadlines::default();
+    let machines = deadlines.clone();
     let builder = Node::builder(settings.node.clone(), args.data_dir.clone())
         .store(settings.store.clone())
         .vfs(vfs)
-        .machine(|_| Kv::default())
+        .machine(move |group| Kv::new(machines.of(group)))
         .tcp(args.peer_addr.clone());
     let (node, boot) = tokio::select! {
         started = builder.start_reporting() => started.map_err(|error| start_failure(&error))?,
@@ -87,8 +89,8 @@ async fn serve(args: &Serve, settings: Settings, identity: &NodeIdentity) -> Res
         tokio::spawn(admin::serve(admins, admin, stopping.clone()));
     }
     let about = settings.about(args, identity);
-    tokio::spawn(ready::announce(node.clone(), service, about, stopping.clone()));
-    tokio::spawn(sweep::run(node.clone(), stopping));
+    tokio::spawn(ready::announce(node.clone(), identity.groups, about, stopping.clone()));
+    tokio::spawn(sweep::run(node.clone(), deadlines, stopping));
     if let Some(trigger) = tear {
         tokio::spawn(arm_on_signal(trigger));
     }

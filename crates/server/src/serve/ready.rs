@@ -7,42 +7,29 @@ use tokio::time::Instant;
 
 use super::stopping::Stopping;
 use crate::admin::readiness;
-use crate::commands::Service;
+use crate::cli::output;
 use crate::kv::Kv;
 
 const POLL: Duration = Duration::from_millis(20);
-/// How often the status that INFO shows is refreshed once the line is printed.
-const REFRESH: Duration = Duration::from_millis(250);
 /// A node that is started before its peers says so after this long, instead of keeping who
 /// started it waiting.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Prints the one line on standard output as soon as every group has a leader, or, if that takes
 /// long, what is missing. From the start clients are answered, with `CLUSTERDOWN` if need be.
-pub async fn announce(
-    node: Node<Kv>,
-    service: std::sync::Arc<Service>,
-    about: String,
-    mut stopping: Stopping,
-) {
-    let groups = service.options.groups;
+pub async fn announce(node: Node<Kv>, groups: u32, about: String, mut stopping: Stopping) {
     let give_up = Instant::now() + PATIENCE;
-    let mut announced = false;
-    loop {
+    let state = loop {
         let Ok(status) = node.status().await else { return };
-        let ready = readiness(&status, groups);
-        service.note_status(status);
-        if !announced && (ready.is_ok() || Instant::now() >= give_up) {
-            announced = true;
-            let state = match ready {
-                Ok(()) => format!("{groups} groups have a leader"),
-                Err(missing) => format!("waiting: {missing}"),
-            };
-            println!("ready: {about}; {state}");
+        match readiness(&status, groups) {
+            Ok(()) => break format!("{groups} groups have a leader"),
+            Err(missing) if Instant::now() >= give_up => break format!("waiting: {missing}"),
+            Err(_) => {}
         }
         tokio::select! {
-            () = tokio::time::sleep(if announced { REFRESH } else { POLL }) => {}
+            () = tokio::time::sleep(POLL) => {}
             () = stopping.wait() => return,
         }
-    }
+    };
+    output::line(format!("ready: {about}; {state}"));
 }

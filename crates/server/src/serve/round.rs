@@ -13,7 +13,7 @@ use refloat_node::RequestError;
 use refloat_types::GroupId;
 
 use super::ask::{Desk, GroupAnswer, GroupAsk};
-use crate::commands::{Ask, Context, Outcome, Service, Session, dispatch};
+use crate::commands::{Ask, Context, Describe, Outcome, Service, Session, dispatch};
 use crate::kv::{Answer, Op, cursor, group_of_slot, slot_of_key};
 use crate::resp::{Protocol, Reply};
 
@@ -35,6 +35,7 @@ pub struct Round {
 #[derive(Debug)]
 enum Pending {
     Ready(Protocol, Reply),
+    Described(Protocol, Describe),
     Asked { protocol: Protocol, places: Range<usize>, merge: fn(Vec<Answer>, &Service) -> Reply },
 }
 
@@ -69,6 +70,7 @@ impl Round {
             Outcome::Reply(reply) => self.pending.push(Pending::Ready(protocol, reply)),
             Outcome::Close(reply) => self.close_with(protocol, reply),
             Outcome::Ask(ask) => self.ask(ask, protocol, service.options.groups),
+            Outcome::Describe(how) => self.pending.push(Pending::Described(protocol, how)),
         }
     }
 
@@ -111,6 +113,9 @@ impl Round {
         for item in pending {
             let (protocol, reply) = match item {
                 Pending::Ready(protocol, reply) => (protocol, reply),
+                Pending::Described(protocol, Describe(how)) => {
+                    (protocol, how(service, &desk.status().await))
+                }
                 Pending::Asked { protocol, places: range, merge } => {
                     match collect(&mut answers, &places[range]) {
                         Ok(answers) => (protocol, merge(answers, service)),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::commands::ServiceOptions;
 use crate::kv::{Answers, Kv, Ops};
-use refloat_node::{Command, StateMachine};
+use refloat_node::{Command, StateMachine, Status};
 use refloat_types::Index;
 
 /// Groups in memory, on one node, at once.
@@ -14,6 +14,10 @@ struct LocalDesk {
 }
 
 impl Desk for LocalDesk {
+    async fn status(&mut self) -> Status {
+        Status { node: 3, cluster_name: "test".into(), ..Status::default() }
+    }
+
     async fn ask(&mut self, asks: Vec<GroupAsk>) -> Vec<GroupAnswer> {
         asks.into_iter().map(|ask| self.one(ask)).collect()
     }
@@ -151,6 +155,15 @@ fn a_refusal_of_one_group_leaves_the_others_alone() {
     assert_eq!(end, End::Open);
     world.desk.fails.insert(group, RequestError::Busy { used: 2, limit: 1 });
     assert!(world.say(&["SET {b}1 x"]).0.starts_with("-BUSY "));
+}
+
+#[test]
+fn info_tells_what_the_node_says_about_itself() {
+    let mut world = World::new();
+    let (out, _) = world.say(&["INFO server", "PING", "CLUSTER INFO"]);
+    assert!(out.contains("# Server\r\nredis_version:") && out.contains("refloat_node:3"), "{out}");
+    assert!(!out.contains("# Clients"), "{out}");
+    assert!(out.contains("+PONG") && out.contains("cluster_state:fail"), "{out}");
 }
 
 #[test]
