@@ -381,6 +381,49 @@ fn g15_a_sealed_segment_is_adopted_and_a_retired_one_that_reappears_is_not() {
     assert!(gone.iter().all(|(p, _)| !disk.fs.exists(p).unwrap()), "retired again");
 }
 
+/// A flush that begins while a record is submitted and not yet durable, and the power goes.
+fn flush_beside(change: impl FnOnce(&mut Disk)) {
+    let mut disk = with_group();
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        disk.append(group(1), 1, 3, 5000);
+        held.extend(disk.sync_without(Lane::Flush).unwrap());
+    }
+    let acked = disk.history.len() - 1;
+    disk.run(held.remove(0)).unwrap(); // the first generation; others are frozen behind it
+    let before = disk.files("seg").len();
+    change(&mut disk);
+    let now = disk.now;
+    while let Some(job) = disk.store().poll_job(now) {
+        if job.lane() == Lane::Flush {
+            let vfs = disk.vfs.clone();
+            drop(job.run(&vfs)); // sealed; the write of the log never happens
+        }
+    }
+    assert!(disk.files("seg").len() > before, "a segment was sealed");
+    let image = disk.fs.power_cut(|_| Fate::Lost);
+    let mut back = Disk::on(image, &disk.options);
+    must_hold_everything(&mut back, &disk, acked);
+}
+
+#[test]
+fn g07_a_flush_drops_nothing_for_the_sake_of_a_snapshot_that_is_not_durable() {
+    flush_beside(|disk| {
+        let last = disk.model()[&group(1)].last();
+        let now = disk.now;
+        let conf = refloat_types::ConfState::of_voters([ME]);
+        disk.store().install_snapshot(now, group(1), last, &conf).unwrap();
+    });
+}
+
+#[test]
+fn g08_a_flush_drops_nothing_for_the_sake_of_a_deletion_that_is_not_durable() {
+    flush_beside(|disk| {
+        let now = disk.now;
+        disk.store().delete_group(now, group(1)).unwrap();
+    });
+}
+
 #[test]
 fn g13_after_snapshots_the_bytes_on_disk_fall_to_what_is_live() {
     let mut disk = with_group();

@@ -72,12 +72,19 @@ impl LogStore {
         }))
     }
 
+    /// What may be dropped, by what is durable: a snapshot or a deletion whose record the power
+    /// may still take drops nothing. Both are known from the moment their records are durable.
     pub(super) fn dead(&self) -> BTreeMap<GroupKey, Dead> {
-        let dead = |(key, record): (&GroupKey, &crate::small_state::GroupRecord)| {
-            let live = self.logs.get(key).map(|log| log.live.clone()).unwrap_or_default();
-            (*key, Dead { through: record.previous.index, live })
-        };
-        self.state.groups.iter().map(dead).collect()
+        let registered = self.state.groups.keys().map(|key| {
+            let log = self.logs.get(key);
+            let dead = Dead {
+                through: log.map_or(Index::ZERO, |log| log.dead),
+                live: log.map(|log| log.live.clone()).unwrap_or_default(),
+            };
+            (*key, dead)
+        });
+        let leaving = self.leaving.iter().map(|key| (*key, Dead::default()));
+        leaving.chain(registered).collect()
     }
 
     pub(super) fn flushed(&mut self, now: Now, done: FlushDone) -> Result<(), Poisoned> {

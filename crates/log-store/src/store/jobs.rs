@@ -166,7 +166,11 @@ impl LogStore {
                 self.worth_planning = true;
                 self.snapshot_published(group);
             }
-            Then::GroupGone(group) => self.forget_snapshots(group),
+            Then::GroupGone(group) => {
+                self.worth_planning = true;
+                self.leaving.remove(&group);
+                self.forget_snapshots(group);
+            }
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct LogStore {
     next_request: u64,
     /// Groups whose commit hint on disk is older than what the host told.
     hints: BTreeSet<GroupKey>,
+    /// Deleted groups whose deletion is not durable yet.
+    leaving: BTreeSet<GroupKey>,
     /// The snapshot files of each group that a record named and that were not retired yet.
     published: BTreeMap<GroupKey, Vec<EntryId>>,
     events: Vec<Event>,
@@ -130,6 +132,7 @@ impl LogStore {
             rotten: Vec::new(),
             next_request: 0,
             hints: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             published: parts.published,
             events: Vec::new(),
             poisoned: None,

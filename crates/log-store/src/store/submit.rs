@@ -108,6 +108,7 @@ impl LogStore {
         let ticket = self.submit_change(key, Change::Deleted)?;
         self.logs.remove(&key);
         self.memtables.drop_group(key);
+        self.leaving.insert(key);
         self.after.push_back((ticket, Then::GroupGone(key)));
         Ok(ticket)
     }
