@@ -1,4 +1,4 @@
-//! A replicated counter. Start it three times: `cargo run --example hello -- 1` (then 2, then 3).
+//! A replicated counter. Start it three times: `cargo run -p refloat-node --example hello -- 1`, 2, 3.
 use bytes::Bytes;
 use refloat_node::{Chunks, Command, Config, Node, RestoreError, StateMachine, init};
 use refloat_types::GroupId;

@@ -76,9 +76,10 @@ pub trait StateMachine: Any + Send {
     /// drawn later, on another thread. Pieces of 64 KiB to 1 MiB suit the disk and the network.
     fn snapshot(&mut self) -> Chunks;
 
-    /// Replaces the whole state by a snapshot's. The pieces arrive in the order in which they were
-    /// drawn, each verified; if the file turns out to be damaged they end early, the result is
-    /// ignored, and `restore` is called again with an older snapshot on a new machine.
+    /// Replaces the whole state by a snapshot's. The same bytes arrive in the same order, each
+    /// piece verified, but cut anew: a piece may end in the middle of what was drawn as one. If
+    /// the file turns out to be damaged they end early, the result is ignored, and `restore` is
+    /// called again with an older snapshot on a new machine.
     ///
     /// # Errors
     /// The pieces do not mean anything to this machine.
