@@ -8,7 +8,7 @@ use refloat_vfs::Vfs;
 
 use super::read::with_cause;
 use super::{Job, LogStore, Then};
-use crate::error::Poisoned;
+use crate::error::{Poisoned, SubmitError};
 use crate::small_state::{Change, NODE};
 
 #[derive(Debug)]
@@ -57,13 +57,17 @@ impl LogStore {
             Err(e) => return Err(Poisoned { reason: with_cause(&e) }),
         };
         let add: Vec<SegmentName> = output.iter().map(Segment::name).collect();
-        self.segments.replace(&done.inputs, output.map(Arc::new));
         let dir = self.options.segment_dir();
         let paths = done.inputs.iter().map(|name| dir.join(name.to_string())).collect();
         let flushed = self.state.flushed;
-        let change = Change::Segments { flushed, add, remove: done.inputs };
-        let ticket =
-            self.submit_change(NODE, change).map_err(|e| Poisoned { reason: e.to_string() })?;
+        let change = Change::Segments { flushed, add, remove: done.inputs.clone() };
+        let ticket = match self.submit_change(NODE, change) {
+            Ok(ticket) => ticket,
+            // The inputs stay named; the output is made again later.
+            Err(SubmitError::NoSpace) => return self.postpone(now),
+            Err(e) => return Err(Poisoned { reason: e.to_string() }),
+        };
+        self.segments.replace(&done.inputs, output.map(Arc::new));
         self.after.push_back((ticket, Then::Remove(paths)));
         Ok(())
     }

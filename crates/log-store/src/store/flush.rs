@@ -13,8 +13,8 @@ use refloat_vfs::Vfs;
 
 use super::read::with_cause;
 use super::{Job, LogStore, Then};
-use crate::error::Poisoned;
-use crate::small_state::Change;
+use crate::error::{Poisoned, SubmitError};
+use crate::small_state::{Change, NODE};
 
 /// What of a group is dead: at or below `through`, unless it is live. Read as one, when the job
 /// is made: a snapshot that moves meanwhile is seen by the next flush.
@@ -96,13 +96,16 @@ impl LogStore {
             Err(e) => return Err(Poisoned { reason: with_cause(&e) }),
         };
         let add: Vec<SegmentName> = segment.iter().map(Segment::name).collect();
+        let change = Change::Segments { flushed: done.generation, add, remove: Vec::new() };
+        let ticket = match self.submit_change(NODE, change) {
+            Ok(ticket) => ticket,
+            // Sealed and not named: the next flush writes it again under the same name.
+            Err(SubmitError::NoSpace) => return self.postpone(now),
+            Err(e) => return Err(Poisoned { reason: e.to_string() }),
+        };
         if let Some(segment) = segment {
             self.segments.add(Arc::new(segment));
         }
-        let change = Change::Segments { flushed: done.generation, add, remove: Vec::new() };
-        let ticket = self
-            .submit_change(crate::small_state::NODE, change)
-            .map_err(|e| Poisoned { reason: e.to_string() })?;
         self.after.push_back((ticket, Then::Released(done.generation)));
         Ok(())
     }
