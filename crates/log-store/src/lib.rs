@@ -3,6 +3,56 @@
 //! One write-ahead log for all groups, one memtable per WAL file, one segment per memtable,
 //! snapshots beside them, and one recovery over all four.
 //!
+//! # Should I use this crate?
+//!
+//! Yes, if you have a Raft of your own and want the logs, snapshots and votes of many groups on
+//! one disk, with a recovery that says what it cannot prove.
+//! If one log is enough, take `refloat-wal`; if you want the consensus too, `refloat-node`.
+//!
+//! ```
+//! use std::{path::Path, sync::Arc};
+//! use refloat_log_store::{Options, boot, identity, run_jobs};
+//! use refloat_types::*;
+//! use refloat_vfs::{Fate, SimFs, Vfs};
+//!
+//! let disk = SimFs::new(); // or OsFs
+//! let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+//! let me = Member::new(NodeId(1), Incarnation(7));
+//! let owner = identity::NodeIdentity {
+//!     identity: Identity { cluster: ClusterId(1), member: me },
+//!     cluster_name: "doc".into(), groups: 1, members: vec![], run: 0,
+//! };
+//! identity::create(&disk, Path::new("/data"), &owner)?;
+//! let mut store = boot(&vfs, Options::new("/data"))?.store;
+//! let group = GroupKey::new(GroupId(1), Epoch(1));
+//! store.create_group(Now(0), group, &ConfState::of_voters([me]))?;
+//! let entry = Entry::new(EntryId::new(Term(1), Index(1)), EntryKind::Command, "x=1".into());
+//! let log = LogOp::Append { prev: EntryId::ZERO, entries: vec![entry] };
+//! let ticket = store.submit(Now(0), &[GroupWrite { group, hard_state: None, log: Some(log) }])?;
+//! run_jobs(&mut store, &vfs, Now(0))?; // a host runs them on threads of its own
+//! assert!(store.durable() >= ticket);
+//! let after: Arc<dyn Vfs> = Arc::new(disk.power_cut(|_| Fate::Lost));
+//! assert_eq!(boot(&after, Options::new("/data"))?.groups[0].last.index, Index(1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is promised
+//!
+//! * What a [`Ticket`] at or below [`LogStore::durable`] wrote survives kills and power cuts.
+//! * A boot never refuses what only a kill or a power cut left, and never cuts durable data:
+//!   a group whose log has a hole, or whose end or vote cannot be proven, is named with the
+//!   evidence ([`GroupState`]), and stays so until it is healed.
+//! * After a failed write or sync the store is [`Poisoned`] for good.
+//!
+//! # What is assumed
+//!
+//! A disk that keeps what it acknowledged as synced, and writes sectors of 512 bytes whole.
+//!
+//! # Limits
+//!
+//! Healing from peers is the host's, and not built yet: a group that is not clean stays so.
+//! All logs are driven by one caller; there is no scrubber.
+//!
 //! # The way of a write
 //! [`LogStore::submit`] copies the write into the open WAL batch and into that file's memtable.
 //! One job writes and syncs the batch; [`LogStore::durable`] reaches the write's [`Ticket`].
