@@ -206,3 +206,23 @@ fn a_lock_names_its_holder() {
     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     assert!(cause.contains(&format!("process {}", std::process::id())), "{error}: {cause}");
 }
+
+#[test]
+fn who_is_refused_the_lock_leaves_the_file_as_it_was() {
+    let dir = tempfile::tempdir().expect("a directory for the test");
+    let path = dir.path().join("LOCK");
+    let pid = std::process::id().to_string();
+    let bytes = || std::fs::read_to_string(&path).expect("read the lock file");
+    std::fs::write(&path, "417").expect("the number of a process that was killed");
+
+    let lock = OsFs.lock(&path).unwrap();
+    assert_eq!(bytes(), pid, "the holder's, not the dead one's");
+    std::fs::write(&path, "12345678901234567890").expect("a note to recognise");
+    OsFs.lock(&path).unwrap_err();
+    assert_eq!(bytes(), "12345678901234567890");
+
+    drop(lock);
+    assert_eq!(bytes(), "417", "a start that gives the lock back has changed nothing");
+    drop(OsFs.lock(&path).unwrap());
+    assert_eq!(bytes(), "417");
+}

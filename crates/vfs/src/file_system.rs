@@ -168,10 +168,12 @@ pub trait Vfs: Send + Sync + Debug {
     /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// Any error of the disk; after one, nothing is known about the names.
+    /// Any error of the disk; after one, nothing is known about the names that were to become
+    /// durable, and a later success says nothing about them either.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Takes an exclusive lock on a file, creating it if needed. Never waits.
+    /// Takes an exclusive lock on a file, creating it if needed. Never waits. A real file system
+    /// notes the process in the file while the lock is held; who is refused changes nothing.
     ///
     /// # Errors
     /// `WouldBlock` if another holder has it.

@@ -21,6 +21,9 @@
 //!   directory, and a directory only after that of its parent.
 //! * After a sync that failed nothing is known about the bytes: the caller must stop trusting
 //!   the file (the kernel may have dropped the dirty pages and will report success next time).
+//!   The same holds for the names after a failed directory sync.
+//! * The lock file has the process id of its holder while it is held, and is as it was before
+//!   when the lock is given back: a start that is refused leaves no trace in it.
 //! * Every error names the operation and the path ([`FileError`]) and keeps its kind.
 //!
 //! # What is assumed
@@ -67,6 +70,7 @@
 //! * [`OsFs`] is for Unix. `O_DIRECT` exists on Linux alone; elsewhere a direct open fails with
 //!   `Unsupported`. Where space cannot be reserved, [`VfsFile::allocate`] sets the length only.
 //! * Files of [`SimFs`] end at 16 GiB, and its paths do not go upwards (`..`).
+//! * The disk knows no time: a slow or hanging one is made by whoever runs the jobs.
 //! * The model does not misplace writes and does not damage synced data by itself; tests do that
 //!   with [`SimFs::corrupt`] and [`SimFs::fail_reads`].
 #![deny(unsafe_code)]

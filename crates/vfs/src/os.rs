@@ -27,12 +27,23 @@ struct OsFile {
     direct: bool,
 }
 
+/// So much of a lock file is read; it holds one number.
+const NOTE_LEN: u64 = 32;
+
 #[derive(Debug)]
 struct OsLock {
-    _file: File,
+    file: File,
+    /// What stood in the file before.
+    before: Vec<u8>,
 }
 
 impl FileLock for OsLock {}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        note(&self.file, &self.before);
+    }
+}
 
 impl VfsFile for OsFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -200,7 +211,8 @@ impl Vfs for OsFs {
 }
 
 /// The lock is on the open file, so a second one in the same process is refused too, and it ends
-/// with the process whatever happens. The number inside is for messages only.
+/// with the process whatever happens. The number inside is for messages only. It is written when
+/// the lock is held and not before: who is refused changes nothing.
 fn take_lock(path: &Path) -> io::Result<Box<dyn FileLock>> {
     let mut file =
         fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -209,15 +221,21 @@ fn take_lock(path: &Path) -> io::Result<Box<dyn FileLock>> {
         Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(held(&mut file)),
         Err(e) => return Err(e),
     }
-    // A full disk must not stop a start: the lock holds without its note.
+    let mut before = Vec::new();
+    let _ = (&file).take(NOTE_LEN).read_to_end(&mut before);
+    note(&file, std::process::id().to_string().as_bytes());
+    Ok(Box::new(OsLock { file, before }))
+}
+
+/// A full disk must not stop a start: the lock holds without its note.
+fn note(file: &File, text: &[u8]) {
     let _ = file.set_len(0);
-    let _ = file.write_all_at(std::process::id().to_string().as_bytes(), 0);
-    Ok(Box::new(OsLock { _file: file }))
+    let _ = file.write_all_at(text, 0);
 }
 
 fn held(file: &mut File) -> io::Error {
     let mut text = String::new();
-    let _ = file.take(32).read_to_string(&mut text);
+    let _ = file.take(NOTE_LEN).read_to_string(&mut text);
     let holder = text.trim();
     let by = if holder.is_empty() { "another process" } else { holder };
     match holder.parse::<u32>() {

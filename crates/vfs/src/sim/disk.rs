@@ -176,7 +176,7 @@ impl Disk {
     fn change_names(&mut self, what: Change) {
         let seq = self.next_seq();
         names::make(&mut self.dirs, &what);
-        self.names.push(NameChange { seq, what });
+        self.names.push(NameChange::new(seq, what));
     }
 
     fn new_ino(&mut self) -> Ino {
@@ -291,7 +291,7 @@ impl Disk {
             }
         }
         for change in &self.names {
-            feed(hash_bytes(format!("{:?}", change.what).as_bytes()));
+            feed(hash_bytes(change.outline().as_bytes()));
         }
         for (ino, file) in &self.files {
             feed(*ino);

@@ -23,12 +23,21 @@ use super::ops::{Op, OpKind};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
-    kind: Option<OpKind>,
+    kinds: Kinds,
     path: String,
     skip: u64,
+    /// Bytes that writes may still write.
+    room: u64,
     error: Cause,
     forever: bool,
     spent: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kinds {
+    One(OpKind),
+    Changes,
+    Any,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,14 +50,27 @@ impl Fault {
     /// Fails the next operation of this kind, once, with an input/output error (`EIO`).
     #[must_use]
     pub fn on(kind: OpKind) -> Fault {
-        Fault { kind: Some(kind), ..Fault::on_any() }
+        Fault::of(Kinds::One(kind))
     }
 
     /// Fails the next operation of any kind.
     #[must_use]
     pub fn on_any() -> Fault {
+        Fault::of(Kinds::Any)
+    }
+
+    /// Fails the next operation that changes the disk or makes something durable, syncs included:
+    /// with `EROFS` and [`Fault::forever`], what a file system does that went read-only after an
+    /// error of its own. (Mounted read-only is [`SimFs::set_read_only`]: there syncs succeed.)
+    #[must_use]
+    pub fn on_change() -> Fault {
+        Fault::of(Kinds::Changes)
+    }
+
+    fn of(kinds: Kinds) -> Fault {
         let error = Cause::Errno(rustix::io::Errno::IO.raw_os_error());
-        Fault { kind: None, path: String::new(), skip: 0, error, forever: false, spent: false }
+        let path = String::new();
+        Fault { kinds, path, skip: 0, room: 0, error, forever: false, spent: false }
     }
 
     /// Only where the path contains this.
@@ -61,6 +83,12 @@ impl Fault {
     #[must_use]
     pub fn after(self, skip: u64) -> Fault {
         Fault { skip, ..self }
+    }
+
+    /// Lets writes of so many bytes in all pass first; for [`OpKind::Write`], as a quota would.
+    #[must_use]
+    pub fn after_bytes(self, room: u64) -> Fault {
+        Fault { room, ..self }
     }
 
     /// With this kind of error.
@@ -82,13 +110,21 @@ impl Fault {
     }
 
     pub(super) fn hits(&mut self, op: &Op) -> Option<io::Error> {
-        let matches = self.kind.is_none_or(|kind| kind == op.kind)
-            && op.path.to_string_lossy().contains(&self.path);
+        let kind = match self.kinds {
+            Kinds::One(kind) => kind == op.kind,
+            Kinds::Changes => op.kind.changes_disk(),
+            Kinds::Any => true,
+        };
+        let matches = kind && op.path.to_string_lossy().contains(&self.path);
         if !matches {
             return None;
         }
         if self.skip > 0 {
             self.skip -= 1;
+            return None;
+        }
+        if self.room > 0 && op.kind == OpKind::Write && op.len <= self.room {
+            self.room -= op.len;
             return None;
         }
         self.spent = !self.forever;
@@ -105,12 +141,20 @@ impl Fault {
 
 /// # Faults
 ///
+/// A fault is an answer, and every call returns: the disk knows no time. A slow or hanging disk is
+/// made by whoever runs the jobs, by giving their results back late or never; the simulator does.
+///
 /// Capacity, the read-only mode, unreadable sectors and the missing direct mode belong to the
 /// disk and outlive kills and power cuts. Armed [`Fault`]s and the crash point do not.
 impl SimFs {
     /// Arms a failure. A write that fails has written the first half of its sectors.
     /// A sync that fails makes nothing durable, and what it was to make durable is forgotten: a
-    /// later sync succeeds without doing anything for it, as on Linux.
+    /// later sync succeeds without doing anything for it, as on Linux. So it is with the names
+    /// of a directory: what a failed [`sync_dir`](crate::Vfs::sync_dir) was to make durable stays
+    /// undecided, across process kills, until a power cut or until the same name is changed
+    /// again; other names of the directory that change later become durable by a later sync.
+    /// (A file system with a journal does less or more: its journal aborts and every later change
+    /// fails until it is mounted anew; that is this fault together with [`Fault::on_change`].)
     pub fn inject(&self, fault: Fault) {
         self.disk.lock().ops.faults.push(fault);
     }

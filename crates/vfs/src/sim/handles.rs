@@ -211,7 +211,7 @@ impl SimFs {
             if op.kind == OpKind::SyncDir
                 && let Ok(dir) = disk.find(&op.path)
             {
-                names::forget(&mut disk.dirs, dir);
+                names::give_up(&mut disk.names, dir);
             }
             return Err(op.wrap(error));
         }

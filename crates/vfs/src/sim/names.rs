@@ -1,6 +1,6 @@
 //! Names in directories: what is durable, what is visible, and the changes between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -13,8 +13,6 @@ pub(super) type Names = BTreeMap<OsString, Ino>;
 pub(super) struct Dir {
     pub(super) durable: Names,
     pub(super) visible: Names,
-    /// A sync of it failed: later ones succeed and do nothing.
-    forgotten: bool,
 }
 
 pub(super) type Dirs = BTreeMap<Ino, Arc<Dir>>;
@@ -24,6 +22,36 @@ pub(super) type Dirs = BTreeMap<Ino, Arc<Dir>>;
 pub(super) struct NameChange {
     pub(super) seq: u64,
     pub(super) what: Change,
+    /// Directories whose sync failed while this waited for it. The system has dropped it from its
+    /// list of work: a later sync of them succeeds and does nothing for it.
+    given_up_by: BTreeSet<Ino>,
+}
+
+impl NameChange {
+    pub(super) fn new(seq: u64, what: Change) -> NameChange {
+        NameChange { seq, what, given_up_by: BTreeSet::new() }
+    }
+
+    /// All that decides what may become of it.
+    pub(super) fn outline(&self) -> String {
+        format!("{:?} {:?}", self.what, self.given_up_by)
+    }
+
+    /// Goes on with what is left of it; whether anything is.
+    fn replace(&mut self, rest: Option<Change>) -> bool {
+        match rest {
+            Some(rest) => {
+                self.what = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Lets syncs of every directory work for it again.
+    pub(super) fn recall(&mut self) {
+        self.given_up_by.clear();
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +116,28 @@ impl Change {
         }
     }
 
+    /// The names in a directory that it concerns.
+    fn names_in(&self, of: Ino) -> impl Iterator<Item = &OsString> {
+        let (a, b) = match self {
+            Change::Link { dir, name, .. } | Change::Unlink { dir, name, .. } => {
+                ((dir, name), None)
+            }
+            Change::Rename { from, to, .. } => ((&from.0, &from.1), Some((&to.0, &to.1))),
+        };
+        std::iter::once(a).chain(b).filter(move |(dir, _)| **dir == of).map(|(_, name)| name)
+    }
+
+    /// What is left of it once a name says something newer.
+    fn without(&self, of: Ino, gone: &OsString) -> Option<Change> {
+        let Change::Rename { from, to, ino } = self else { return None };
+        let is = |place: &(Ino, OsString)| place.0 == of && place.1 == *gone;
+        match (is(from), is(to)) {
+            (true, _) => Some(Change::Link { dir: to.0, name: to.1.clone(), ino: *ino }),
+            (_, true) => Some(Change::Unlink { dir: from.0, name: from.1.clone(), ino: *ino }),
+            _ => Some(self.clone()),
+        }
+    }
+
     /// The part of it that a sync of one directory makes durable.
     fn durable_part(&self, synced: Ino) -> Option<Change> {
         match self {
@@ -138,41 +188,37 @@ pub(super) fn decide(dirs: &mut Dirs, change: &Change, outcome: Outcome) {
     change.apply(dirs, View::Durable, outcome);
 }
 
-/// Makes durable what concerns one directory, in the order in which it was done.
+/// Makes durable what concerns one directory, in the order in which it was done, but for what an
+/// earlier sync that failed gave up. What is durable of a name ends what was undecided of it before.
 pub(super) fn sync(dirs: &mut Dirs, pending: &mut Vec<NameChange>, dir: Ino) {
-    if dirs.get(&dir).is_none_or(|dir| dir.forgotten) {
-        return;
-    }
+    let mut settled: BTreeMap<OsString, u64> = BTreeMap::new();
     pending.retain_mut(|change| {
+        if change.given_up_by.contains(&dir) {
+            return true;
+        }
         if let Some(part) = change.what.durable_part(dir) {
             part.apply(dirs, View::Durable, Outcome::Whole);
+            settled.extend(part.names_in(dir).map(|name| (name.clone(), change.seq)));
         }
-        match change.what.after_sync_of(dir) {
-            Some(rest) => {
-                change.what = rest;
-                true
-            }
-            None => false,
-        }
+        change.replace(change.what.after_sync_of(dir))
+    });
+    pending.retain_mut(|change| {
+        let newer = |name: &OsString| settled.get(name).is_some_and(|&seq| seq > change.seq);
+        let names = change.what.names_in(dir).filter(|name| newer(name)).cloned();
+        names.collect::<Vec<_>>().iter().all(|name| change.replace(change.what.without(dir, name)))
     });
 }
 
-/// A directory sync failed.
-pub(super) fn forget(dirs: &mut Dirs, dir: Ino) {
-    if let Some(dir) = dirs.get_mut(&dir) {
-        Arc::make_mut(dir).forgotten = true;
+/// A directory sync failed: nothing became durable, and the system will not try these again.
+pub(super) fn give_up(pending: &mut [NameChange], dir: Ino) {
+    for change in pending.iter_mut().filter(|change| change.what.names_in(dir).next().is_some()) {
+        change.given_up_by.insert(dir);
     }
 }
 
 impl Dir {
-    /// Lets syncs work again after one that failed.
-    pub(super) fn unforget(&mut self) {
-        self.forgotten = false;
-    }
-
     /// Takes what is durable for the whole truth, as after a power cut.
     pub(super) fn settle(&mut self) {
         self.visible = self.durable.clone();
-        self.forgotten = false;
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::SimFs;
 use super::disk::Disk;
+use super::names::NameChange;
 use crate::error::FileError;
 
 /// # Looking from outside
@@ -120,9 +121,7 @@ impl Disk {
         for file in self.files.values_mut() {
             Arc::make_mut(file).sync_all();
         }
-        for dir in self.dirs.values_mut() {
-            Arc::make_mut(dir).unforget();
-        }
+        self.names.iter_mut().for_each(NameChange::recall);
         for dir in self.dirs.keys().copied().collect::<Vec<_>>() {
             self.sync_dir(dir);
         }

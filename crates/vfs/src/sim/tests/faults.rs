@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 
 use super::*;
@@ -56,16 +57,116 @@ fn repeating_a_failed_sync_makes_nothing_durable() {
     assert_eq!(cut.contents("/a").unwrap(), expected, "what was written again is durable");
 }
 
+fn failed_sync_dir(fs: &SimFs) {
+    fs.inject(Fault::on(OpKind::SyncDir));
+    assert!(fs.sync_dir(p("/")).is_err());
+}
+
+fn rename(fs: &SimFs, from: &str, to: &str) {
+    fs.rename(p(from), p(to)).unwrap();
+}
+
+/// Every set of names that a power cut may leave.
+fn possible_names(fs: &SimFs) -> BTreeSet<String> {
+    let names = |image: SimFs| {
+        let names: Vec<String> =
+            image.files().keys().map(|path| path.display().to_string()).collect();
+        names.join(" ")
+    };
+    let options = ImageOptions { kills: false, ..ImageOptions::new(1000) };
+    fs.crash_images_with(options).map(names).collect()
+}
+
 #[test]
 fn repeating_a_failed_directory_sync_makes_no_name_durable() {
     let fs = SimFs::new();
     fs.open(p("/a"), OpenOptions::create_new()).unwrap();
-    fs.inject(Fault::on(OpKind::SyncDir));
-    assert!(fs.sync_dir(p("/")).is_err());
+    failed_sync_dir(&fs);
     assert!(fs.sync_dir(p("/")).is_ok());
     assert_eq!(if_all_is_lost(&fs, "/a"), None);
+    let restarted = fs.fork().kill();
+    assert!(restarted.sync_dir(p("/")).is_ok());
+    assert_eq!(if_all_is_lost(&restarted, "/a"), None, "a new process changes nothing");
     fs.sync_all();
     assert_eq!(if_all_is_lost(&fs, "/a"), Some(vec![]));
+}
+
+#[test]
+fn names_made_after_a_failed_directory_sync_become_durable_and_those_before_stay_undecided() {
+    let fs = SimFs::new();
+    create(&fs, "/old.tmp");
+    fs.open(p("/new"), OpenOptions::create_new()).unwrap();
+    rename(&fs, "/old.tmp", "/old");
+    failed_sync_dir(&fs);
+    fs.open(p("/later"), OpenOptions::create_new()).unwrap();
+    fs.sync_dir(p("/")).unwrap();
+    let expected = [
+        "/later /new /old",
+        "/later /new /old /old.tmp",
+        "/later /new /old.tmp",
+        "/later /old",
+        "/later /old /old.tmp",
+        "/later /old.tmp",
+    ];
+    assert_eq!(possible_names(&fs).into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_name_changed_again_after_a_failed_directory_sync_is_decided_by_the_next() {
+    let fs = SimFs::new();
+    fs.open(p("/a"), OpenOptions::create_new()).unwrap();
+    fs.open(p("/b"), OpenOptions::create_new()).unwrap();
+    create(&fs, "/c.tmp");
+    rename(&fs, "/c.tmp", "/c");
+    failed_sync_dir(&fs);
+    rename(&fs, "/a", "/x");
+    rename(&fs, "/x", "/a");
+    fs.remove_file(p("/b")).unwrap();
+    fs.open(p("/c.tmp"), OpenOptions::create_new()).unwrap().write_at(b"other", 0).unwrap();
+    fs.sync_dir(p("/")).unwrap();
+    let names: Vec<String> = possible_names(&fs).into_iter().collect();
+    assert_eq!(names, ["/a /c /c.tmp", "/a /c.tmp"], "b is gone for good, a is there for good");
+    assert!(fs.fork().power_cut(|_| Fate::Kept).contents("/c").is_ok());
+}
+
+#[test]
+fn a_rename_between_directories_is_given_up_by_the_one_whose_sync_failed() {
+    let fs = SimFs::new();
+    fs.create_dir(p("/d")).unwrap();
+    fs.put("/a", b"1").unwrap();
+    fs.sync_all();
+    rename(&fs, "/a", "/d/a");
+    failed_sync_dir(&fs);
+    fs.sync_dir(p("/d")).unwrap();
+    fs.sync_dir(p("/")).unwrap();
+    let names: Vec<String> = possible_names(&fs).into_iter().collect();
+    assert_eq!(names, ["/a /d/a", "/d/a"], "it has arrived; whether it has left is open");
+}
+
+#[test]
+fn a_quota_is_hit_in_the_middle_of_the_writes() {
+    let fs = SimFs::new();
+    let file = create(&fs, "/a.seg");
+    let quota = Fault::on(OpKind::Write).path(".seg").after_bytes(2000).forever();
+    fs.inject(quota.error(ErrorKind::StorageFull));
+    write(&file, 0, &[1; 1500]);
+    assert_eq!(file.write_at(&[1; 501], 1500).unwrap_err().kind(), ErrorKind::StorageFull);
+    write(&create(&fs, "/b"), 0, &[1; 9000]);
+    write(&file, 1500, &[1; 500]);
+    assert_eq!(file.write_at(&[1], 2000).unwrap_err().kind(), ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_file_system_that_goes_read_only_fails_changes_and_syncs_and_reads_on() {
+    let fs = SimFs::new();
+    let file = create(&fs, "/a");
+    write(&file, 0, b"x");
+    fs.inject(Fault::on_change().error(ErrorKind::ReadOnlyFilesystem).forever());
+    for result in [file.sync_data(), file.write_at(b"y", 0), fs.sync_dir(p("/"))] {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    }
+    assert_eq!(file.read_at(&mut [0; 4], 0).unwrap(), 1);
+    assert!(fs.list(p("/")).is_ok());
 }
 
 #[test]
