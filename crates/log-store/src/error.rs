@@ -100,6 +100,11 @@ pub enum SubmitError {
         /// Bytes that a file holds.
         room: u64,
     },
+    /// A group's value is longer than [`crate::MAX_GROUP_VALUE`].
+    ValueTooLarge {
+        /// Its bytes.
+        len: usize,
+    },
     /// The disk is full. Term, vote and deletions still find room; try again later.
     NoSpace,
     /// The store stopped.
@@ -123,6 +128,11 @@ impl fmt::Display for SubmitError {
             Self::TooLarge { needed, room } => {
                 write!(f, "the write needs {needed} bytes, a WAL file holds {room}")
             }
+            Self::ValueTooLarge { len } => write!(
+                f,
+                "the group's value has {len} bytes, at most {} are kept",
+                crate::MAX_GROUP_VALUE
+            ),
             Self::NoSpace => f.write_str("no space left on the device"),
             Self::Poisoned(p) => p.fmt(f),
             Self::Closed => f.write_str("the store is closed"),

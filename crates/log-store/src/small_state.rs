@@ -39,6 +39,30 @@ pub(crate) struct GroupRecord {
     pub(crate) last: EntryId,
     /// What a boot found and nobody healed yet: the verdict must outlive the file that showed it.
     pub(crate) unhealed: Option<Unhealed>,
+    /// What the host keeps for the group.
+    pub(crate) value: GroupValue,
+}
+
+/// An opaque value of the host's and the number of its change. It may carry a vote, so it is
+/// written to both logs as one is, and of two copies the one of the later change counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupValue {
+    /// 0: there never was a value.
+    pub(crate) change: u64,
+    pub(crate) body: Bytes,
+}
+
+impl GroupValue {
+    /// Takes the other one unless it is older.
+    pub(crate) fn raise(&mut self, other: &GroupValue) {
+        if other.change >= self.change {
+            self.clone_from(other);
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<&Bytes> {
+        (self.change > 0).then_some(&self.body)
+    }
 }
 
 /// A state that is not clean, with its evidence.
@@ -51,7 +75,12 @@ pub(crate) struct Unhealed {
 /// One record of small state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    HardState(HardState),
+    /// Term and vote; also says which change of the group's value is the last one, so that the
+    /// loss of a value between two votes is noticed.
+    HardState {
+        hard_state: HardState,
+        value: u64,
+    },
     CommitHint(Index),
     Created(ConfState),
     Deleted,
@@ -74,6 +103,11 @@ pub(crate) enum Change {
         add: Vec<SegmentName>,
         remove: Vec<SegmentName>,
     },
+    /// The group's value changed; restates term and vote.
+    Value {
+        hard_state: HardState,
+        value: GroupValue,
+    },
     CheckpointGroup(GroupRecord),
     CheckpointNode {
         flushed: Generation,
@@ -86,9 +120,14 @@ impl SmallState {
     /// Applies one record.
     pub(crate) fn apply(&mut self, group: GroupKey, change: &Change) {
         match change {
-            Change::HardState(hs) => {
+            Change::HardState { hard_state, .. } => {
                 let record = self.groups.entry(group).or_default();
-                record.hard_state = later(record.hard_state, *hs);
+                record.hard_state = later(record.hard_state, *hard_state);
+            }
+            Change::Value { hard_state, value } => {
+                let record = self.groups.entry(group).or_default();
+                record.hard_state = later(record.hard_state, *hard_state);
+                record.value.raise(value);
             }
             Change::CommitHint(index) => self.groups.entry(group).or_default().commit_hint = *index,
             Change::Created(conf) => {
@@ -134,12 +173,29 @@ impl SmallState {
         std::iter::once((NODE, node.encode())).chain(groups).collect()
     }
 
-    /// The records that a new file of the votes log begins with: term and vote of every group.
+    /// The records that a new file of the votes log begins with: term, vote and value of every
+    /// group.
     pub(crate) fn votes_checkpoint(&self) -> Vec<(GroupKey, Bytes)> {
         let vote = |(key, record): (&GroupKey, &GroupRecord)| {
-            (*key, Change::HardState(record.hard_state).encode())
+            let change = match record.value.get() {
+                Some(_) => record.value_change(record.value.clone()),
+                None => record.vote_change(record.hard_state),
+            };
+            (*key, change.encode())
         };
         self.groups.iter().map(vote).collect()
+    }
+}
+
+impl GroupRecord {
+    /// The record of a new term or vote.
+    pub(crate) fn vote_change(&self, hard_state: HardState) -> Change {
+        Change::HardState { hard_state, value: self.value.change }
+    }
+
+    /// The record of a new value.
+    pub(crate) fn value_change(&self, value: GroupValue) -> Change {
+        Change::Value { hard_state: self.hard_state, value }
     }
 }
 
@@ -152,9 +208,10 @@ impl Change {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(64);
         match self {
-            Change::HardState(hs) => {
+            Change::HardState { hard_state, value } => {
                 out.put_u8(1);
-                out.put_hard_state(*hs);
+                out.put_hard_state(*hard_state);
+                out.put_u64(*value);
             }
             Change::CommitHint(index) => {
                 out.put_u8(2);
@@ -194,6 +251,7 @@ impl Change {
                     out.put_entry_id(id);
                 }
                 put_unhealed(&mut out, g.unhealed.as_ref());
+                put_value(&mut out, &g.value);
             }
             Change::CheckpointNode { flushed, segments, node } => {
                 out.put_u8(10);
@@ -204,6 +262,11 @@ impl Change {
                     put_slot(&mut out, *slot, body);
                 }
             }
+            Change::Value { hard_state, value } => {
+                out.put_u8(11);
+                out.put_hard_state(*hard_state);
+                put_value(&mut out, value);
+            }
         }
         out.into()
     }
@@ -211,7 +274,10 @@ impl Change {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Change, DecodeError> {
         let mut r = Reader::new(bytes);
         Ok(match r.u8("small state kind")? {
-            1 => Change::HardState(r.hard_state("hard state")?),
+            1 => Change::HardState {
+                hard_state: r.hard_state("hard state")?,
+                value: r.u64("change of the value")?,
+            },
             2 => Change::CommitHint(Index(r.u64("commit hint")?)),
             3 => Change::Created(ConfState::decode(&mut r)?),
             4 => Change::Deleted,
@@ -238,6 +304,7 @@ impl Change {
                 previous: r.entry_id("previous snapshot")?,
                 last: r.entry_id("last entry")?,
                 unhealed: read_unhealed(&mut r)?,
+                value: read_value(&mut r)?,
             }),
             10 => {
                 let flushed = Generation(r.u64("flushed")?);
@@ -246,9 +313,25 @@ impl Change {
                 let node = (0..count).map(|_| read_slot(&mut r)).collect::<Result<_, _>>()?;
                 Change::CheckpointNode { flushed, segments, node }
             }
+            11 => Change::Value {
+                hard_state: r.hard_state("hard state")?,
+                value: read_value(&mut r)?,
+            },
             _ => return Err(r.invalid("small state kind")),
         })
     }
+}
+
+fn put_value(out: &mut Vec<u8>, value: &GroupValue) {
+    out.put_u64(value.change);
+    out.put_u32(value.body.len() as u32);
+    out.put_slice(&value.body);
+}
+
+fn read_value(r: &mut Reader<'_>) -> Result<GroupValue, DecodeError> {
+    let change = r.u64("change of the value")?;
+    let len = r.count(1, "value")?;
+    Ok(GroupValue { change, body: Bytes::copy_from_slice(r.bytes(len, "value")?) })
 }
 
 fn put_unhealed(out: &mut Vec<u8>, unhealed: Option<&Unhealed>) {
@@ -316,8 +399,9 @@ mod tests {
         let id = EntryId::new(Term(3), Index(9));
         let hs = HardState { term: Term(3), vote: Some(member) };
         let body = Bytes::from_static(b"table");
+        let value = GroupValue { change: 5, body: Bytes::from_static(b"kept") };
         vec![
-            Change::HardState(hs),
+            Change::HardState { hard_state: hs, value: 0 },
             Change::CommitHint(Index(8)),
             Change::Created(conf.clone()),
             Change::Deleted,
@@ -340,7 +424,9 @@ mod tests {
                     state: GroupState::HeadUnknown,
                     evidence: "the newest file is missing".into(),
                 }),
+                value: value.clone(),
             }),
+            Change::Value { hard_state: hs, value },
             Change::CheckpointNode {
                 flushed: Generation(4),
                 segments: vec![SegmentName::new(Generation(4), 1)],
@@ -373,6 +459,32 @@ mod tests {
             rebuilt.apply(key, &Change::decode(&body).unwrap());
         }
         assert_eq!(rebuilt, state);
+    }
+
+    #[test]
+    fn a_value_has_the_bytes_that_the_format_page_gives() {
+        let value = GroupValue { change: 0x0102, body: Bytes::from_static(b"kept") };
+        let vote = Some(Member::new(NodeId(9), Incarnation(0xA1)));
+        let change = Change::Value { hard_state: HardState { term: Term(3), vote }, value };
+        let mut golden = vec![11];
+        golden.extend([3, 0, 0, 0, 0, 0, 0, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend([0xA1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend([2, 1, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]);
+        golden.extend(b"kept");
+        assert_eq!(change.encode(), golden);
+    }
+
+    #[test]
+    fn a_value_is_never_replaced_by_an_older_one() {
+        let value = |change, body: &'static str| GroupValue { change, body: body.into() };
+        let mut state = SmallState::default();
+        let group = GroupKey::new(refloat_types::GroupId(3), refloat_types::Epoch(2));
+        for value in [value(2, "two"), value(1, "one")] {
+            state.apply(group, &GroupRecord::default().value_change(value));
+        }
+        assert_eq!(state.groups[&group].value, value(2, "two"));
+        assert_eq!(GroupValue::default().get(), None);
+        assert_eq!(value(1, "").get(), Some(&Bytes::new()), "an empty value is a value");
     }
 
     #[test]

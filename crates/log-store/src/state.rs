@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use refloat_types::{ConfState, Entry, EntryId, GroupKey, HardState, Index};
 use serde::Serialize;
 
@@ -42,6 +43,8 @@ pub struct GroupBoot {
     pub waits_for: Option<String>,
     /// Term and vote.
     pub hard_state: HardState,
+    /// What the host kept with [`crate::LogStore::put_group_value`] last.
+    pub value: Option<Bytes>,
     /// The membership at [`GroupBoot::snapshot`].
     pub conf: ConfState,
     /// The snapshot that the machine starts from; zero if there is none.

@@ -109,6 +109,25 @@ fn snapshots_and_compaction(disk: &mut Disk) -> Result<(), String> {
     disk.sync().map_err(text)
 }
 
+/// Values and votes through several files of both logs.
+fn values_and_votes(disk: &mut Disk) -> Result<(), String> {
+    let (a, b) = (group(1), group(2));
+    disk.create_group(a).map_err(text)?;
+    disk.create_group(b).map_err(text)?;
+    for round in 0..10 {
+        disk.put_value(a, &format!("value {round} {}", "x".repeat(4000))).map_err(text)?;
+        if round % 3 == 0 {
+            disk.vote(a, round + 1).map_err(text)?;
+            disk.put_value(b, &format!("b {round}")).map_err(text)?;
+        }
+        if round % 4 == 0 {
+            disk.try_append(b, 1, 1, 3000).map_err(text)?;
+        }
+        disk.sync().map_err(text)?;
+    }
+    disk.idle().map_err(text)
+}
+
 fn groups_come_and_go(disk: &mut Disk) -> Result<(), String> {
     let (a, b) = (group(1), group(2));
     disk.create_group(a).map_err(text)?;
@@ -131,6 +150,12 @@ fn groups_come_and_go(disk: &mut Disk) -> Result<(), String> {
 fn appends_votes_and_overwrites_survive_a_power_cut_at_every_operation() {
     let counts = at_every_stop("append", 40, 1, appends_and_votes);
     assert!(counts.stops > 10 && counts.images > counts.stops);
+}
+
+#[test]
+fn the_value_of_a_group_survives_a_power_cut_at_every_operation() {
+    let counts = at_every_stop("group values", 12, 1, values_and_votes);
+    assert!(counts.stops > 50, "{} stops", counts.stops);
 }
 
 #[test]

@@ -159,9 +159,8 @@ impl Examination {
     ) -> Result<(), BootError> {
         let keys: Vec<GroupKey> = self.replay.state.groups.keys().copied().collect();
         for key in keys {
-            let hard_state = judge::hard_state(&self.replay, damage.votes_replay, key);
             let record = self.replay.state.groups.get_mut(&key).expect("listed above");
-            record.hard_state = hard_state;
+            judge::recall(record, damage.votes_replay, key);
             let record = record.clone();
             let found = snapshots::find(vfs, options, self.identity.identity, key, &record)?;
             let evidence = Evidence {

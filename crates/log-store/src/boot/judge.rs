@@ -1,6 +1,6 @@
 //! The state of each group, decided in one place from all the evidence.
 
-use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, HardState, Index};
+use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, Index};
 use refloat_wal::{Damage, Lsn, Owners};
 
 use super::replay::{Replay, Track};
@@ -27,7 +27,7 @@ pub(crate) struct Judged {
     pub(crate) clamped: Option<String>,
 }
 
-/// Judges one group. `hard_state` is the later one of both logs.
+/// Judges one group. Term, vote and value of `record` are the later ones of both logs.
 pub(crate) fn judge(
     evidence: &Evidence<'_>,
     key: GroupKey,
@@ -41,6 +41,7 @@ pub(crate) fn judge(
         case.note(unhealed.state, unhealed.evidence.clone());
     }
     judge_votes(evidence, key, &mut case);
+    judge_value(evidence, key, record, &mut case);
     judge_head(evidence, key, record, &map, &mut case);
     judge_body(evidence, key, record, base, &map, snapshot, &mut case);
 
@@ -61,6 +62,7 @@ pub(crate) fn judge(
         state: case.state,
         waits_for: (case.state != GroupState::Clean).then(|| case.why.join("; ")),
         hard_state: record.hard_state,
+        value: record.value.get().cloned(),
         conf,
         snapshot: base,
         terms: map.term_starts(base.index),
@@ -123,6 +125,19 @@ fn judge_votes(evidence: &Evidence<'_>, key: GroupKey, case: &mut Case) {
         GroupState::Amnesia,
         "term and vote cannot be proven: both the log and the votes log are damaged".into(),
     );
+}
+
+/// A value that a record speaks of and neither log holds is a promise forgotten, as a vote is.
+fn judge_value(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord, case: &mut Case) {
+    let said = [evidence.replay, evidence.votes]
+        .map(|replay| replay.tracks.get(&key).map_or(0, |track| track.value_change));
+    let (said, found) = (said.into_iter().max().unwrap_or(0), record.value.change);
+    if said > found {
+        case.note(
+            GroupState::Amnesia,
+            format!("the group's value cannot be proven: change {found} was found, records speak of change {said}"),
+        );
+    }
 }
 
 /// The end of the log is proven unless damage of unknown owners may have taken it, or the log is
@@ -263,8 +278,11 @@ fn configs(
     found
 }
 
-/// The later term and vote of the two logs.
-pub(crate) fn hard_state(replay: &Replay, votes: &Replay, key: GroupKey) -> HardState {
-    let of = |r: &Replay| r.state.groups.get(&key).map(|g| g.hard_state).unwrap_or_default();
-    crate::small_state::later(of(replay), of(votes))
+/// Takes into a group's record what the votes log holds and the main log forgot.
+pub(crate) fn recall(record: &mut GroupRecord, votes: &Replay, key: GroupKey) {
+    let Some(kept) = votes.state.groups.get(&key) else { return };
+    record.hard_state = crate::small_state::later(kept.hard_state, record.hard_state);
+    let mut value = kept.value.clone();
+    value.raise(&record.value);
+    record.value = value;
 }

@@ -62,6 +62,7 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
             durable: group.last.index,
             commit: group.commit,
             live: live.unwrap_or_default(),
+            value_change: record.value.change,
         };
         logs.insert(group.key, log);
     }

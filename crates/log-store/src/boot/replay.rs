@@ -33,8 +33,10 @@ pub(crate) struct Track {
     pub(crate) breaks: Vec<Lsn>,
     /// The last checkpoint, which restates everything small about the group.
     pub(crate) checkpoint_at: Lsn,
-    /// The last record that restates term and vote.
+    /// The last record that restates term and vote, and which change of the value is the last.
     pub(crate) vote_at: Lsn,
+    /// The last change of the group's value that a record speaks of.
+    pub(crate) value_change: u64,
 }
 
 impl Replay {
@@ -70,10 +72,11 @@ impl Replay {
                     track.breaks.push(at);
                 }
                 track.expected = record.last.index;
-                track.vote_at = at;
                 track.checkpoint_at = at;
+                self.promised(at, group, record.value.change);
             }
-            Change::HardState(_) => self.tracks.entry(group).or_default().vote_at = at,
+            Change::HardState { value, .. } => self.promised(at, group, *value),
+            Change::Value { value, .. } => self.promised(at, group, value.change),
             Change::Installed { id, .. } => {
                 let track = self.tracks.entry(group).or_default();
                 track.expected = track.expected.max(id.index);
@@ -90,6 +93,12 @@ impl Replay {
             self.tracks.entry(group).or_default().last_record = at;
         }
         self.state.apply(group, &change);
+    }
+
+    fn promised(&mut self, at: Lsn, group: GroupKey, value: u64) {
+        let track = self.tracks.entry(group).or_default();
+        track.vote_at = at;
+        track.value_change = track.value_change.max(value);
     }
 
     fn log(&mut self, at: Lsn, group: GroupKey, op: LogOp, missing: &[EntryId]) {

@@ -18,6 +18,8 @@ pub(crate) struct GroupLog {
     pub(crate) commit: Index,
     /// Live indexes below the snapshots kept.
     pub(crate) live: IndexSet,
+    /// The last change of the group's value that was tried, so that no two have one number.
+    pub(crate) value_change: u64,
 }
 
 impl GroupLog {

@@ -9,6 +9,7 @@ mod read;
 mod snapshots;
 mod submit;
 mod tickets;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use jobs::{Done, Job, Lane};
 pub(crate) use read::with_cause;
 use snapshots::Snapshots;
 use tickets::Tickets;
+pub use values::MAX_GROUP_VALUE;
 
 /// One node's durable logs.
 ///

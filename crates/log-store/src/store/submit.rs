@@ -1,8 +1,8 @@
 //! The only place where a write gets its WAL file and its memtable.
 
 use bytes::Bytes;
-use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, HardState, Index, LogOp, Now};
-use refloat_wal::RecordRef;
+use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, Index, LogOp, Now};
+use refloat_wal::{Lsn, RecordRef};
 
 use super::{GroupLog, LogStore, Then};
 use crate::error::{Poisoned, SubmitError};
@@ -35,13 +35,16 @@ impl LogStore {
     }
 
     fn submit_batch(&mut self, writes: &[GroupWrite]) -> Result<Ticket, SubmitError> {
-        let states: Vec<(GroupKey, HardState, Bytes)> = writes
+        let states: Vec<(GroupKey, Bytes, Change)> = writes
             .iter()
-            .filter_map(|w| w.hard_state.map(|hs| (w.group, hs, Change::HardState(hs).encode())))
+            .filter_map(|w| {
+                Some((w.group, self.state.groups.get(&w.group)?.vote_change(w.hard_state?)))
+            })
+            .map(|(group, change)| (group, change.encode(), change))
             .collect();
         let mut records = Vec::with_capacity(writes.len() + states.len());
         records
-            .extend(states.iter().map(|(group, _, body)| RecordRef::State { group: *group, body }));
+            .extend(states.iter().map(|(group, body, _)| RecordRef::State { group: *group, body }));
         records.extend(
             writes
                 .iter()
@@ -52,18 +55,11 @@ impl LogStore {
         }
         let votes: Vec<RecordRef<'_>> = states
             .iter()
-            .map(|(group, _, body)| RecordRef::State { group: *group, body })
+            .map(|(group, body, _)| RecordRef::State { group: *group, body })
             .collect();
-        self.make_room(&records, &votes);
-        // The votes log first: a vote that only it holds binds nobody who was not asked yet, and
-        // the whole write may be tried again.
-        let votes = match votes.is_empty() {
-            true => None,
-            false => Some(self.votes.submit(&votes).map_err(refused)?),
-        };
-        let wal = self.wal.submit(&records).map_err(refused)?;
-        for (group, hs, _) in &states {
-            self.state.apply(*group, &Change::HardState(*hs));
+        let (wal, votes) = self.submit_to_both(&records, &votes)?;
+        for (group, _, change) in &states {
+            self.state.apply(*group, change);
         }
         let mut appended = Vec::new();
         for write in writes {
@@ -74,6 +70,22 @@ impl LogStore {
             appended.extend(op.entries().last().map(|e| (write.group, e.id)));
         }
         Ok(self.tickets.issue(wal, votes, appended))
+    }
+
+    /// Hands records to the main log, and some of them to the votes log too.
+    pub(super) fn submit_to_both(
+        &mut self,
+        records: &[RecordRef<'_>],
+        votes: &[RecordRef<'_>],
+    ) -> Result<(Lsn, Option<Lsn>), SubmitError> {
+        self.make_room(records, votes);
+        // The votes log first: a vote that only it holds binds nobody who was not asked yet, and
+        // the whole write may be tried again.
+        let votes = match votes.is_empty() {
+            true => None,
+            false => Some(self.votes.submit(votes).map_err(refused)?),
+        };
+        Ok((self.wal.submit(records).map_err(refused)?, votes))
     }
 
     /// Registers a group: durable in the same order as every write, so that nothing the group
@@ -236,7 +248,7 @@ impl LogStore {
         }
     }
 
-    fn check_alive(&self) -> Result<(), SubmitError> {
+    pub(super) fn check_alive(&self) -> Result<(), SubmitError> {
         match &self.poisoned {
             Some(poisoned) => Err(SubmitError::Poisoned(poisoned.clone())),
             None if self.closing => Err(SubmitError::Closed),

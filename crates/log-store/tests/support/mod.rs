@@ -38,6 +38,7 @@ pub fn entry(term: u64, index: u64, len: usize) -> Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupModel {
     pub hard_state: HardState,
+    pub value: Option<Bytes>,
     pub snapshot: EntryId,
     pub log: BTreeMap<Index, Entry>,
 }
@@ -201,6 +202,14 @@ impl Disk {
         self.write(key, Some(HardState { term: Term(term), vote: Some(ME) }), None)
     }
 
+    /// Keeps a value of the host's for the group.
+    pub fn put_value(&mut self, key: GroupKey, value: &str) -> Result<Ticket, SubmitError> {
+        let (now, value) = (self.now, Bytes::from(value.to_owned()));
+        let ticket = self.store().put_group_value(now, key, value.clone())?;
+        self.record(ticket, |m| m.get_mut(&key).expect("registered").value = Some(value));
+        Ok(ticket)
+    }
+
     /// Runs all jobs there are.
     pub fn sync(&mut self) -> Result<(), Poisoned> {
         let vfs = self.vfs.clone();
@@ -308,6 +317,7 @@ impl Disk {
             let log = self.read_log(g.key, g.snapshot.index.next())?;
             let group = GroupModel {
                 hard_state: g.hard_state,
+                value: g.value.clone(),
                 snapshot: g.snapshot,
                 log: log.into_iter().map(|e| (e.id.index, e)).collect(),
             };
@@ -343,7 +353,7 @@ pub fn node_identity() -> NodeIdentity {
 }
 
 /// Whether a recovered state is one that the history allows: the state after some ticket at or
-/// above the acknowledged one. Term and vote may be one step ahead, because the votes log is
+/// above the acknowledged one. Term, vote and value may be a step ahead, because the votes log is
 /// written first; a snapshot may be missing while the log still holds what it covers.
 pub fn explain(history: &[(Ticket, Model)], acked: usize, found: &Model) -> Result<(), String> {
     let mut nearest = String::new();
@@ -367,6 +377,10 @@ fn same(want: &Model, found: &Model, later: &[(Ticket, Model)]) -> Result<(), St
             later.iter().filter_map(|(_, m)| m.get(key)).any(|m| m.hard_state == found.hard_state);
         if !vote_ok {
             return Err(format!("group {key}: term and vote {:?}", found.hard_state));
+        }
+        let value_ok = later.iter().filter_map(|(_, m)| m.get(key)).any(|m| m.value == found.value);
+        if !value_ok {
+            return Err(format!("group {key}: value {:?}, not {:?}", found.value, want.value));
         }
         let above = found.snapshot.index;
         let want_log: Vec<_> = want.log.values().filter(|e| e.id.index > above).collect();
