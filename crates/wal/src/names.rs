@@ -36,9 +36,19 @@ impl Name {
                 None => None,
             }
         };
-        // Only the one spelling that is written: `7.wal` is somebody's copy.
+        // Only the one spelling that is written: `7.wal` is somebody's copy. And no number that
+        // has no next one.
         let known = known.filter(|known| *known != Name::Log(Generation::ZERO));
+        let known = known.filter(|known| known.number() != Some(u64::MAX));
         known.filter(|known| known.path(Path::new("")) == Path::new(name)).unwrap_or(Name::Stray)
+    }
+
+    fn number(&self) -> Option<u64> {
+        match self {
+            Name::Log(Generation(number)) | Name::Damaged(Generation(number)) => Some(*number),
+            Name::Pool(number) | Name::Part(number) => Some(*number),
+            Name::Stray => None,
+        }
     }
 
     pub(crate) fn path(&self, dir: &Path) -> PathBuf {
@@ -63,12 +73,15 @@ mod tests {
             Name::Log(Generation(7)),
             Name::Pool(0),
             Name::Part(12),
-            Name::Damaged(Generation(u64::MAX)),
+            Name::Damaged(Generation(u64::MAX - 1)),
         ] {
             assert_eq!(Name::of(&name.path(dir)), name);
         }
         for stray in ["7.wal", "pool-07.tmp", "pool-+7.tmp", "x.wal", "pool-.tmp", "LOCK", ".wal"] {
             assert_eq!(Name::of(&dir.join(stray)), Name::Stray, "{stray}");
+        }
+        for last in [Name::Log(Generation(u64::MAX)), Name::Pool(u64::MAX), Name::Part(u64::MAX)] {
+            assert_eq!(Name::of(&last.path(dir)), Name::Stray, "no number follows");
         }
         assert_eq!(Name::of(&dir.join("00000000000000000007.wal.bak")), Name::Stray);
     }

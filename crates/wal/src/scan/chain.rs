@@ -24,6 +24,8 @@ pub(crate) struct Candidate {
     file: Option<Arc<dyn VfsFile>>,
     pub(crate) len: u64,
     pub(crate) link: LinkSeen,
+    /// Of which file its first block is the header, be it of an earlier use.
+    pub(crate) header: Option<Generation>,
     /// How long it should be, in blocks.
     pub(crate) blocks: u32,
     /// What its header, or its first batch, says of the file before.
@@ -88,6 +90,7 @@ impl Candidate {
             len: len.unwrap_or(0),
             file: file.filter(|_| len.is_some()),
             link: LinkSeen::Lost,
+            header: None,
             blocks: options.file_blocks(),
             previous: None,
             first_batch: false,
@@ -100,7 +103,11 @@ impl Candidate {
             return Ok(Opened::Candidate(Box::new(candidate)));
         };
         let mut reader = candidate.reader(&file);
-        let header = match FileHeader::read(reader.window.blocks(0, 1)) {
+        let seen = FileHeader::read(reader.window.blocks(0, 1));
+        if let HeaderSeen::Valid(header) = seen {
+            candidate.header = Some(header.file);
+        }
+        let header = match seen {
             HeaderSeen::Newer(found) => {
                 return Err(ScanError::NewerFormat {
                     path: path.to_path_buf(),

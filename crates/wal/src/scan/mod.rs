@@ -4,17 +4,19 @@ pub(crate) mod chain;
 pub(crate) mod file;
 pub(crate) mod parse;
 mod salvage;
+mod unused;
 pub(crate) mod window;
 
 use std::io;
 use std::path::PathBuf;
 
 use refloat_types::{Entry, EntryId, Generation, LogOp};
-use refloat_vfs::{OpenOptions, Vfs};
+use refloat_vfs::Vfs;
 
 use self::chain::{Candidate, Chain, Member, Opened, Place};
 use self::file::{Bounds, Ended, FileScan};
 use self::parse::Found;
+use self::unused::Unused;
 use crate::format::file_header::Previous;
 use crate::format::link::{Link, LinkSeen};
 use crate::format::{LINK_BLOCK, offset_of};
@@ -77,10 +79,12 @@ pub(crate) struct Tail {
     pub(crate) previous: Previous,
     /// Links to write once the next file is durable: of whom, and what.
     pub(crate) links: Vec<(Generation, PathBuf, Link)>,
-    /// A file that was being made when the node stopped.
-    pub(crate) leftover: Option<(PathBuf, u64)>,
+    /// Files that nobody uses and that may be used, one that was being made when the node
+    /// stopped first: path and length.
     pub(crate) pool: Vec<(PathBuf, u64)>,
     pub(crate) highest_pool: u64,
+    /// Numbered names that go before the next file is written: they may be names of its own.
+    pub(crate) never_used: Vec<PathBuf>,
     /// Own leftovers to be removed.
     pub(crate) garbage: Vec<PathBuf>,
     /// Released files that were damaged, oldest first.
@@ -212,10 +216,12 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
     };
     let mut tail = Tail::default();
     let (mut candidates, mut strays, mut highest) = (Vec::new(), Vec::new(), 0);
+    let mut unused = Unused::default();
     for path in names {
         match Name::of(&path) {
             Name::Log(generation) => {
                 highest = highest.max(generation.0);
+                unused.numbers.insert(generation);
                 match Candidate::open(vfs, options, generation, &path)? {
                     Opened::Candidate(candidate) => candidates.push(*candidate),
                     Opened::Misnamed => strays.push(path),
@@ -223,8 +229,7 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
             }
             Name::Pool(number) => {
                 tail.highest_pool = tail.highest_pool.max(number);
-                let len = vfs.open(&path, OpenOptions::read()).and_then(|file| file.len());
-                tail.pool.push((path, len.unwrap_or(0)));
+                unused.pool.push(path);
             }
             Name::Part(number) => {
                 tail.highest_pool = tail.highest_pool.max(number);
@@ -250,11 +255,8 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
             highest = highest.max(generation.0);
         }
     }
-    tail.next = highest + 1;
-    // The highest leftover is used again: its name keeps the numbers ascending until then.
-    let mut leftovers = chain.never_existed.iter();
-    tail.leftover = leftovers.next_back().map(|last| (last.path.clone(), last.len));
-    tail.garbage.extend(leftovers.map(|candidate| candidate.path.clone()));
+    tail.next = highest.saturating_add(1);
+    unused.sort_out(vfs, options, &chain.never_existed, &mut tail);
     Ok(Listing { chain, strays, tail })
 }
 

@@ -8,6 +8,7 @@ use refloat_types::{Generation, Identity};
 use refloat_vfs::{AlignedBuf, BLOCK_LEN, OpenOptions, Vfs, VfsFile};
 
 use crate::format::{FIRST_BATCH_BLOCK, offset_of};
+use crate::names::Name;
 use crate::scan::parse::FileReader;
 use crate::scan::window::Window;
 
@@ -34,7 +35,7 @@ pub(crate) enum Work {
     Link(Box<LinkFiles>),
     Prepare(Prepare),
     ReadBack(ReadBack),
-    Recycle { from: PathBuf, to: Option<PathBuf> },
+    Recycle(Recycle),
     Remove(Vec<PathBuf>),
 }
 
@@ -53,7 +54,7 @@ pub(crate) enum Outcome {
     Prepared { result: Result<Prepare, Failed> },
     ReadBack { generation: Generation, matches: bool },
     Recycled { to: Option<PathBuf>, result: Result<(), Failed> },
-    Removed,
+    Removed(Result<(), Failed>),
 }
 
 /// The file being written, open.
@@ -90,6 +91,11 @@ pub(crate) struct LinkFiles {
     pub(crate) dir: PathBuf,
     pub(crate) from: PathBuf,
     pub(crate) to: PathBuf,
+    /// Numbered names that may be other names of the same file.
+    pub(crate) never_used: Vec<PathBuf>,
+    /// Whether it is the first of a run: an earlier run may have made the directory and have
+    /// ended before its name was durable.
+    pub(crate) sync_parent: bool,
     pub(crate) direct: bool,
     pub(crate) buf: AlignedBuf,
     pub(crate) blocks: usize,
@@ -114,6 +120,15 @@ pub(crate) struct Prepare {
     pub(crate) file: Option<Arc<dyn VfsFile>>,
     pub(crate) zeroed: u64,
     pub(crate) is_ready: bool,
+}
+
+/// A released file on its way out of the log: into the pool, aside, or away.
+#[derive(Debug)]
+pub(crate) struct Recycle {
+    pub(crate) generation: Generation,
+    pub(crate) identity: Identity,
+    pub(crate) from: PathBuf,
+    pub(crate) to: Option<PathBuf>,
 }
 
 /// A look at what the device has of a file's first batch.
@@ -143,24 +158,8 @@ impl Job {
             Work::Link(link) => link.run(vfs),
             Work::Prepare(prepare) => prepare.run(vfs),
             Work::ReadBack(read_back) => read_back.run(vfs),
-            Work::Recycle { from, to } => {
-                let moved = match &to {
-                    Some(to) => vfs.rename(&from, to).map_err(|e| failed("recycle", &from, e)),
-                    None => vfs.remove_file(&from).map_err(|e| failed("remove", &from, e)),
-                };
-                // Files go one after the other: were an older name to come back after a power
-                // cut and a newer one not, the older file's link would name a missing file.
-                let dir = from.parent().unwrap_or(Path::new("."));
-                let sync = || vfs.sync_dir(dir).map_err(|e| failed("sync directory", dir, e));
-                Outcome::Recycled { to, result: moved.and_then(|()| sync()) }
-            }
-            Work::Remove(paths) => {
-                // Leftovers: one that stays is removed by the next start.
-                for path in paths {
-                    let _ = vfs.remove_file(&path);
-                }
-                Outcome::Removed
-            }
+            Work::Recycle(recycle) => recycle.run(vfs),
+            Work::Remove(paths) => Outcome::Removed(remove(vfs, &paths)),
         };
         Done { outcome }
     }
@@ -185,9 +184,15 @@ impl LinkFiles {
     /// The order is the promise. Until the links are durable nothing of the new file may be
     /// relied on, and until then no byte of an older file's batches has changed.
     fn steps(&self, vfs: &dyn Vfs) -> Result<Current, Failed> {
+        if self.sync_parent {
+            sync_parent(vfs, &self.dir)?;
+        }
         // The new name must be durable before the first byte of the new use: a recycled file
         // must not be found under its old name with a newer file's content.
         vfs.rename(&self.from, &self.to).map_err(|e| failed("rename to", &self.to, e))?;
+        for path in &self.never_used {
+            vfs.remove_file(path).map_err(|e| failed("remove", path, e))?;
+        }
         vfs.sync_dir(&self.dir).map_err(|e| failed("sync directory", &self.dir, e))?;
         let current = open(vfs, &self.to, self.direct).map_err(|e| failed("open", &self.to, e))?;
         let bytes = self.buf.get(..self.blocks * BLOCK_LEN).unwrap_or_default();
@@ -232,6 +237,55 @@ pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
+/// Removes leftovers, durably: each may be a second name of a file that goes into use.
+fn remove(vfs: &dyn Vfs, paths: &[PathBuf]) -> Result<(), Failed> {
+    for path in paths {
+        // One that stays is removed by the next start.
+        let _ = vfs.remove_file(path);
+    }
+    match paths.first() {
+        Some(path) => sync_parent(vfs, path),
+        None => Ok(()),
+    }
+}
+
+fn sync_parent(vfs: &dyn Vfs, path: &Path) -> Result<(), Failed> {
+    let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+    vfs.sync_dir(dir).map_err(|e| failed("sync directory", dir, e))
+}
+
+impl Recycle {
+    fn run(mut self, vfs: &dyn Vfs) -> Outcome {
+        let is_pool = self.to.as_deref().is_some_and(|to| matches!(Name::of(to), Name::Pool(_)));
+        if is_pool && !self.is_own(vfs) {
+            self.to = None;
+        }
+        let result = self.steps(vfs);
+        Outcome::Recycled { to: self.to, result }
+    }
+
+    fn steps(&self, vfs: &dyn Vfs) -> Result<(), Failed> {
+        if let Some(to) = &self.to {
+            vfs.rename(&self.from, to).map_err(|e| failed("recycle", &self.from, e))?;
+        }
+        // Renaming a file to a second name that it has already does nothing.
+        let stays = vfs.exists(&self.from).map_err(|e| failed("look for", &self.from, e))?;
+        if stays {
+            vfs.remove_file(&self.from).map_err(|e| failed("remove", &self.from, e))?;
+        }
+        // Files go one after the other: were an older name to come back after a power cut and a
+        // newer one not, the older file's link would name a missing file.
+        sync_parent(vfs, &self.from)
+    }
+
+    /// Whether the file's header has its own number: with any other it may be a second name of
+    /// a file in use, and must not be written.
+    fn is_own(&self, vfs: &dyn Vfs) -> bool {
+        let header = crate::inspect::peek(vfs, &self.from).ok().flatten();
+        header == Some((self.identity, self.generation))
+    }
+}
+
 impl Prepare {
     fn run(mut self, vfs: &dyn Vfs) -> Outcome {
         let result = self.steps(vfs);
@@ -269,9 +323,6 @@ impl Prepare {
     fn create(&self, vfs: &dyn Vfs) -> io::Result<Arc<dyn VfsFile>> {
         if !vfs.exists(&self.dir)? {
             vfs.create_dir(&self.dir)?;
-            if let Some(parent) = self.dir.parent() {
-                vfs.sync_dir(parent)?;
-            }
         }
         let create = OpenOptions { create: true, ..OpenOptions::write() };
         let file = match self.direct.then(|| vfs.open(&self.part, create.direct())) {

@@ -41,6 +41,8 @@ pub struct Writer {
     file: Option<OpenFile>,
     /// Where the file before ended, until it is linked.
     previous: Previous,
+    /// Names that the first linking operation removes.
+    never_used: Vec<PathBuf>,
     /// Links of older files that the first linking operation writes.
     old_links: Vec<(Generation, PathBuf, Link)>,
     in_flight: Option<InFlight>,
@@ -148,6 +150,7 @@ impl Writer {
             pool,
             file: None,
             previous: scan.tail.previous,
+            never_used: std::mem::take(&mut scan.tail.never_used),
             old_links: std::mem::take(&mut scan.tail.links),
             in_flight: None,
             durable: Lsn::default(),
@@ -384,6 +387,8 @@ impl Writer {
             dir: self.options.dir.clone(),
             from,
             to: Name::Log(generation).path(&self.options.dir),
+            never_used: std::mem::take(&mut self.never_used),
+            sync_parent: self.file.is_none(),
             direct: self.options.direct,
             blocks: buf.blocks(),
             buf,

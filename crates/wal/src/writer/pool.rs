@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use refloat_types::{Generation, Now};
 
-use super::jobs::{Outcome, Prepare, ReadBack, Work, is_no_space};
+use super::jobs::{Outcome, Prepare, ReadBack, Recycle, Work, is_no_space};
 use crate::Options;
 use crate::format::{BLOCK, offset_of};
 use crate::names::Name;
@@ -64,9 +64,7 @@ impl Pool {
     pub(crate) fn new(options: Options, tail: &mut Tail) -> Pool {
         let len = offset_of(options.file_blocks());
         let (mut ready, mut garbage) = (VecDeque::new(), std::mem::take(&mut tail.garbage));
-        // A file that was being made goes first: its name is the highest in use, and renaming
-        // it up keeps numbers ascending.
-        for (path, found) in tail.leftover.take().into_iter().chain(tail.pool.drain(..)) {
+        for (path, found) in tail.pool.drain(..) {
             if found == len {
                 ready.push_back((path, found));
             } else {
@@ -184,7 +182,7 @@ impl Pool {
         if file.damaged {
             let to = Name::Damaged(generation).path(&self.options.dir);
             self.set_aside.push_back(to.clone());
-            return Some(Work::Recycle { from: file.path, to: Some(to) });
+            return Some(self.recycle(generation, file.path, Some(to)));
         }
         let room = self.ready.len() < self.options.pool.max(1);
         let usual = file.len == offset_of(self.options.file_blocks());
@@ -192,7 +190,12 @@ impl Pool {
             self.highest += 1;
             Name::Pool(self.highest).path(&self.options.dir)
         });
-        Some(Work::Recycle { from: file.path, to })
+        Some(self.recycle(generation, file.path, to))
+    }
+
+    fn recycle(&self, generation: Generation, from: PathBuf, to: Option<PathBuf>) -> Work {
+        let identity = self.options.identity;
+        Work::Recycle(Recycle { generation, identity, from, to })
     }
 
     /// The oldest file that may go, and the newer file whose first batch must have been seen on
@@ -232,8 +235,10 @@ impl Pool {
             Outcome::ReadBack { .. } => self.read_back_failed = true,
             // Which of its two names a file has is not known: no younger one may go before it.
             Outcome::Recycled { result: Err(failed), .. } => return Err(failed),
+            Outcome::Removed(Err(failed)) => return Err(failed),
             Outcome::Recycled { to: Some(to), result: Ok(()) } => self.take_back(to),
-            _ => {}
+            Outcome::Recycled { to: None, .. } | Outcome::Removed(Ok(())) => {}
+            Outcome::Written { .. } | Outcome::Linked(_) => {}
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The scenarios that concern the log alone, by mechanism. `docs/scenarios.md` lists the ids.
 
+mod chains;
 mod crashes;
 mod damage;
 mod disk;
