@@ -329,3 +329,36 @@ fn write_copy(vfs: &dyn Vfs, dir: &Path, name: &str, id: &NodeIdentity) -> io::R
     vfs.rename(&temp, &dir.join(name))?;
     vfs.sync_dir(dir)
 }
+
+/// What stands under the name of one copy, beside the identity that counts.
+#[derive(Debug)]
+pub(crate) enum CopyState {
+    Good,
+    Missing,
+    Bad(String),
+    /// Whole, of an earlier run: a crash came between the two copies.
+    Behind(u64),
+}
+
+/// Both copies, judged by the identity that [`load`] gave.
+pub(crate) fn copies(vfs: &dyn Vfs, dir: &Path, id: &NodeIdentity) -> [(PathBuf, CopyState); 2] {
+    COPIES.map(|name| {
+        let path = dir.join(name);
+        let state = match read_copy(vfs, &path) {
+            Copy::Whole(found) if found == *id => CopyState::Good,
+            Copy::Whole(found) => CopyState::Behind(found.run),
+            Copy::Absent => CopyState::Missing,
+            Copy::Bad(why) => CopyState::Bad(why),
+            Copy::Newer(_, version) => CopyState::Bad(format!("format version {version}")),
+        };
+        (path, state)
+    })
+}
+
+/// Writes one copy again. The other one must be whole.
+pub(crate) fn rewrite_copy(vfs: &dyn Vfs, path: &Path, id: &NodeIdentity) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    write_copy(vfs, dir, name, id)
+}

@@ -74,6 +74,7 @@ mod options;
 mod small_state;
 mod state;
 mod store;
+pub mod tools;
 
 pub use boot::{Boot, BootReport, Examination, FileLine, GroupLine, boot, examine};
 pub use error::{BootError, Poisoned, SubmitError};

@@ -92,7 +92,8 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
     Ok(Boot { store, identity, groups, node_state, report })
 }
 
-fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn FileLock>, BootError> {
+/// Takes the directory for this process.
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn FileLock>, BootError> {
     let path = dir.join("LOCK");
     match vfs.lock(&path) {
         Ok(lock) => Ok(lock),
@@ -113,7 +114,8 @@ fn sync_names(vfs: &dyn Vfs, options: &Options) -> Result<(), BootError> {
     }
 }
 
-fn refuse_if_nothing_is_left(examined: &Examination) -> Result<(), BootError> {
+/// A node none of whose groups could run does not start.
+pub(crate) fn refuse_if_nothing_is_left(examined: &Examination) -> Result<(), BootError> {
     let groups = examined.groups();
     let dead = |g: &GroupBoot| g.state == crate::state::GroupState::Amnesia;
     if !groups.is_empty() && groups.iter().all(dead) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use refloat_log_store::tools::Wanted;
 
 use super::units::{duration, size};
 
@@ -33,6 +34,10 @@ pub enum Command {
     /// Show what a data directory holds; changes nothing
     #[command(subcommand)]
     Inspect(Inspect),
+    /// Put right what needs no peer, on the directory of a stopped node
+    Repair(Repair),
+    /// Compare two data directories of one cluster; changes nothing
+    Compare(Compare),
     /// Measure on your own disk
     #[command(subcommand)]
     Bench(Bench),
@@ -180,6 +185,77 @@ pub struct Check {
 pub enum Inspect {
     /// List the log files, what proves their end, and their records
     Wal(InspectWal),
+    /// List the segment files and verify every entry in them
+    Segment(InspectFiles),
+    /// List the snapshot files, unfinished ones too, and verify every byte
+    Snapshot(InspectFiles),
+    /// Tell the whole story of one group
+    Group(InspectGroup),
+}
+
+/// `refloat inspect segment`, `refloat inspect snapshot`
+#[derive(Debug, Args)]
+pub struct InspectFiles {
+    /// The data directory
+    #[arg(value_name = "D")]
+    pub data_dir: PathBuf,
+    /// Print JSON lines, one per file
+    #[arg(long)]
+    pub json: bool,
+    /// The sizes that `serve` runs with.
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// `refloat inspect group`
+#[derive(Debug, Args)]
+pub struct InspectGroup {
+    /// The data directory
+    #[arg(value_name = "D")]
+    pub data_dir: PathBuf,
+    /// Which group: 7, or 7/3 for its life of epoch 3
+    #[arg(long, value_name = "N[/EPOCH]")]
+    pub group: Wanted,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The sizes that `serve` runs with.
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// `refloat repair`
+#[derive(Debug, Args)]
+pub struct Repair {
+    /// The data directory; no node may be running on it
+    #[arg(value_name = "D")]
+    pub data_dir: PathBuf,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The sizes that `serve` runs with.
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// `refloat compare`
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// One data directory
+    #[arg(value_name = "D1")]
+    pub first: PathBuf,
+    /// Another one of the same cluster
+    #[arg(value_name = "D2")]
+    pub second: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The sizes that `serve` runs with.
+    #[command(flatten)]
+    pub files: Files,
 }
 
 /// `refloat inspect wal`

@@ -1,39 +1,60 @@
 //! `refloat check`: explains a data directory and changes nothing.
 
-use refloat_log_store::{BootReport, Options, examine};
+use refloat_log_store::tools::{Checked, check};
+use refloat_log_store::{BootReport, GroupState, Options};
 use refloat_vfs::OsFs;
 
 use super::args::{Check, Files};
 use super::failure::{Code, Failure};
 use super::output;
+use super::progress::Progress;
 
 /// Runs the command: 0 if all groups are clean, torn tails included, 10 if peers can heal what
 /// is not, else what `serve` would answer.
 pub fn run(args: &Check) -> Result<(), Failure> {
     let options = store_options(args.data_dir.clone(), &args.files);
-    let examination = examine(&OsFs, &options)?;
-    let report = examination.report();
+    let progress = Progress::start();
+    let checked = check(&OsFs, &options, &mut |what| progress.tell(what))?;
+    drop(progress);
     if args.json {
-        let json = serde_json::to_string(report)
-            .map_err(|error| Failure::because(Code::Other, "write the report", &error))?;
-        output::line(json);
+        output::json(&checked)?;
     } else {
-        output::line(format!("{report}{}", conclusion(report)));
+        output::line(format!("{checked}{}", conclusion(&checked)));
     }
-    if report.is_clean() {
-        return Ok(());
+    let dir = args.data_dir.display();
+    if let Some(line) = checked.contradictions.first() {
+        let why = format!("{dir}: two readers differ, which is a defect of refloat: {line}");
+        return Err(Failure::new(Code::Other, why));
     }
-    let unclean = report.groups.iter().filter(|group| group.waits_for.is_some());
-    let names: Vec<String> =
-        unclean.map(|group| format!("group {} is {}", group.group, group.state)).collect();
-    Err(Failure::new(Code::Damage, format!("{}: {}", args.data_dir.display(), names.join(", "))))
+    let unreadable = checked
+        .unreadable
+        .iter()
+        .map(|u| format!("group {} lists entries {} that do not verify", u.group, u.entries));
+    damage(&dir.to_string(), &checked.report, unreadable)
 }
 
-fn conclusion(report: &BootReport) -> String {
-    let unclean = report.groups.iter().filter(|group| group.waits_for.is_some()).count();
-    match unclean {
-        0 => "clean: serve starts with every group".into(),
-        n => format!("{n} of {} groups do not start until they are healed", report.groups.len()),
+/// The failure of a directory whose groups are not all clean.
+pub fn damage(
+    dir: &str,
+    report: &BootReport,
+    more: impl Iterator<Item = String>,
+) -> Result<(), Failure> {
+    let unclean = report.groups.iter().filter(|group| group.state != GroupState::Clean);
+    let names = unclean.map(|group| format!("group {} is {}", group.group, group.state));
+    let names: Vec<String> = names.chain(more).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Damage, format!("{dir}: {}", names.join(", "))))
+}
+
+fn conclusion(checked: &Checked) -> String {
+    let groups = &checked.report.groups;
+    let stopped = groups.iter().filter(|group| group.state != GroupState::Clean).count();
+    match (stopped, checked.unreadable.len()) {
+        (0, 0) => "clean: serve starts with every group".into(),
+        (0, n) => format!("serve starts with every group; {n} of them meet damage when they read"),
+        (n, _) => format!("{n} of {} groups do not start until they are healed", groups.len()),
     }
 }
 

@@ -5,10 +5,14 @@
 pub mod args;
 mod bench;
 mod check;
+mod compare;
 pub mod failure;
 mod init;
 mod inspect;
+mod inspect_files;
 pub mod output;
+mod progress;
+mod repair;
 mod status;
 pub mod units;
 
@@ -49,6 +53,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Inspect(Inspect::Wal(args)) => inspect::run(&args),
+        Command::Inspect(Inspect::Segment(args)) => inspect_files::segments(&args),
+        Command::Inspect(Inspect::Snapshot(args)) => inspect_files::snapshots(&args),
+        Command::Inspect(Inspect::Group(args)) => inspect_files::group(&args),
+        Command::Repair(args) => repair::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Bench(Bench::Wal(args)) => bench::run(&args),
     }
 }
@@ -64,7 +73,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     let first = paragraphs.next().unwrap_or("wrong usage").trim_start_matches("error: ");
     let line = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "a command is needed: demo, init, serve, status, check, inspect or bench"
+            "a command is needed: demo, init, serve, status, check, inspect, repair, compare or bench"
         }
         _ => first,
     };

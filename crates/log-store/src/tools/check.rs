@@ -1,0 +1,129 @@
+//! `check`: what a start would say, and what reading every entry adds to it.
+
+use std::fmt;
+
+use refloat_types::{GroupKey, IndexSet};
+use refloat_vfs::Vfs;
+use serde::Serialize;
+
+use super::fold::{Folds, differences, fold};
+use super::look::{Progress, doubts_of, settled};
+use crate::boot::{BootReport, Examination, examine, refuse_if_nothing_is_left};
+use crate::error::BootError;
+use crate::options::Options;
+use crate::state::GroupState;
+
+/// The account of a directory.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Checked {
+    /// What a start would report.
+    #[serde(flatten)]
+    pub report: BootReport,
+    /// Entries that a start counts as present and that do not verify when read.
+    pub unreadable: Vec<Unreadable>,
+    /// Where two independent readers differ. Not empty means a defect of the program.
+    pub contradictions: Vec<String>,
+}
+
+/// Entries of a group that are listed somewhere and cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// The group.
+    pub group: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Which entries, as `{3, 7..=9}`.
+    pub entries: String,
+    /// What is wrong with the first of them, with file and offset.
+    pub evidence: String,
+}
+
+impl Checked {
+    /// Whether every group is clean and every entry above the snapshots reads back.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.report.is_clean() && self.unreadable.is_empty()
+    }
+
+    /// How many groups are not.
+    #[must_use]
+    pub fn unclean_groups(&self) -> usize {
+        let group = |g: &&crate::boot::GroupLine| {
+            g.state != GroupState::Clean
+                || self.unreadable.iter().any(|u| (u.group, u.epoch) == (g.group, g.epoch))
+        };
+        self.report.groups.iter().filter(group).count()
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.fmt(f)?;
+        for Unreadable { group, epoch, entries, evidence } in &self.unreadable {
+            writeln!(
+                f,
+                "group {group} (epoch {epoch}): entries {entries} are listed and do not verify: {evidence}"
+            )?;
+        }
+        for line in &self.contradictions {
+            writeln!(f, "two readers differ: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Examines a directory, reads every entry, and compares both readings.
+///
+/// # Errors
+/// As a start would answer: as [`examine`], and [`BootError::NothingSurvives`] where no group
+/// could run.
+pub fn check(
+    vfs: &dyn Vfs,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Checked, BootError> {
+    settled(|| {
+        progress("both logs, segments and snapshots");
+        let seen = examine(vfs, options);
+        let mut doubts = doubts_of(&seen);
+        let checked = seen.and_then(|seen| {
+            refuse_if_nothing_is_left(&seen)?;
+            let folds = fold(vfs, options, &seen, &mut *progress)?;
+            Ok(Checked {
+                report: seen.report().clone(),
+                unreadable: folds
+                    .keys()
+                    .filter_map(|key| unreadable(&seen, &folds, *key))
+                    .collect(),
+                contradictions: differences(vfs, options, &seen, &folds),
+            })
+        });
+        match &checked {
+            Ok(checked) => {
+                doubts.extend(checked.unreadable.iter().map(|u| u.evidence.clone()));
+                doubts.extend(checked.contradictions.iter().cloned());
+            }
+            Err(error) => doubts.push(super::look::in_words(error)),
+        }
+        (checked, doubts)
+    })
+}
+
+/// What only reading everything found: the start's own holes are in its report.
+fn unreadable(seen: &Examination, folds: &Folds, key: GroupKey) -> Option<Unreadable> {
+    let group = seen.groups().iter().find(|group| group.key == key)?;
+    let map = seen.maps.get(&key)?;
+    let above = group.snapshot.index.next();
+    let lost = folds.get(&key)?.lost.range(above..);
+    let lost: Vec<_> = lost.filter(|(index, _)| map.term(**index).is_some()).collect();
+    let (_, (_, evidence)) = lost.first()?;
+    let entries: IndexSet = lost.iter().map(|(index, _)| **index).collect();
+    Some(Unreadable {
+        group: key.id.0,
+        epoch: key.epoch.0,
+        entries: entries.to_string(),
+        evidence: evidence.clone(),
+    })
+}
