@@ -114,9 +114,9 @@ fn names_made_after_a_failed_directory_sync_become_durable_and_those_before_stay
 #[test]
 fn a_name_changed_again_after_a_failed_directory_sync_is_decided_by_the_next() {
     let fs = SimFs::new();
+    create(&fs, "/c.tmp");
     fs.open(p("/a"), OpenOptions::create_new()).unwrap();
     fs.open(p("/b"), OpenOptions::create_new()).unwrap();
-    create(&fs, "/c.tmp");
     rename(&fs, "/c.tmp", "/c");
     failed_sync_dir(&fs);
     rename(&fs, "/a", "/x");
