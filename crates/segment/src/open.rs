@@ -47,9 +47,13 @@ struct Unopened<'a> {
 impl Unopened<'_> {
     /// The first footer copy that verifies, and whether the other one is damaged. One that cannot
     /// be read is as good as damaged; if neither can, that is an error of the disk and says nothing
-    /// about whether the file was sealed.
+    /// about whether the file was sealed. So is one that is whole and of another file, where a
+    /// misdirected or lost write left it, as long as the other copy is this file's.
     fn footer(&self) -> Result<(Head, Extent, bool), SegmentError> {
-        let copies = [2, 1].map(|from_end| self.footer_at(from_end * BLOCK_LEN as u64));
+        let mut copies = [2, 1].map(|from_end| self.footer_at(from_end * BLOCK_LEN as u64));
+        if !self.is_ours(&copies[0]) && self.is_ours(&copies[1]) {
+            copies.reverse();
+        }
         match copies {
             [Ok(Ok((head, extent))), other] => {
                 let same = other.is_ok_and(|o| o.is_ok_and(|o| o == (head.clone(), extent)));
@@ -62,6 +66,10 @@ impl Unopened<'_> {
             }
             [Ok(Err(BlockFault::Bad)), Ok(Err(BlockFault::Bad))] => Err(self.unsealed()?),
         }
+    }
+
+    fn is_ours(&self, copy: &Result<Footer, SegmentError>) -> bool {
+        matches!(copy, Ok(Ok((head, _))) if self.check_owner(head).is_ok())
     }
 
     fn footer_at(&self, from_end: u64) -> Result<Footer, SegmentError> {

@@ -72,7 +72,7 @@
 //! * Files of [`SimFs`] end at 16 GiB, and its paths do not go upwards (`..`).
 //! * The disk knows no time: a slow or hanging one is made by whoever runs the jobs.
 //! * The model does not misplace writes and does not damage synced data by itself; tests do that
-//!   with [`SimFs::corrupt`] and [`SimFs::fail_reads`].
+//!   with [`SimFs::corrupt`] and [`SimFs::fail_reads`]; [`Harm`] names every way.
 #![deny(unsafe_code)]
 
 mod aligned;
@@ -80,6 +80,7 @@ mod aligned;
 mod conformance;
 mod error;
 mod file_system;
+mod harm;
 mod os;
 mod rng;
 mod sim;
@@ -87,6 +88,7 @@ mod sim;
 pub use aligned::{AlignedBuf, BLOCK_LEN};
 pub use error::FileError;
 pub use file_system::{FileLock, OpenOptions, Vfs, VfsFile};
+pub use harm::{Harm, Tally};
 pub use os::OsFs;
 pub use rng::Rng;
 pub use sim::{
