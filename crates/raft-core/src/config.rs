@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use refloat_types::{ConfState, Entry, EntryId, EntryKind, GroupKey, HardState, Index, Member};
+use refloat_types::{
+    ConfState, Entry, EntryId, EntryKind, GroupKey, HardState, Index, IndexSet, Member,
+};
 
 use crate::ConfChange;
 
@@ -40,6 +42,10 @@ pub struct Config {
     /// it also names this run in forwarded reads, so that a late answer to an earlier run
     /// is never taken for an answer to this one.
     pub seed: u64,
+    /// The number of this run of the node, higher than that of every run before; a leader
+    /// compares by it what a replica declares with what it saw. 0: runs are not numbered, and
+    /// only a replica that misses something declares itself.
+    pub run: u64,
 }
 
 impl Config {
@@ -59,6 +65,7 @@ impl Config {
             max_uncommitted_bytes: 64 << 20,
             snapshot_backoff: 1_000_000,
             seed: 0,
+            run: 0,
         }
     }
 }
@@ -71,23 +78,42 @@ pub struct Rights {
     pub may_vote: bool,
     /// May campaign; needs `may_vote` too.
     pub may_campaign: bool,
-    /// The highest index that may be acknowledged: the one before the first hole. An append
-    /// whose previous entry lies above it is rejected with it as hint, and entries above it are
-    /// written again although their term is known. `None`: no hole.
-    pub ack_up_to: Option<Index>,
+    /// May take entries and acknowledge them, up to the first hole, and answer beats.
+    pub may_ack: bool,
 }
 
 impl Rights {
-    /// A replica with nothing to hide.
-    pub const ALL: Rights = Rights { may_vote: true, may_campaign: true, ack_up_to: None };
-    /// A replica that forgot what it promised: follows in memory, promises nothing.
-    pub const NONE: Rights =
-        Rights { may_vote: false, may_campaign: false, ack_up_to: Some(Index::ZERO) };
+    /// Term and vote are proven, and so is the end of the log. There may be [`Holes`] in it.
+    pub const ALL: Rights = Rights { may_vote: true, may_campaign: true, may_ack: true };
+    /// Term and vote are proven, the end of the log is not: entries that it acknowledged may
+    /// be missing behind it. It follows, and gets all rights back by itself when it holds what a
+    /// leader had after it said hello.
+    pub const FOLLOW: Rights = Rights { may_vote: false, may_campaign: false, may_ack: true };
+    /// A replica that forgot what it promised. Nothing that it says counts, ever: it returns as
+    /// a new life.
+    pub const NONE: Rights = Rights { may_vote: false, may_campaign: false, may_ack: false };
 }
 
 impl Default for Rights {
     fn default() -> Rights {
         Rights::ALL
+    }
+}
+
+/// Entries above the snapshot whose term is known and whose content is not readable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Holes {
+    /// Where they are.
+    pub missing: IndexSet,
+    /// Those of them that are, or may be, membership changes.
+    pub may_be_config: IndexSet,
+}
+
+impl Holes {
+    /// Whether every entry can be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty()
     }
 }
 
@@ -112,6 +138,8 @@ pub struct Restored {
     pub configs: Vec<Entry>,
     /// What the replica may do.
     pub rights: Rights,
+    /// What of the log cannot be read. `terms` and `last` name it nevertheless.
+    pub holes: Holes,
 }
 
 impl Restored {
@@ -141,6 +169,9 @@ pub enum RestoreError {
     TermRuns,
     /// A Config entry that cannot be read, or that is not where the log is.
     ConfigEntry(EntryId),
+    /// A hole that is not above the snapshot or not in the log, or one that may be a membership
+    /// change and is no hole.
+    Holes(IndexSet),
     /// A setting that cannot work.
     Config(&'static str),
 }
@@ -154,6 +185,9 @@ impl fmt::Display for RestoreError {
             RestoreError::TermRuns => f.write_str("restore replica: term runs do not fit the log"),
             RestoreError::ConfigEntry(id) => {
                 write!(f, "restore replica: membership entry {id} is unreadable or out of place")
+            }
+            RestoreError::Holes(holes) => {
+                write!(f, "restore replica: holes {holes} are out of place")
             }
             RestoreError::Config(what) => write!(f, "restore replica: setting {what} cannot work"),
         }
@@ -170,6 +204,7 @@ pub(crate) fn check(
     check_settings(config)?;
     check_pointers(restored)?;
     check_runs(restored)?;
+    check_holes(restored)?;
     let mut after = restored.applied;
     let mut changes = Vec::with_capacity(restored.configs.len());
     for entry in &restored.configs {
@@ -217,6 +252,17 @@ fn check_pointers(r: &Restored) -> Result<(), RestoreError> {
         }
     }
     Ok(())
+}
+
+fn check_holes(r: &Restored) -> Result<(), RestoreError> {
+    let Holes { missing, may_be_config } = &r.holes;
+    let above = missing.first().is_none_or(|at| at > r.snapshot.index);
+    let below = missing.last().is_none_or(|at| at <= r.last.index);
+    let subset = may_be_config
+        .ranges()
+        .iter()
+        .all(|(first, last)| missing.ranges().iter().any(|(lo, hi)| lo <= first && last <= hi));
+    if above && below && subset { Ok(()) } else { Err(RestoreError::Holes(missing.clone())) }
 }
 
 /// Runs start right behind the snapshot, ascend in term and index, and end at `last`.

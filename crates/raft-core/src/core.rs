@@ -5,13 +5,16 @@ use alloc::vec::Vec;
 
 use refloat_types::{ConfState, EntryId, HardState, Index, Member, Now, Term};
 
+use crate::giving::Giving;
+use crate::hello::Greeting;
+use crate::holes::Healing;
 use crate::leader::Leading;
 use crate::log::Log;
 use crate::read::Asking;
 use crate::rng::Rng;
 use crate::{
-    Body, Config, Fetch, Message, Persist, PersistTicket, ReadId, ReadState, Ready, RestoreError,
-    Restored, Rights, Role, SoftState, Status,
+    Alarm, Body, Config, Fetch, Message, Persist, PersistTicket, ReadId, ReadState, Ready,
+    RestoreError, Restored, Rights, Role, SoftState, Status,
 };
 
 /// One replica of one group.
@@ -24,8 +27,9 @@ pub struct Core {
     pub(crate) rng: Rng,
     pub(crate) now: Now,
     pub(crate) rights: Rights,
-    /// No hole lies above: the end of the log when the rights were given.
-    pub(crate) suspect_to: Index,
+    pub(crate) healing: Healing,
+    pub(crate) giving: Giving,
+    pub(crate) hello: Greeting,
     pub(crate) hard: Hard,
     pub(crate) log: Log,
     /// As of `applied`.
@@ -72,6 +76,9 @@ pub(crate) struct Outbox {
     /// Up to where entries were handed out to be applied.
     pub(crate) committed: Index,
     soft: Option<SoftState>,
+    pub(crate) healed: bool,
+    pub(crate) amnesia: bool,
+    pub(crate) alarms: Vec<Alarm>,
 }
 
 impl Core {
@@ -87,12 +94,16 @@ impl Core {
         let mut rng = Rng::new(&config);
         let asking = Asking::new(rng.next());
         let hard = restored.hard_state;
+        let misses = restored.rights != Rights::ALL || !restored.holes.is_empty();
+        let hello = Greeting::new(rng.next(), config.run > 0 || misses, now);
         let log = Log::restore(&restored, configs);
         let mut core = Core {
             rng,
             now,
             rights: restored.rights,
-            suspect_to: restored.last.index,
+            healing: Healing::new(restored.holes, restored.rights, now),
+            giving: Giving::default(),
+            hello,
             hard: Hard { now: hard, handed: hard, durable: hard, in_flight: VecDeque::new() },
             log,
             conf: restored.conf,
@@ -119,6 +130,7 @@ impl Core {
     pub fn tick(&mut self, now: Now) {
         self.advance(now);
         self.give_up_reads();
+        self.tick_holes();
         if self.role == Role::Leader {
             self.tick_leader();
         } else if self.now >= self.election_at {
@@ -133,7 +145,7 @@ impl Core {
             Role::Leader => self.leading.wake_at(),
             _ => Some(self.election_at),
         };
-        [role, self.asking.wake_at()].into_iter().flatten().min()
+        [role, self.asking.wake_at(), self.healing.wake_at()].into_iter().flatten().min()
     }
 
     /// Everything handed out up to `ticket` is durable. Held messages may leave, acks are made,
@@ -148,7 +160,8 @@ impl Core {
             self.hard.durable = hard;
         }
         let filled = self.log.persisted(ticket);
-        self.forget_filled_holes(filled);
+        self.forget_filled_holes(&filled);
+        self.heal_if_whole();
         if self.hard.is_durable() {
             self.out.messages.append(&mut self.out.held);
         }
@@ -179,6 +192,9 @@ impl Core {
             send_snapshot: core::mem::take(&mut out.send_snapshot),
             install: out.install.take(),
             soft,
+            healed: core::mem::take(&mut out.healed),
+            amnesia: core::mem::take(&mut out.amnesia),
+            alarms: core::mem::take(&mut out.alarms),
         };
         (!ready.is_empty()).then_some(ready)
     }
@@ -201,7 +217,10 @@ impl Core {
 
     fn hand_out_committed(&mut self) -> Option<(Index, Index)> {
         let first = self.out.committed.next();
-        let last = self.rights.ack_up_to.map_or(self.commit, |max| max.min(self.commit));
+        let last = match self.healing.first() {
+            Some(_) => self.commit.min(self.healing.readable_from(first)),
+            None => self.commit,
+        };
         if first > last {
             return None;
         }
@@ -235,6 +254,9 @@ impl Core {
             progress: self.leading.progress.iter().map(|p| p.status()).collect(),
             transfer: self.leading.transfer_target(),
             uncommitted_bytes: self.leading.uncommitted_bytes(),
+            rights: self.rights,
+            holes: self.healing.missing().clone(),
+            waits_for: self.waits_for(),
         }
     }
 
@@ -262,23 +284,10 @@ impl Core {
         self.commit
     }
 
-    /// What the replica may do: as given, or better since holes were filled by replication.
+    /// What the replica may do: as given, or better since what was missing came back.
     #[must_use]
     pub fn rights(&self) -> Rights {
         self.rights
-    }
-
-    /// The store's new verdict. A leader that may no longer campaign steps down.
-    pub fn set_rights(&mut self, now: Now, rights: Rights) {
-        self.advance(now);
-        self.rights = rights;
-        self.suspect_to = self.log.last().index;
-        if self.role != Role::Follower && !(rights.may_vote && rights.may_campaign) {
-            self.become_follower(self.term(), None);
-        }
-        if self.role == Role::Follower {
-            self.ack_if_news();
-        }
     }
 
     pub(crate) fn term(&self) -> Term {

@@ -26,6 +26,7 @@ impl Core {
         self.rights.may_vote
             && self.rights.may_campaign
             && !change
+            && self.holes_allow_campaign()
             && self.electorate().is_voter(self.config.me)
     }
 
@@ -34,7 +35,7 @@ impl Core {
     /// log, and a majority of before and after the one unapplied change always meets that of the
     /// other (thesis, 4.1). Conversely a voter whose log says that it is removed goes on until
     /// the removal is applied: it may be needed to commit it (thesis, 4.2.2).
-    fn electorate(&self) -> Cow<'_, ConfState> {
+    pub(crate) fn electorate(&self) -> Cow<'_, ConfState> {
         match self.log.configs() {
             [(_, change), ..] if !self.conf.is_voter(self.config.me) => {
                 change.apply(&self.conf).map_or(Cow::Borrowed(&self.conf), Cow::Owned)
@@ -57,6 +58,7 @@ impl Core {
     }
 
     pub(crate) fn election_timeout(&mut self) {
+        self.postpone_campaign_for_holes();
         self.start_campaign();
         if !self.may_campaign() && self.leader.is_some() {
             self.become_follower(self.term(), None);

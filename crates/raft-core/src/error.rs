@@ -57,6 +57,11 @@ pub enum ProposeError {
     },
     /// There was nothing to propose.
     Empty,
+    /// This replica leads, but its log has holes: nothing is appended before they are resolved.
+    Healing {
+        /// The lowest hole.
+        hole: Index,
+    },
     /// The change does not fit the membership.
     ConfChange(ConfChangeError),
     /// A change must wait until this index is applied: the first entry of the leader's own term,
@@ -71,7 +76,12 @@ impl ProposeError {
     /// Whether the same proposal may succeed later at this replica.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, ProposeError::Busy { .. } | ProposeError::ConfChangeTooEarly { .. })
+        matches!(
+            self,
+            ProposeError::Busy { .. }
+                | ProposeError::ConfChangeTooEarly { .. }
+                | ProposeError::Healing { .. }
+        )
     }
 
     /// Whom to ask instead, if known.
@@ -92,6 +102,9 @@ impl fmt::Display for ProposeError {
             ProposeError::Dropped => f.write_str("propose: leadership is being handed over"),
             ProposeError::Busy { uncommitted, limit } => {
                 write!(f, "propose: {uncommitted} uncommitted bytes of {limit} allowed")
+            }
+            ProposeError::Healing { hole } => {
+                write!(f, "propose: entry {hole} is missing here and must be healed first")
             }
             ProposeError::Empty => f.write_str("propose: no command given"),
             ProposeError::ConfChange(_) => f.write_str("propose membership change: refused"),

@@ -10,6 +10,7 @@ use crate::log::weight;
 use crate::progress::Progress;
 use crate::quorum::{committed_index, has_quorum};
 use crate::read::Reads;
+use crate::resolve::Resolving;
 use crate::transfer::Transfer;
 use crate::{Body, ConfChange, Core, ProposeError, Role};
 
@@ -21,17 +22,24 @@ pub(crate) struct Leading {
     /// When to beat; `None` without peers.
     beat_at: Option<Now>,
     /// The first entry of the own term.
-    first_own: Index,
+    pub(crate) first_own: Index,
     /// Last index and size of each own batch that is not committed.
     proposals: VecDeque<(Index, u64)>,
     uncommitted: u64,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) reads: Reads,
+    /// While the own log has holes from before the leadership.
+    pub(crate) resolving: Option<Resolving>,
 }
 
 impl Leading {
     pub(crate) fn peer(&mut self, member: Member) -> Option<&mut Progress> {
         self.progress.iter_mut().find(|p| p.member == member)
+    }
+
+    /// A peer, if what it says still counts.
+    pub(crate) fn live_peer(&mut self, member: Member) -> Option<&mut Progress> {
+        self.peer(member).filter(|p| !p.gone)
     }
 
     pub(crate) fn transfer_target(&self) -> Option<Member> {
@@ -45,23 +53,28 @@ impl Leading {
     pub(crate) fn wake_at(&self) -> Option<Now> {
         let transfer = self.transfer.as_ref().map(|t| t.give_up_at);
         let peers = self.progress.iter().filter_map(Progress::wake_at);
-        [self.beat_at, transfer].into_iter().flatten().chain(peers).min()
+        let resolving = self.resolving.as_ref().map(Resolving::wake_at);
+        [self.beat_at, transfer, resolving].into_iter().flatten().chain(peers).min()
     }
 }
 
 impl Core {
-    /// Section 5.2; the empty entry of section 8 is appended at once.
+    /// Section 5.2; the empty entry of section 8 is appended at once, unless holes forbid it.
     pub(crate) fn become_leader(&mut self) {
         assert!(self.hard.is_durable(), "a leader's term and vote are durable");
         let me = self.config.me;
-        let next = self.log.last().index.next();
         self.votes.clear();
         self.role = Role::Leader;
         self.set_leader(Some(me));
-        self.leading = Leading { first_own: next, ..Leading::default() };
+        self.leading = Leading::default();
         self.match_progress_to_conf();
-        self.append_own(EntryKind::Empty, Bytes::new(), Digest::of(EntryKind::Empty, &[]));
-        self.schedule_beat();
+        self.start_resolving();
+        if self.leading.resolving.is_some() {
+            self.beat();
+        } else {
+            self.open_term();
+            self.schedule_beat();
+        }
     }
 
     /// Follows a change of the membership: drops peers that left, starts new ones from zero.
@@ -87,6 +100,7 @@ impl Core {
         }
         self.give_up_transfer();
         self.tick_snapshots();
+        self.give_up_resolving();
     }
 
     /// Thesis, 6.2: a leader that is cut off must not go on as if it were not.
@@ -94,7 +108,7 @@ impl Core {
         let (me, now, patience) = (self.config.me, self.now, self.config.election_timeout);
         let heard = |m: Member| {
             let peer = self.leading.progress.iter().find(|p| p.member == m);
-            m == me || peer.is_some_and(|p| now.since(p.heard_at) < patience)
+            m == me || peer.is_some_and(|p| !p.gone && now.since(p.heard_at) < patience)
         };
         has_quorum(&self.conf, heard)
     }
@@ -170,6 +184,9 @@ impl Core {
         if self.role != Role::Leader {
             return Err(ProposeError::NotLeader { leader: self.leader });
         }
+        if let (Some(_), Some(hole)) = (&self.leading.resolving, self.healing.first()) {
+            return Err(ProposeError::Healing { hole });
+        }
         if self.leading.transfer.is_some() {
             return Err(ProposeError::Dropped);
         }
@@ -180,7 +197,7 @@ impl Core {
         Ok(())
     }
 
-    fn append_own(&mut self, kind: EntryKind, payload: Bytes, digest: Digest) {
+    pub(crate) fn append_own(&mut self, kind: EntryKind, payload: Bytes, digest: Digest) {
         let id = EntryId::new(self.term(), self.log.last().index.next());
         self.log.push(Entry::from_parts(id, kind, digest, payload));
     }

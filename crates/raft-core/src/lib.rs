@@ -19,6 +19,11 @@
 //!   while its own disk writes, and it counts itself only when that is done.
 //! * A completed write confirms only what was not rewritten since: not even when the rewriting
 //!   brought the very same entries back.
+//! * Entries that the host cannot read are holes, not absences ([`Holes`]): nothing at or behind
+//!   the first is acknowledged, any member fills them, and a leader with holes appends nothing
+//!   before each is filled or shown by a majority never to have been committed.
+//! * A run acknowledges nothing before a leader heard what it starts from; less than that leader
+//!   saw in its term, undeclared, ends the replica's rights ([`Alarm::Regression`]).
 //! * A vote or an ack counts only if its identity, life included, is in the membership that
 //!   counts; and an ack only for the entry that it names.
 //! * Entries of older terms are never committed by counting (section 5.4.2 of the paper).
@@ -70,7 +75,9 @@
 //!
 //! * One-step membership changes. Joint memberships are counted ([`quorum`]) but cannot be
 //!   proposed. No witnesses, sessions, lease reads or quiescence.
-//! * A replica with holes ([`Rights::ack_up_to`]) is healed by replication only.
+//! * Holes are above the snapshot; live entries below it are the host's to heal.
+//! * Losses that no evidence shows, and that fall together with a change of leader, are not
+//!   noticed.
 //! * Terms, indexes and rounds stay below 2^62.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -82,6 +89,9 @@ mod core;
 mod election;
 mod error;
 mod follower;
+mod giving;
+mod hello;
+mod holes;
 mod leader;
 mod log;
 mod membership;
@@ -91,6 +101,7 @@ pub mod quorum;
 mod read;
 mod ready;
 mod replication;
+mod resolve;
 mod rng;
 mod snapshot;
 mod status;
@@ -99,14 +110,14 @@ mod transfer;
 mod wire;
 
 pub use self::core::Core;
-pub use config::{Config, RestoreError, Restored, Rights};
+pub use config::{Config, Holes, RestoreError, Restored, Rights};
 pub use error::{
     ConfChangeError, ProposeError, ReadError, SnapshotError, SnapshotOutcome, StepError,
     TransferError,
 };
 pub use membership::ConfChange;
-pub use message::{Append, Body, Message, ReadContext};
+pub use message::{Append, Body, Declared, Hello, HoleRange, Message, ReadContext};
 pub use ready::{
-    Fetch, FetchId, Fetched, Persist, PersistTicket, ReadId, ReadState, Ready, SoftState,
+    Alarm, Fetch, FetchId, Fetched, Persist, PersistTicket, ReadId, ReadState, Ready, SoftState,
 };
 pub use status::{PeerState, PeerStatus, Role, Status};

@@ -5,7 +5,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use refloat_types::{Entry, EntryId, EntryKind, Index, LogOp, Term};
+use refloat_types::{Entry, EntryId, EntryKind, Index, IndexSet, LogOp, Term};
 
 use crate::{ConfChange, PersistTicket, Restored};
 
@@ -33,7 +33,7 @@ pub(crate) struct Log {
     fills: Vec<Entry>,
     cut: Option<Index>,
     in_flight: VecDeque<InFlight>,
-    fills_in_flight: VecDeque<(PersistTicket, Index, Index)>,
+    fills_in_flight: VecDeque<(PersistTicket, IndexSet)>,
     configs: Vec<(Index, ConfChange)>,
 }
 
@@ -78,7 +78,14 @@ impl Log {
         Some(if run == 0 { self.compacted.term } else { self.runs[run - 1].term })
     }
 
-    fn id(&self, index: Index) -> EntryId {
+    /// The entries of one term that the log holds, first and last.
+    pub(crate) fn run_of(&self, term: Term) -> Option<(Index, Index)> {
+        let at = self.runs.binary_search_by_key(&term, |r| r.term).ok()?;
+        let end = self.runs.get(at + 1).map_or(self.last.index, |next| next.index.prev());
+        Some((self.runs[at].index, end))
+    }
+
+    pub(crate) fn id(&self, index: Index) -> EntryId {
         let term = self.term(index).expect("the log knows the term of what it holds");
         EntryId::new(term, index)
     }
@@ -136,14 +143,29 @@ impl Log {
             flight.up_to = flight.up_to.min(kept);
         }
         self.fills.retain(|e| e.id.index < from);
+        self.forget_fills(from, Index(u64::MAX));
         self.configs.retain(|(at, _)| *at < from);
     }
 
-    /// Writes an entry again that the log names but the store lost.
-    pub(crate) fn fill(&mut self, entry: Entry) {
-        match self.fills.binary_search_by_key(&entry.id.index, |e| e.id.index) {
-            Ok(_) => {}
-            Err(at) => self.fills.insert(at, entry),
+    /// Writes an entry again that the log names but the store lost. One above `applied` that
+    /// changes the membership is known as such from now on.
+    pub(crate) fn fill(&mut self, entry: Entry, applied: Index) {
+        let index = entry.id.index;
+        let Err(at) = self.fills.binary_search_by_key(&index, |e| e.id.index) else { return };
+        if entry.kind == EntryKind::Config
+            && index > applied
+            && let Ok(change) = ConfChange::decode(&entry.payload)
+            && let Err(at) = self.configs.binary_search_by_key(&index, |(at, _)| *at)
+        {
+            self.configs.insert(at, (index, change));
+        }
+        self.fills.insert(at, entry);
+    }
+
+    /// What was handed out to fill these indexes proves nothing about them any more.
+    pub(crate) fn forget_fills(&mut self, first: Index, last: Index) {
+        for (_, filled) in &mut self.fills_in_flight {
+            filled.remove_range(first, last);
         }
     }
 
@@ -157,11 +179,9 @@ impl Log {
             self.in_flight.push_back(InFlight { ticket, up_to: self.handed });
             return ops;
         }
-        if let [first, ..] = self.fills.as_slice() {
-            let first = first.id.index;
-            let run = self.fills.iter().zip(first.0..).take_while(|(e, at)| e.id.index.0 == *at);
-            let last = first + (run.count() as u64 - 1);
-            self.fills_in_flight.push_back((ticket, first, last));
+        if !self.fills.is_empty() {
+            let filled = self.fills.iter().map(|e| e.id.index).collect();
+            self.fills_in_flight.push_back((ticket, filled));
             ops.push(LogOp::Fill { entries: core::mem::take(&mut self.fills) });
         }
         if self.handed < self.last.index {
@@ -178,7 +198,7 @@ impl Log {
         self.handed < self.last.index || !self.fills.is_empty() || self.cut.is_some()
     }
 
-    /// Everything handed out up to `ticket` is durable. Answers the runs of entries that were
+    /// Everything handed out up to `ticket` is durable. Answers the ranges of entries that were
     /// written again, first and last of each.
     pub(crate) fn persisted(&mut self, ticket: PersistTicket) -> Vec<(Index, Index)> {
         while let Some(flight) = self.in_flight.pop_front_if(|f| f.ticket <= ticket) {
@@ -186,8 +206,9 @@ impl Log {
         }
         assert!(self.durable <= self.handed, "only what was handed out can be durable");
         while self.tail.pop_front_if(|e| e.id.index <= self.durable).is_some() {}
-        let done = self.fills_in_flight.partition_point(|(t, ..)| *t <= ticket);
-        self.fills_in_flight.drain(..done).map(|(_, first, last)| (first, last)).collect()
+        let done = self.fills_in_flight.partition_point(|(t, _)| *t <= ticket);
+        let filled = self.fills_in_flight.drain(..done);
+        filled.flat_map(|(_, set)| set.ranges().to_vec()).collect()
     }
 
     /// The lowest index whose entry the core still holds, up to `last`.

@@ -97,6 +97,96 @@ pub enum Body {
     },
     /// "Your term is behind mine", said to a deposed leader, which steps down for it.
     Behind,
+    /// What a run of a replica declares to its leader before its first ack.
+    Hello(Hello),
+    /// The leader's answer to `Hello`.
+    HelloReply {
+        /// The hello's.
+        nonce: u64,
+        /// The leader's last index, read after it heard the hello.
+        last: Index,
+        /// The replica called itself whole, yet the leader saw more of it in this term: it lost
+        /// what it acknowledged, and is an amnesiac.
+        regressed: bool,
+    },
+    /// "Give me these entries": said by a replica with holes, to any member, in any role and
+    /// term. Changes no term.
+    HoleAsk {
+        /// What is missing, lowest first, at most [`HoleRange::MAX`].
+        ranges: Vec<HoleRange>,
+    },
+    /// Entries that were asked for; ascending, maybe with gaps. Good in every term: an index and
+    /// a term name one entry for ever.
+    HoleHave {
+        /// At least one.
+        entries: Vec<Entry>,
+    },
+    /// "Some of them are compacted here": they are committed, and in a snapshot.
+    HoleCompacted {
+        /// Up to where.
+        up_to: Index,
+    },
+    /// "My log is whole, and does not hold these." Counts only in the asking leader's own term.
+    HoleNeverHad {
+        /// Which of those asked for.
+        ranges: Vec<HoleRange>,
+    },
+    /// "Send me your snapshot": said when what is missing is compacted and no leader sends it.
+    SnapshotAsk {
+        /// What it must reach.
+        index: Index,
+    },
+}
+
+/// What a run of a replica declares.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hello {
+    /// The number of the run.
+    pub run: u64,
+    /// Drawn by the run: an answer that bears it was given after the run began.
+    pub nonce: u64,
+    /// The end of its log, durable, holes included.
+    pub last: EntryId,
+    /// What it says of itself.
+    pub state: Declared,
+    /// The lowest holes, at most [`HoleRange::MAX`] ranges.
+    pub holes: Vec<(Index, Index)>,
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Declared {
+    /// It misses nothing.
+    Clean = 0,
+    /// It has holes.
+    Damaged = 1,
+    /// It does not know where its log ended.
+    HeadUnknown = 2,
+    /// It forgot what it promised.
+    Amnesia = 3,
+}
+
+/// Neighbouring entries of one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HoleRange {
+    /// Their term.
+    pub term: Term,
+    /// The first.
+    pub first: Index,
+    /// The last.
+    pub last: Index,
+}
+
+impl HoleRange {
+    /// The most ranges in one message.
+    pub const MAX: usize = 16;
+
+    /// Whether an index lies in it.
+    #[must_use]
+    pub fn contains(&self, index: Index) -> bool {
+        self.first <= index && index <= self.last
+    }
 }
 
 /// The content of an append.

@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 
 use refloat_types::{Index, Member, Now};
 
+use crate::hello::Run;
 use crate::{FetchId, PeerState, PeerStatus};
 
 /// How a peer is sent to.
@@ -54,6 +55,12 @@ pub(crate) struct Progress {
     pub(crate) fetch: Option<FetchId>,
     /// Failed snapshots in a row.
     pub(crate) failures: u32,
+    /// The run that it declared.
+    pub(crate) run: Option<Run>,
+    /// It was told to be an amnesiac.
+    pub(crate) regressed: bool,
+    /// Its node runs in another life: nothing of this one counts any more.
+    pub(crate) gone: bool,
     window: Window,
 }
 
@@ -70,6 +77,9 @@ impl Progress {
             sent_commit: Index::ZERO,
             fetch: None,
             failures: 0,
+            run: None,
+            regressed: false,
+            gone: false,
             window: Window::default(),
         }
     }
@@ -84,6 +94,15 @@ impl Progress {
         self.next = next.max(self.matched.next());
         self.fetch = None;
         self.window.clear();
+    }
+
+    /// A new run holds what the leader has up to `declared` at most. A snapshot under way goes on.
+    pub(crate) fn restart_at(&mut self, declared: Index) {
+        self.matched = self.matched.min(declared);
+        self.sent_commit = self.sent_commit.min(declared);
+        if !matches!(self.state, State::Snapshot { .. }) {
+            self.probe(self.next.min(declared.next()), false);
+        }
     }
 
     pub(crate) fn replicate(&mut self) {

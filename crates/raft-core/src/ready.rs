@@ -33,7 +33,7 @@ pub struct Ready {
     /// its hard state, an ack for its entries, any message for the term that it carries.
     /// A leader's appends are here at once, in parallel with its own sync (thesis, 10.2.1).
     pub messages: Vec<Message>,
-    /// Entries that a peer needs and the core no longer holds. Answer each with
+    /// Entries that a peer needs and the core no longer holds, in any role. Answer each with
     /// [`Core::on_fetched`](crate::Core::on_fetched), now or later.
     pub fetch: Vec<Fetch>,
     /// The next entries to apply, first and last, in order and without gaps from turn to turn.
@@ -51,6 +51,38 @@ pub struct Ready {
     pub install: Option<(EntryId, ConfState)>,
     /// The role, leader or term, if any of them changed.
     pub soft: Option<SoftState>,
+    /// No hole is left and the end of the log is known: the replica has all rights again. The
+    /// store may forget what it noted against it, in a record behind those of `persist`.
+    pub healed: bool,
+    /// The replica lost what it had acknowledged, as its leader remembers. It has no rights any
+    /// more; the store must note that, and the replica return as a new life.
+    pub amnesia: bool,
+    /// What a leader noticed of peers, for the operator.
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something that no sound peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Alarm {
+    /// It declared itself whole, and its log ends before what it acknowledged in this term: its
+    /// disk lost a flush, or an old copy of its directory was started. It is told.
+    Regression {
+        /// Who.
+        member: Member,
+        /// What it had acknowledged.
+        acked: Index,
+        /// Where its log ends now.
+        last: EntryId,
+    },
+    /// Two processes said hello in one run: they run from copies of one directory. The second
+    /// got no answer.
+    SharedRun {
+        /// Who.
+        member: Member,
+        /// The run that both claim.
+        run: u64,
+    },
 }
 
 impl Ready {
@@ -66,6 +98,9 @@ impl Ready {
             && self.send_snapshot.is_empty()
             && self.install.is_none()
             && self.soft.is_none()
+            && !self.healed
+            && !self.amnesia
+            && self.alarms.is_empty()
     }
 }
 

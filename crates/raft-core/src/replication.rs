@@ -13,6 +13,9 @@ impl Core {
     /// Fills every peer's window. Called once per turn, so that what was proposed in the turn
     /// leaves together.
     pub(crate) fn send_appends(&mut self) {
+        if self.leading.resolving.is_some() {
+            return;
+        }
         for at in 0..self.leading.progress.len() {
             while self.send_append(at) {}
         }
@@ -22,6 +25,9 @@ impl Core {
     fn send_append(&mut self, at: usize) -> bool {
         let (msgs, bytes) = (self.config.max_inflight_msgs, self.config.max_inflight_bytes);
         let peer = &self.leading.progress[at];
+        if peer.gone {
+            return false;
+        }
         let entries = peer.next <= self.log.last().index
             && match peer.state {
                 State::Probe { sent } => !sent,
@@ -78,8 +84,11 @@ impl Core {
     }
 
     /// The answer to a [`Fetch`]. An answer that nobody waits for any more is ignored.
-    pub fn on_fetched(&mut self, now: refloat_types::Now, fetch: FetchId, result: Fetched) {
+    pub fn on_fetched(&mut self, now: refloat_types::Now, fetch: FetchId, mut result: Fetched) {
         self.advance(now);
+        if self.on_gift(fetch, &mut result) {
+            return;
+        }
         let progress = &self.leading.progress;
         let Some(at) = progress.iter().position(|p| p.fetch == Some(fetch)) else { return };
         self.leading.progress[at].fetch = None;
@@ -131,7 +140,7 @@ impl Core {
         }
         let own = matched.index <= self.log.compacted().index || self.log.contains(matched);
         let now = self.now;
-        let Some(peer) = self.leading.peer(from) else { return Ok(()) };
+        let Some(peer) = self.leading.live_peer(from) else { return Ok(()) };
         peer.hear(now);
         if own {
             peer.ack(matched.index);
@@ -156,7 +165,7 @@ impl Core {
         let now = self.now;
         let meet = self.log.meet(hint);
         let compacted = self.log.compacted().index;
-        let Some(peer) = self.leading.peer(from) else { return };
+        let Some(peer) = self.leading.live_peer(from) else { return };
         peer.hear(now);
         if lost {
             peer.matched = peer.matched.min(hint.index);
@@ -183,7 +192,7 @@ impl Core {
     pub(crate) fn on_heartbeat_resp(&mut self, from: Member, round: u64) {
         let (now, last) = (self.now, self.log.last().index);
         let newest = self.leading.reads.round();
-        let Some(peer) = self.leading.peer(from) else { return };
+        let Some(peer) = self.leading.live_peer(from) else { return };
         peer.hear(now);
         peer.round = peer.round.max(round.min(newest));
         let probing = matches!(peer.state, State::Probe { .. });
@@ -197,7 +206,7 @@ impl Core {
     /// A lagging peer shows itself: whatever it was being spared for is over.
     pub(crate) fn send_at_once(&mut self, to: Member) {
         let now = self.now;
-        let Some(peer) = self.leading.peer(to) else { return };
+        let Some(peer) = self.leading.live_peer(to) else { return };
         peer.hear(now);
         peer.poke = true;
         match peer.state {

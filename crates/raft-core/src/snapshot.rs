@@ -17,6 +17,8 @@ impl Core {
     pub fn on_compacted(&mut self, up_to: EntryId) {
         assert!(up_to.index <= self.applied, "only what is applied can be compacted");
         self.log.compact(up_to);
+        self.forget_holes_up_to(up_to.index);
+        self.heal_if_whole();
     }
 
     /// What became of a snapshot wished by `send_snapshot`. `ok` means that the receiver has all
@@ -70,10 +72,14 @@ impl Core {
         if id.term > self.term() {
             return Err(SnapshotError::Malformed("a term that this replica has not seen yet"));
         }
-        if id.index <= self.commit {
+        let cures = self.healing.first().is_some_and(|hole| hole <= id.index);
+        if id.index <= if cures { self.applied } else { self.commit } {
             return Ok(SnapshotOutcome::Obsolete);
         }
-        if self.role == Role::Leader {
+        if id.index <= self.commit && !self.log.contains(id) {
+            return Err(SnapshotError::Malformed("an entry that contradicts what is committed"));
+        }
+        if self.role == Role::Leader && self.leading.resolving.is_none() {
             return Err(SnapshotError::Leader);
         }
         self.install(id, conf);
@@ -82,7 +88,7 @@ impl Core {
 
     fn install(&mut self, id: EntryId, conf: ConfState) {
         self.log.install(id, self.commit);
-        self.commit = id.index;
+        self.commit = self.commit.max(id.index);
         self.applied = id.index;
         self.out.committed = id.index;
         self.conf = conf.clone();
@@ -92,5 +98,6 @@ impl Core {
         if self.role != Role::Follower {
             self.become_follower(self.term(), None);
         }
+        self.heal_if_whole();
     }
 }

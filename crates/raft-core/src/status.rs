@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
-use refloat_types::{ConfState, EntryId, Index, Member, Term};
+use refloat_types::{ConfState, EntryId, Index, IndexSet, Member, Term};
+
+use crate::Rights;
 
 /// The roles of section 5.1, with the candidate's first step (thesis, 9.6) apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +49,13 @@ pub struct Status {
     pub transfer: Option<Member>,
     /// Payload bytes proposed here and uncommitted.
     pub uncommitted_bytes: u64,
+    /// What the replica may do.
+    pub rights: Rights,
+    /// Entries that cannot be read here.
+    pub holes: IndexSet,
+    /// For whom a leader with holes waits, or waited in vain: members that neither have the
+    /// lowest of them nor could say that they never had it.
+    pub waits_for: Vec<Member>,
 }
 
 /// How a leader sends to a peer.

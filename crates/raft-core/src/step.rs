@@ -2,9 +2,9 @@
 
 use core::cmp::Ordering;
 
-use refloat_types::{EntryKind, Index, Member, Now, Term};
+use refloat_types::{Entry, EntryKind, Index, Member, Now, Term};
 
-use crate::{Append, Body, ConfChange, Core, Message, Role, StepError};
+use crate::{Append, Body, ConfChange, Core, HoleRange, Message, Role, StepError};
 
 /// Above this no honest term, index or count will ever be; below it sums cannot overflow.
 pub(crate) const LIMIT: u64 = 1 << 62;
@@ -54,7 +54,7 @@ impl Core {
     /// Follows a higher term. `false` if the message is to be ignored instead.
     fn take_term(&mut self, message: &Message) -> bool {
         match message.body {
-            Body::PreVote { .. } => return true,
+            Body::PreVote { .. } | Body::HoleAsk { .. } | Body::SnapshotAsk { .. } => return true,
             Body::Vote { transfer, .. } if self.in_lease() && !transfer => return false,
             _ => {}
         }
@@ -68,7 +68,12 @@ impl Core {
     fn step_old(&mut self, message: Message) -> Result<(), StepError> {
         let from = message.from;
         match message.body {
-            Body::PreVote { .. } | Body::PreVoteResp { .. } => return self.dispatch(message),
+            Body::PreVote { .. }
+            | Body::PreVoteResp { .. }
+            | Body::HoleAsk { .. }
+            | Body::HoleHave { .. }
+            | Body::HoleCompacted { .. }
+            | Body::SnapshotAsk { .. } => return self.dispatch(message),
             Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow => {
                 self.send(from, Body::Behind);
             }
@@ -103,6 +108,15 @@ impl Core {
             Body::ReadIndex { context } => self.on_read_index(from, context),
             Body::ReadIndexResp { context, index } => self.on_read_index_resp(context, index),
             Body::Behind => {}
+            Body::Hello(hello) => self.on_hello(from, &hello),
+            Body::HelloReply { nonce, last, regressed } => {
+                self.on_hello_reply(from, nonce, last, regressed);
+            }
+            Body::HoleAsk { ranges } => self.on_hole_ask(from, &ranges),
+            Body::HoleHave { entries } => self.on_hole_have(from, entries),
+            Body::HoleCompacted { up_to } => self.on_hole_compacted(from, up_to),
+            Body::HoleNeverHad { ranges } => self.on_hole_never_had(from, &ranges),
+            Body::SnapshotAsk { index } => self.on_snapshot_ask(from, index),
         }
         Ok(())
     }
@@ -114,6 +128,8 @@ impl Core {
         }
         self.leader_heard_at = self.now;
         self.reset_election_timer();
+        self.hope_for_holes();
+        self.greet(from);
     }
 }
 
@@ -127,7 +143,10 @@ pub(crate) fn malformed_from(from: Member, rule: &'static str) -> StepError {
 
 /// Whether only the leader of the message's term sends such a message.
 fn is_leaders(body: &Body) -> bool {
-    matches!(body, Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow)
+    matches!(
+        body,
+        Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow | Body::HelloReply { .. }
+    )
 }
 
 fn check_form(m: &Message) -> Result<(), StepError> {
@@ -139,6 +158,14 @@ fn check_form(m: &Message) -> Result<(), StepError> {
             Err(malformed(m, "pre-vote for a term that is not the next"))
         }
         Body::PreVote { .. } | Body::PreVoteResp { .. } => Ok(()),
+        Body::HoleAsk { ranges } | Body::HoleNeverHad { ranges } => {
+            check_ranges(ranges).map_err(|rule| malformed(m, rule))
+        }
+        Body::HoleHave { entries } => check_gifts(entries).map_err(|rule| malformed(m, rule)),
+        Body::HoleCompacted { .. } | Body::SnapshotAsk { .. } => Ok(()),
+        Body::Hello(hello) if !hello.holes.iter().all(|(lo, hi)| good_range(*lo, *hi)) => {
+            Err(malformed(m, "holes that cannot be"))
+        }
         _ if m.term.0 == 0 => Err(malformed(m, "a message of term 0")),
         Body::Append(append) => check_append(append, m.term).map_err(|rule| malformed(m, rule)),
         _ => Ok(()),
@@ -156,8 +183,39 @@ fn numbers(body: &Body) -> [u64; 2] {
         Body::Heartbeat { commit, round } => [commit.0, *round],
         Body::HeartbeatResp { round } => [*round, 0],
         Body::ReadIndexResp { index, .. } => [index.unwrap_or_default().0, 0],
+        Body::Hello(hello) => [hello.last.term.0, hello.last.index.0],
+        Body::HelloReply { last, .. } => [last.0, 0],
+        Body::HoleCompacted { up_to: index } | Body::SnapshotAsk { index } => [index.0, 0],
+        Body::HoleAsk { .. } | Body::HoleHave { .. } | Body::HoleNeverHad { .. } => [0, 0],
         Body::VoteResp { .. } | Body::TimeoutNow | Body::ReadIndex { .. } | Body::Behind => [0, 0],
     }
+}
+
+fn good_range(first: Index, last: Index) -> bool {
+    Index::ZERO < first && first <= last && last.0 < LIMIT
+}
+
+fn check_ranges(ranges: &[HoleRange]) -> Result<(), &'static str> {
+    let good = |r: &HoleRange| good_range(r.first, r.last) && r.term.0 < LIMIT;
+    let few = !ranges.is_empty() && ranges.len() <= HoleRange::MAX;
+    if few && ranges.iter().all(good) { Ok(()) } else { Err("holes that cannot be") }
+}
+
+/// Entries ascend; those that change the membership can be read.
+fn check_gifts(entries: &[Entry]) -> Result<(), &'static str> {
+    let ascend = entries.is_sorted_by(|a, b| a.id.index < b.id.index);
+    let good = |e: &Entry| e.id.term.0 < LIMIT && good_range(e.id.index, e.id.index);
+    if entries.is_empty() || !ascend || !entries.iter().all(good) {
+        return Err("entries that cannot be");
+    }
+    entries.iter().try_for_each(check_config)
+}
+
+fn check_config(entry: &Entry) -> Result<(), &'static str> {
+    if entry.kind == EntryKind::Config && ConfChange::decode(&entry.payload).is_err() {
+        return Err("an unreadable membership entry");
+    }
+    Ok(())
 }
 
 /// Entries follow `prev` without gaps, in terms that never fall and never exceed the message's.
@@ -173,9 +231,7 @@ fn check_append(append: &Append, term: Term) -> Result<(), &'static str> {
         if entry.id.term < last.term || entry.id.term == Term::ZERO {
             return Err("entries with a falling term");
         }
-        if entry.kind == EntryKind::Config && ConfChange::decode(&entry.payload).is_err() {
-            return Err("an unreadable membership entry");
-        }
+        check_config(entry)?;
         last = entry.id;
     }
     if last.term > term { Err("an entry of a later term") } else { Ok(()) }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{Digest, Entry, EntryId, EntryKind, Index, Term};
 
-use crate::{Append, Body, Message, ReadContext};
+use crate::{Append, Body, Declared, Hello, HoleRange, Message, ReadContext};
 
 /// The version that [`Message::encode`] writes.
 const VERSION: u8 = 1;
@@ -28,6 +28,13 @@ mod kind {
     pub const READ_INDEX: u8 = 11;
     pub const READ_INDEX_RESP: u8 = 12;
     pub const BEHIND: u8 = 13;
+    pub const HELLO: u8 = 14;
+    pub const HELLO_REPLY: u8 = 15;
+    pub const HOLE_ASK: u8 = 16;
+    pub const HOLE_HAVE: u8 = 17;
+    pub const HOLE_COMPACTED: u8 = 18;
+    pub const HOLE_NEVER_HAD: u8 = 19;
+    pub const SNAPSHOT_ASK: u8 = 20;
 }
 
 impl Message {
@@ -75,6 +82,13 @@ const fn kind_of(body: &Body) -> u8 {
         Body::ReadIndex { .. } => kind::READ_INDEX,
         Body::ReadIndexResp { .. } => kind::READ_INDEX_RESP,
         Body::Behind => kind::BEHIND,
+        Body::Hello(_) => kind::HELLO,
+        Body::HelloReply { .. } => kind::HELLO_REPLY,
+        Body::HoleAsk { .. } => kind::HOLE_ASK,
+        Body::HoleHave { .. } => kind::HOLE_HAVE,
+        Body::HoleCompacted { .. } => kind::HOLE_COMPACTED,
+        Body::HoleNeverHad { .. } => kind::HOLE_NEVER_HAD,
+        Body::SnapshotAsk { .. } => kind::SNAPSHOT_ASK,
     }
 }
 
@@ -112,7 +126,47 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.put_u64(index.unwrap_or_default().0);
         }
         Body::TimeoutNow | Body::Behind => {}
+        Body::Hello(hello) => encode_hello(hello, out),
+        Body::HelloReply { nonce, last, regressed } => {
+            out.put_u64(*nonce);
+            out.put_u64(last.0);
+            out.put_u8(u8::from(*regressed));
+        }
+        Body::HoleAsk { ranges } | Body::HoleNeverHad { ranges } => encode_ranges(ranges, out),
+        Body::HoleHave { entries } => {
+            put_count(entries.len(), out);
+            for entry in entries {
+                out.put_u64(entry.id.index.0);
+                encode_entry(entry, out);
+            }
+        }
+        Body::HoleCompacted { up_to: index } | Body::SnapshotAsk { index } => out.put_u64(index.0),
     }
+}
+
+fn encode_hello(hello: &Hello, out: &mut Vec<u8>) {
+    out.put_u64(hello.run);
+    out.put_u64(hello.nonce);
+    out.put_entry_id(hello.last);
+    out.put_u8(hello.state as u8);
+    put_count(hello.holes.len(), out);
+    for (first, last) in &hello.holes {
+        out.put_u64(first.0);
+        out.put_u64(last.0);
+    }
+}
+
+fn encode_ranges(ranges: &[HoleRange], out: &mut Vec<u8>) {
+    put_count(ranges.len(), out);
+    for range in ranges {
+        out.put_u64(range.term.0);
+        out.put_u64(range.first.0);
+        out.put_u64(range.last.0);
+    }
+}
+
+fn put_count(count: usize, out: &mut Vec<u8>) {
+    out.put_u32(u32::try_from(count).expect("a message lists fewer than 2^32 things"));
 }
 
 fn encode_context(context: ReadContext, out: &mut Vec<u8>) {
@@ -125,16 +179,18 @@ fn encode_append(append: &Append, out: &mut Vec<u8>) {
     out.reserve(28 + append.entries.len() * ENTRY_HEAD + payload);
     out.put_entry_id(append.prev);
     out.put_u64(append.commit.0);
-    out.put_u32(
-        u32::try_from(append.entries.len()).expect("an append has fewer than 2^32 entries"),
-    );
+    put_count(append.entries.len(), out);
     for entry in &append.entries {
-        out.put_u64(entry.id.term.0);
-        out.put_u8(entry.kind as u8);
-        out.put_u32(entry.digest.0);
-        out.put_u32(u32::try_from(entry.payload.len()).expect("a payload is below 4 GiB"));
-        out.put_slice(&entry.payload);
+        encode_entry(entry, out);
     }
+}
+
+fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
+    out.put_u64(entry.id.term.0);
+    out.put_u8(entry.kind as u8);
+    out.put_u32(entry.digest.0);
+    out.put_u32(u32::try_from(entry.payload.len()).expect("a payload is below 4 GiB"));
+    out.put_slice(&entry.payload);
 }
 
 /// Makes a payload from its offset and its bytes.
@@ -186,6 +242,17 @@ fn decode_body(
         kind::READ_INDEX => Body::ReadIndex { context: decode_context(r)? },
         kind::READ_INDEX_RESP => decode_read_answer(r)?,
         kind::BEHIND => Body::Behind,
+        kind::HELLO => Body::Hello(decode_hello(r)?),
+        kind::HELLO_REPLY => Body::HelloReply {
+            nonce: r.u64("hello nonce")?,
+            last: Index(r.u64("hello last")?),
+            regressed: flag(r)?,
+        },
+        kind::HOLE_ASK => Body::HoleAsk { ranges: decode_ranges(r)? },
+        kind::HOLE_HAVE => Body::HoleHave { entries: decode_gifts(r, payload)? },
+        kind::HOLE_COMPACTED => Body::HoleCompacted { up_to: Index(r.u64("compacted index")?) },
+        kind::HOLE_NEVER_HAD => Body::HoleNeverHad { ranges: decode_ranges(r)? },
+        kind::SNAPSHOT_ASK => Body::SnapshotAsk { index: Index(r.u64("snapshot index")?) },
         _ => return Err(r.invalid("message kind")),
     })
 }
@@ -198,6 +265,60 @@ fn decode_read_answer(r: &mut Reader<'_>) -> Result<Body, DecodeError> {
         return Err(r.invalid("read index"));
     }
     Ok(Body::ReadIndexResp { context, index: known.then_some(index) })
+}
+
+fn decode_hello(r: &mut Reader<'_>) -> Result<Hello, DecodeError> {
+    let (run, nonce) = (r.u64("hello run")?, r.u64("hello nonce")?);
+    let last = r.entry_id("hello last")?;
+    let state = match r.u8("hello state")? {
+        0 => Declared::Clean,
+        1 => Declared::Damaged,
+        2 => Declared::HeadUnknown,
+        3 => Declared::Amnesia,
+        _ => return Err(r.invalid("hello state")),
+    };
+    let count = r.count(16, "hello holes")?;
+    let mut holes = Vec::with_capacity(count);
+    for _ in 0..count {
+        holes.push((Index(r.u64("hello hole")?), Index(r.u64("hello hole")?)));
+    }
+    Ok(Hello { run, nonce, last, state, holes })
+}
+
+fn decode_ranges(r: &mut Reader<'_>) -> Result<Vec<HoleRange>, DecodeError> {
+    let count = r.count(24, "hole ranges")?;
+    let mut ranges = Vec::with_capacity(count);
+    for _ in 0..count {
+        let term = Term(r.u64("hole term")?);
+        let (first, last) = (Index(r.u64("hole")?), Index(r.u64("hole")?));
+        ranges.push(HoleRange { term, first, last });
+    }
+    Ok(ranges)
+}
+
+fn decode_gifts(r: &mut Reader<'_>, payload: &MakePayload<'_>) -> Result<Vec<Entry>, DecodeError> {
+    let count = r.count(8 + ENTRY_HEAD, "entry count")?;
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let index = Index(r.u64("entry index")?);
+        entries.push(decode_entry(r, index, payload)?);
+    }
+    Ok(entries)
+}
+
+fn decode_entry(
+    r: &mut Reader<'_>,
+    index: Index,
+    payload: &MakePayload<'_>,
+) -> Result<Entry, DecodeError> {
+    let term = Term(r.u64("entry term")?);
+    let kind = EntryKind::from_byte(r.u8("entry kind")?);
+    let kind = kind.ok_or_else(|| r.invalid("entry kind"))?;
+    let digest = Digest(r.u32("entry digest")?);
+    let len = r.u32("entry length")? as usize;
+    let at = r.offset();
+    let bytes = payload(at, r.bytes(len, "entry payload")?);
+    Ok(Entry::from_parts(EntryId::new(term, index), kind, digest, bytes))
 }
 
 fn decode_context(r: &mut Reader<'_>) -> Result<ReadContext, DecodeError> {
@@ -220,14 +341,7 @@ fn decode_append(r: &mut Reader<'_>, payload: &MakePayload<'_>) -> Result<Append
     let mut index = prev.index.0;
     for _ in 0..count {
         index = index.checked_add(1).ok_or_else(|| r.invalid("entry index"))?;
-        let term = Term(r.u64("entry term")?);
-        let kind = EntryKind::from_byte(r.u8("entry kind")?);
-        let kind = kind.ok_or_else(|| r.invalid("entry kind"))?;
-        let digest = Digest(r.u32("entry digest")?);
-        let len = r.u32("entry length")? as usize;
-        let at = r.offset();
-        let bytes = payload(at, r.bytes(len, "entry payload")?);
-        entries.push(Entry::from_parts(EntryId::new(term, Index(index)), kind, digest, bytes));
+        entries.push(decode_entry(r, Index(index), payload)?);
     }
     Ok(Append { prev, commit, entries })
 }

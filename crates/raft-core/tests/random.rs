@@ -40,11 +40,15 @@ fn run(seed: u64, steps: u64) -> Checks {
         config.max_append_bytes = 60;
         config.seed = seed;
     });
+    let damage = n >= 3 && chance.one_in(2);
+    for id in 1..=n {
+        c.node(id).counts_runs = damage;
+    }
     c.auto = Auto { persist: false, apply: false };
     c.checks.initial = Some(conf(1..=n));
     let mut spare = n + 1;
     for step in 0..steps {
-        one_step(&mut c, &mut chance, step, &mut spare);
+        one_step(&mut c, &mut chance, step, &mut spare, damage);
         c.trace.clear();
         if step % 64 == 0 {
             let disks: Vec<_> = c.nodes.values().map(|n| &n.memory).collect();
@@ -55,10 +59,15 @@ fn run(seed: u64, steps: u64) -> Checks {
         silence_removed(&mut c);
     }
     heal(&mut c, seed);
+    for (id, node) in &c.nodes {
+        assert!(node.alarms.is_empty(), "seed {seed}: false alarm of {id}: {:?}", node.alarms);
+        assert_eq!(node.status().rights, Rights::ALL, "seed {seed}: {id} is not whole");
+        c.checks.healed += node.healed;
+    }
     c.checks
 }
 
-fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64) {
+fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64, damage: bool) {
     let ids: Vec<u64> = c.nodes.keys().copied().collect();
     let id = ids[chance.below(ids.len() as u64) as usize];
     let up = c.nodes[&id].core.is_some();
@@ -76,13 +85,18 @@ fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64) {
             c.tick_all();
         }
         90 if up && chance.one_in(2) => c.crash(id),
-        91 | 92 if !up => c.restart(id),
+        91 | 92 if !up => {
+            if damage && chance.one_in(2) {
+                hurt(c, chance, id);
+            }
+            c.restart(id);
+        }
         93 if up => c.compact(id),
         94 if up => send_snapshots(c, chance, id),
         95 if up => {
             let _ = c.read(id, step);
         }
-        96 if up && chance.one_in(3) => change(c, chance, id, spare),
+        96 if up && !damage && chance.one_in(3) => change(c, chance, id, spare),
         97 if up && chance.one_in(3) => {
             let to = NodeId(ids[chance.below(ids.len() as u64) as usize]);
             let _ = c.with_core(id, |core, now| core.transfer_leader(now, to));
@@ -90,6 +104,36 @@ fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64) {
         98 if up => c.with_core(id, |core, _| core.on_unreachable(member(1))),
         _ => {}
     }
+}
+
+/// Loses the content of some entries that another member has whole; or, if all others are well,
+/// the tail of the log, and the store knows that it is missing something.
+fn hurt(c: &mut Cluster, chance: &mut Chance, id: u64) {
+    let others: Vec<u64> = c.nodes.keys().copied().filter(|n| *n != id).collect();
+    let indexes: Vec<Index> = c.nodes[&id].disk.entries.keys().copied().collect();
+    let well = others
+        .iter()
+        .all(|n| c.nodes[n].disk.rights == Rights::ALL && c.nodes[n].disk.lost.is_empty());
+    if well && chance.one_in(3) {
+        let Some(from) = indexes.get(chance.below(indexes.len().max(1) as u64) as usize) else {
+            return;
+        };
+        let disk = &mut c.node(id).disk;
+        disk.entries.split_off(from);
+        disk.lost.split_off(from);
+        disk.rights = Rights::FOLLOW;
+    } else {
+        for index in indexes.into_iter().filter(|_| chance.one_in(4)) {
+            let entry = c.nodes[&id].disk.entries[&index].id;
+            if others
+                .iter()
+                .any(|n| c.nodes[n].disk.entries.get(&index).is_some_and(|e| e.id == entry))
+            {
+                c.node(id).disk.lose(index.0);
+            }
+        }
+    }
+    c.node(id).memory = c.nodes[&id].disk.clone();
 }
 
 fn deliver(c: &mut Cluster, chance: &mut Chance) {
@@ -206,13 +250,18 @@ fn heal(c: &mut Cluster, seed: u64) {
 fn c12_faulty_runs_stay_safe_and_healed_clusters_go_on() {
     let runs: u64 = std::env::var("RUNS").ok().and_then(|s| s.parse().ok()).unwrap_or(300);
     let first: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    let (mut elections, mut commits, mut messages) = (0, 0, 0);
+    let (mut elections, mut commits, mut messages, mut healed) = (0, 0, 0, 0);
     for seed in first..first + runs {
         let checks = run(seed, 3000);
         elections += checks.elections;
         commits += checks.commits;
         messages += checks.messages;
+        healed += checks.healed;
     }
     println!("{runs} runs: {elections} elections, {commits} commits, {messages} messages checked");
-    assert!(elections > runs && commits > runs, "the faults left nothing to check");
+    println!("{healed} replicas healed");
+    assert!(
+        elections > runs && commits > runs && healed > runs,
+        "the faults left nothing to check"
+    );
 }

@@ -76,38 +76,8 @@ fn rights_without_the_right_to_vote_no_vote_and_no_pre_vote_is_answered() {
     assert_eq!((c.wire.len(), c.status(1).vote), (1, Some(member(2))));
 }
 
-#[test]
-fn rights_acks_stop_before_the_first_hole_until_it_is_filled() {
-    let mut c = Cluster::of(3);
-    let terms = [1, 1, 1, 1, 1, 1];
-    for node in [1, 3] {
-        c.crash(node);
-        c.node(node).disk = Disk::with_log(conf(1..=3), 1, log_of(&terms));
-        c.node(node).memory = c.nodes[&node].disk.clone();
-    }
-    c.restart(1);
-    // Node 3 has holes at 3 and 5: it knows their terms, not their content.
-    let rights = Rights { ack_up_to: Some(Index(2)), may_campaign: false, ..Rights::ALL };
-    c.auto.apply = false;
-    c.restart_with(3, restored(&terms, rights));
-    for hole in [3, 5] {
-        c.node(3).disk.entries.remove(&Index(hole));
-        c.node(3).memory.entries.remove(&Index(hole));
-    }
-    c.crash(2);
-    c.now = c.now.after(2 * E);
-    c.with_core(1, Core::campaign);
-    while c.deliver(|m| !matches!(m.body, Body::Append(_))) > 0 {}
-    assert_eq!(c.status(1).role, Role::Leader, "it votes by plain comparison");
-    c.deliver(|_| true);
-    let reject = c.wire.iter().find(|m| matches!(m.body, Body::AppendReject { .. })).unwrap();
-    let Body::AppendReject { hint, .. } = reject.body else { unreachable!() };
-    assert_eq!(hint.index, Index(2), "what lies at or above a hole is refused");
-    c.auto.apply = true;
-    c.run(3 * BEAT);
-    assert_eq!(c.node(3).core().rights().ack_up_to, None, "replication filled the holes");
-    assert_eq!(c.status(1).commit, c.status(1).last.index);
-    assert_eq!(c.node(3).disk.entries.len(), 7);
+fn holes<const N: usize>(at: [u64; N]) -> Holes {
+    Holes { missing: at.into_iter().map(Index).collect(), ..Holes::default() }
 }
 
 #[test]
@@ -124,6 +94,12 @@ fn restored_state_that_cannot_be_is_refused() {
         Restored { last: EntryId::new(Term(1), Index(3)), ..good.clone() },
         Restored { hard_state: HardState { term: Term(1), vote: None }, ..good.clone() },
         Restored { configs: vec![entry(1, 2)], ..good.clone() },
+        Restored { holes: holes([4]), ..good.clone() },
+        Restored { holes: holes([0]), ..good.clone() },
+        Restored {
+            holes: Holes { may_be_config: holes([2]).missing, ..holes([1]) },
+            ..good.clone()
+        },
     ];
     for restored in bad {
         let error = new(restored.clone()).expect_err(&format!("{restored:?}"));

@@ -35,6 +35,23 @@ fn any_entries(prev: EntryId) -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
+fn any_ranges() -> impl Strategy<Value = Vec<HoleRange>> {
+    let range = (number(), number(), number()).prop_map(|(term, first, last)| HoleRange {
+        term: Term(term),
+        first: Index(first),
+        last: Index(last),
+    });
+    proptest::collection::vec(range, 0..4)
+}
+
+fn any_hello() -> impl Strategy<Value = Hello> {
+    let states = [Declared::Clean, Declared::Damaged, Declared::HeadUnknown, Declared::Amnesia];
+    let holes =
+        proptest::collection::vec((number().prop_map(Index), number().prop_map(Index)), 0..3);
+    (number(), any::<u64>(), any_id(), prop::sample::select(states.to_vec()), holes)
+        .prop_map(|(run, nonce, last, state, holes)| Hello { run, nonce, last, state, holes })
+}
+
 fn any_body() -> impl Strategy<Value = Body> {
     let context = || (any::<u64>(), number()).prop_map(|(run, seq)| ReadContext { run, seq });
     let append = any_id().prop_flat_map(|prev| {
@@ -60,6 +77,15 @@ fn any_body() -> impl Strategy<Value = Body> {
         1 => (context(), proptest::option::of(number().prop_map(Index)))
             .prop_map(|(context, index)| Body::ReadIndexResp { context, index }),
         1 => Just(Body::Behind),
+        1 => any_hello().prop_map(Body::Hello),
+        1 => (any::<u64>(), number(), any::<bool>()).prop_map(|(nonce, last, regressed)| {
+            Body::HelloReply { nonce, last: Index(last), regressed }
+        }),
+        1 => any_ranges().prop_map(|ranges| Body::HoleAsk { ranges }),
+        1 => any_id().prop_flat_map(any_entries).prop_map(|entries| Body::HoleHave { entries }),
+        1 => number().prop_map(|index| Body::HoleCompacted { up_to: Index(index) }),
+        1 => any_ranges().prop_map(|ranges| Body::HoleNeverHad { ranges }),
+        1 => number().prop_map(|index| Body::SnapshotAsk { index: Index(index) }),
     ]
 }
 
@@ -131,9 +157,14 @@ proptest! {
     #[test]
     fn t01_lying_peers_never_panic_a_core(
         messages in proptest::collection::vec((any_message(), 0..4u8), 1..40),
+        holes in 0..6u64,
     ) {
         let me = member(1);
-        let mut core = Core::new(settings(me), Restored::empty(conf(1..=3)), Now(0)).unwrap();
+        let mut disk = disk::Disk::with_log(conf(1..=3), 2, log_of(&[1, 1, 2, 2, 2]));
+        if holes > 0 {
+            disk.lose(holes);
+        }
+        let mut core = Core::new(settings(me), disk.restored(), Now(0)).unwrap();
         let mut now = Now(0);
         let mut commit = Index(0);
         for (mut message, what) in messages {
@@ -203,12 +234,61 @@ fn o06_golden_bytes_of_an_append() {
     let append = Append { prev: EntryId::new(Term(5), Index(7)), commit: Index(6), entries };
     let message = Message { from, to, group, term: Term(5), body: Body::Append(append) };
     let hex: String = encoded(&message).iter().map(|b| format!("{b:02x}")).collect();
-    let u64s = |n: u64| format!("{n:02x}00000000000000");
-    let expected = ["0105".into(), u64s(3), u64s(4)]
+    let expected = [head("05")]
         .into_iter()
-        .chain([u64s(1), u64s(0x11), u64s(0), u64s(2), u64s(0x22), u64s(0), u64s(5)])
         .chain([u64s(5), u64s(7), u64s(6), "01000000".into()])
         .chain([u64s(5), "01".into(), "0d0c0b0a".into(), "02000000".into(), "6869".into()])
         .collect::<String>();
     assert_eq!(hex, expected);
+}
+
+fn u64s(n: u64) -> String {
+    format!("{n:02x}00000000000000")
+}
+
+/// The head of a message of a kind, in term 5.
+fn head(kind: &str) -> String {
+    let words = [3, 4, 1, 0x11, 0, 2, 0x22, 0, 5].map(u64s);
+    format!("01{kind}{}", words.concat())
+}
+
+#[test]
+fn o06_golden_bytes_of_the_messages_that_heal() {
+    let from = Member::new(NodeId(1), Incarnation(0x11));
+    let to = Member::new(NodeId(2), Incarnation(0x22));
+    let group = GroupKey::new(GroupId(3), Epoch(4));
+    let id = EntryId::new(Term(5), Index(8));
+    let payload = Bytes::from_static(b"hi");
+    let entry = Entry::from_parts(id, EntryKind::Command, Digest(0x0a0b_0c0d), payload);
+    let ranges = vec![HoleRange { term: Term(5), first: Index(8), last: Index(9) }];
+    let holes = vec![(Index(8), Index(9))];
+    let hello = Hello { run: 6, nonce: 7, last: id, state: Declared::Damaged, holes };
+    let range = ["01000000".into(), u64s(5), u64s(8), u64s(9)].concat();
+    let cases = [
+        (
+            Body::Hello(hello),
+            "0e",
+            [u64s(6), u64s(7), u64s(5), u64s(8), "0101000000".into(), u64s(8), u64s(9)].concat(),
+        ),
+        (
+            Body::HelloReply { nonce: 7, last: Index(8), regressed: true },
+            "0f",
+            [u64s(7), u64s(8), "01".into()].concat(),
+        ),
+        (Body::HoleAsk { ranges: ranges.clone() }, "10", range.clone()),
+        (
+            Body::HoleHave { entries: vec![entry] },
+            "11",
+            ["01000000".into(), u64s(8), u64s(5), "010d0c0b0a020000006869".into()].concat(),
+        ),
+        (Body::HoleCompacted { up_to: Index(8) }, "12", u64s(8)),
+        (Body::HoleNeverHad { ranges }, "13", range),
+        (Body::SnapshotAsk { index: Index(8) }, "14", u64s(8)),
+    ];
+    for (body, kind, rest) in cases {
+        let message = Message { from, to, group, term: Term(5), body };
+        let hex: String = encoded(&message).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, head(kind) + &rest, "{:?}", message.body);
+        assert_eq!(Message::decode(&encoded(&message)), Ok(message));
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use refloat_log_store::{GroupBoot, GroupState};
-use refloat_raft_core::{Config as CoreConfig, Core, Restored, Rights, Role, SoftState};
+use refloat_raft_core::{Config as CoreConfig, Core, Holes, Restored, Rights, Role, SoftState};
 use refloat_types::{ConfState, EntryId, GroupKey, Index, Now, Term};
 
 use super::NodeCore;
@@ -63,6 +63,7 @@ impl NodeCore {
             applied: snapshot.index,
             configs: boot.configs,
             rights: Rights::ALL,
+            holes: Holes::default(),
         };
         if !self.run_group(key, restored) {
             let text = "what the disk holds is not a state that a replica can have".to_owned();

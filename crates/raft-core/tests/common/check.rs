@@ -18,6 +18,7 @@ pub struct Checks {
     pub elections: u64,
     pub commits: u64,
     pub messages: u64,
+    pub healed: u64,
 }
 
 impl Checks {
@@ -78,7 +79,8 @@ impl Checks {
                 let low = a.base.index.max(b.base.index).next();
                 let met = a.entries.range(low..).rev().find(|(i, e)| b.id(**i) == Some(e.id));
                 let Some((met, _)) = met else { continue };
-                for (index, entry) in a.entries.range(low..=*met) {
+                let whole = |i: &Index| !b.lost.contains_key(i);
+                for (index, entry) in a.entries.range(low..=*met).filter(|(i, _)| whole(i)) {
                     assert_eq!(Some(entry), b.entries.get(index), "logs differ below {met:?}");
                 }
             }

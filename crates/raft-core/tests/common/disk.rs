@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use refloat_raft_core::{Fetch, Fetched, Persist, Restored, Rights};
+use refloat_raft_core::{Fetch, Fetched, Holes, Persist, Restored, Rights};
 use refloat_types::*;
 
 #[derive(Clone, Debug)]
@@ -11,6 +11,11 @@ pub struct Disk {
     pub base: EntryId,
     pub base_conf: ConfState,
     pub entries: BTreeMap<Index, Entry>,
+    /// Entries whose place is known and whose content is lost; `true` if they may be changes of
+    /// the membership.
+    pub lost: BTreeMap<Index, (EntryId, bool)>,
+    /// What the store thinks of itself.
+    pub rights: Rights,
     /// Answer every fetch so.
     pub fetch_fails: bool,
 }
@@ -22,6 +27,8 @@ impl Disk {
             base: EntryId::ZERO,
             base_conf: conf,
             entries: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            rights: Rights::ALL,
             fetch_fails: false,
         }
     }
@@ -33,14 +40,17 @@ impl Disk {
     }
 
     pub fn last(&self) -> EntryId {
-        self.entries.last_key_value().map_or(self.base, |(_, e)| e.id)
+        let lost = self.lost.last_key_value().map(|(_, (id, _))| *id);
+        let last = self.entries.last_key_value().map(|(_, e)| e.id);
+        last.max(lost).unwrap_or(self.base)
     }
 
     pub fn id(&self, index: Index) -> Option<EntryId> {
         if index == self.base.index {
             return Some(self.base);
         }
-        self.entries.get(&index).map(|e| e.id)
+        let lost = self.lost.get(&index).map(|(id, _)| *id);
+        self.entries.get(&index).map(|e| e.id).or(lost)
     }
 
     pub fn persist(&mut self, persist: &Persist) {
@@ -62,15 +72,24 @@ impl Disk {
         if let Some(from) = op.cut_from() {
             assert!(from > self.base.index, "nothing below the snapshot is cut");
             self.entries.split_off(&from);
+            self.lost.split_off(&from);
         }
         for entry in op.entries() {
             assert!(entry.is_intact(), "digests travel with entries");
+            self.lost.remove(&entry.id.index);
             self.entries.insert(entry.id.index, entry.clone());
         }
     }
 
+    /// The content of an entry rots; where it stood is known.
+    pub fn lose(&mut self, index: u64) {
+        let entry = self.entries.remove(&Index(index)).expect("an entry to lose");
+        self.lost.insert(entry.id.index, (entry.id, entry.kind == EntryKind::Config));
+    }
+
     pub fn compact(&mut self, at: EntryId, conf: ConfState) {
         self.entries = self.entries.split_off(&at.index.next());
+        self.lost = self.lost.split_off(&at.index.next());
         self.base = at;
         self.base_conf = conf;
     }
@@ -95,7 +114,11 @@ impl Disk {
         if fetch.first <= self.base.index {
             return Fetched::Compacted;
         }
-        let mut entries = self.range(fetch.first, fetch.last);
+        let hole = self.lost.range(fetch.first..=fetch.last).next().map(|(at, _)| *at);
+        if hole == Some(fetch.first) {
+            return Fetched::Failed;
+        }
+        let mut entries = self.range(fetch.first, hole.map_or(fetch.last, Index::prev));
         let mut bytes = 0;
         let fits = |e: &&Entry| {
             bytes += e.payload.len();
@@ -109,11 +132,19 @@ impl Disk {
     /// What a store hands to a new core, with nothing remembered of commit.
     pub fn restored(&self) -> Restored {
         let mut terms: Vec<EntryId> = Vec::new();
-        for entry in self.entries.values() {
-            if terms.last().is_none_or(|run| run.term != entry.id.term) {
-                terms.push(entry.id);
+        let lost = self.lost.values().map(|(id, _)| *id);
+        let mut ids: Vec<EntryId> = self.entries.values().map(|e| e.id).chain(lost).collect();
+        ids.sort_unstable();
+        for id in ids {
+            if terms.last().is_none_or(|run| run.term != id.term) {
+                terms.push(id);
             }
         }
+        let config_holes = self.lost.iter().filter(|(_, (_, config))| *config);
+        let holes = Holes {
+            missing: self.lost.keys().copied().collect(),
+            may_be_config: config_holes.map(|(at, _)| *at).collect(),
+        };
         let config = |e: &&Entry| e.kind == EntryKind::Config;
         Restored {
             hard_state: self.hard,
@@ -124,7 +155,8 @@ impl Disk {
             commit: self.base.index,
             applied: self.base.index,
             configs: self.entries.values().filter(config).cloned().collect(),
-            rights: Rights::ALL,
+            rights: self.rights,
+            holes,
         }
     }
 }

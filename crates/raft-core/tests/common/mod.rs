@@ -82,6 +82,11 @@ pub struct Node {
     pub reads: Vec<ReadState>,
     pub failed_reads: Vec<ReadId>,
     pub wants_snapshot: Vec<Member>,
+    pub alarms: Vec<Alarm>,
+    /// How often it became whole again.
+    pub healed: u64,
+    /// Whether `config.run` counts the starts.
+    pub counts_runs: bool,
     pub runs: u64,
 }
 
@@ -158,6 +163,9 @@ impl Cluster {
             reads: Vec::new(),
             failed_reads: Vec::new(),
             wants_snapshot: Vec::new(),
+            alarms: Vec::new(),
+            healed: 0,
+            counts_runs: false,
             runs: 0,
         };
         self.nodes.insert(id, node);
@@ -202,6 +210,9 @@ impl Cluster {
         node.applied.clear();
         let mut config = node.config.clone();
         config.seed = config.seed.wrapping_add(node.runs);
+        if node.counts_runs {
+            config.run = node.runs;
+        }
         node.core = Some(Core::new(config, restored, now).expect("a sound disk"));
         self.follow(id);
     }
@@ -251,6 +262,14 @@ impl Cluster {
         node.reads.extend(ready.reads);
         node.failed_reads.extend(ready.failed_reads);
         node.wants_snapshot.extend(ready.send_snapshot);
+        node.alarms.extend(ready.alarms);
+        node.healed += u64::from(ready.healed);
+        if ready.healed {
+            node.disk.rights = Rights::ALL;
+        }
+        if ready.amnesia {
+            node.disk.rights = Rights::NONE;
+        }
         if self.auto.persist {
             while self.persist_one(id) {}
         }

@@ -1,6 +1,6 @@
 //! Traces for scripts: one line per event.
 
-use refloat_raft_core::{Body, Message, Persist, Ready, Role, Status};
+use refloat_raft_core::{Alarm, Body, HoleRange, Message, Persist, Ready, Role, Status};
 use refloat_types::*;
 
 use super::Cluster;
@@ -36,9 +36,29 @@ pub fn message(m: &Message) -> String {
         Body::ReadIndexResp { index: Some(index), .. } => format!("ReadIndexResp {index}"),
         Body::ReadIndexResp { index: None, .. } => "ReadIndexResp none".into(),
         Body::Behind => "Behind".into(),
+        Body::Hello(h) => format!("Hello {:?}, run {}, last {}", h.state, h.run, id(h.last)),
+        Body::HelloReply { last, regressed, .. } => {
+            format!("HelloReply last {last}{}", if *regressed { ", regressed" } else { "" })
+        }
+        Body::HoleAsk { ranges } => format!("HoleAsk {}", ranges_of(ranges)),
+        Body::HoleHave { entries } => {
+            let ids: Vec<_> = entries.iter().map(|e| id(e.id)).collect();
+            format!("HoleHave [{}]", ids.join(" "))
+        }
+        Body::HoleCompacted { up_to } => format!("HoleCompacted {up_to}"),
+        Body::HoleNeverHad { ranges } => format!("HoleNeverHad {}", ranges_of(ranges)),
+        Body::SnapshotAsk { index } => format!("SnapshotAsk {index}"),
         other => format!("{other:?}"),
     };
     format!("{}->{} t{} {what}", m.from.node, m.to.node, m.term)
+}
+
+fn ranges_of(ranges: &[HoleRange]) -> String {
+    let show = |r: &HoleRange| match r.first == r.last {
+        true => format!("{}/{}", r.term, r.first),
+        false => format!("{}/{}..={}", r.term, r.first, r.last),
+    };
+    ranges.iter().map(show).collect::<Vec<_>>().join(" ")
 }
 
 fn yes(granted: bool) -> &'static str {
@@ -119,6 +139,23 @@ impl Cluster {
         }
         for read in &ready.failed_reads {
             lines.push(format!("read {} failed", read.0));
+        }
+        if ready.healed {
+            lines.push("healed".into());
+        }
+        if ready.amnesia {
+            lines.push("amnesia".into());
+        }
+        for alarm in &ready.alarms {
+            lines.push(match alarm {
+                Alarm::Regression { member, acked, last } => {
+                    format!("alarm: {} acked {acked}, ends at {}", member.node, id(*last))
+                }
+                Alarm::SharedRun { member, run } => {
+                    format!("alarm: {} shares run {run}", member.node)
+                }
+                other => format!("alarm: {other:?}"),
+            });
         }
         for to in &ready.send_snapshot {
             lines.push(format!("wants a snapshot sent to {}", to.node));

@@ -1,0 +1,165 @@
+//! What each run declares to its leader before its first ack, and what the leader makes of it.
+//!
+//! Acks name no run. Inside a run a lower one is an old message; a new run may have less than the
+//! one before. So a run acknowledges nothing before the leader has heard what it starts from.
+
+use refloat_types::{Index, Member, Now, Term};
+
+use crate::{Alarm, Body, Core, Declared, Hello, HoleRange, Rights, Role};
+
+/// The greeting of this run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Greeting {
+    nonce: u64,
+    /// A leader must be told before the first ack.
+    due: bool,
+    again_at: Now,
+    /// The term whose leader answered last.
+    heard_in: Term,
+    /// The lowest last index that a leader had after it heard this run.
+    target: Option<Index>,
+}
+
+impl Greeting {
+    pub(crate) fn new(nonce: u64, due: bool, now: Now) -> Greeting {
+        Greeting { nonce, due, again_at: now, heard_in: Term::ZERO, target: None }
+    }
+
+    /// Whether acks may leave.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.due
+    }
+
+    pub(crate) fn target(&self) -> Option<Index> {
+        self.target
+    }
+}
+
+/// A run that a leader heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Run {
+    run: u64,
+    nonce: u64,
+}
+
+impl Core {
+    /// A leader was heard. It is greeted until it answers; a replica that does not know its end
+    /// greets each new leader, since a later one may have less.
+    pub(crate) fn greet(&mut self, leader: Member) {
+        let unknown = self.rights == Rights::FOLLOW && self.hello.heard_in != self.term();
+        if !(self.hello.due || unknown) || self.now < self.hello.again_at {
+            return;
+        }
+        self.hello.again_at = self.now.after(self.config.heartbeat);
+        let state = match self.rights {
+            Rights::NONE => Declared::Amnesia,
+            Rights::FOLLOW => Declared::HeadUnknown,
+            _ if self.healing.first().is_some() => Declared::Damaged,
+            _ => Declared::Clean,
+        };
+        let durable = self.log.durable().max(self.log.compacted().index);
+        let hello = Hello {
+            run: self.config.run,
+            nonce: self.hello.nonce,
+            last: self.log.id(durable.min(self.log.last().index)),
+            state,
+            holes: self.healing.missing().ranges().iter().take(HoleRange::MAX).copied().collect(),
+        };
+        self.send(leader, Body::Hello(hello));
+    }
+
+    pub(crate) fn on_hello(&mut self, from: Member, hello: &Hello) {
+        if self.role != Role::Leader {
+            return;
+        }
+        let last = self.log.last().index;
+        let regressed = match self.judge_hello(from, hello) {
+            Verdict::Refused => return,
+            Verdict::Sound => false,
+            Verdict::Regressed => true,
+        };
+        self.send(from, Body::HelloReply { nonce: hello.nonce, last, regressed });
+    }
+
+    fn judge_hello(&mut self, from: Member, hello: &Hello) -> Verdict {
+        let now = self.now;
+        let run = Run { run: hello.run, nonce: hello.nonce };
+        let Some(peer) = self.leading.peer(from) else { return Verdict::Sound };
+        let known = peer.run.replace(run);
+        let matched = peer.matched;
+        match known {
+            Some(known) if known == run => {
+                return if peer.regressed { Verdict::Regressed } else { Verdict::Sound };
+            }
+            // A hello of a run that is over is an old message, or an old copy: no answer either way.
+            Some(known) if run.run < known.run => {
+                peer.run = Some(known);
+                return Verdict::Refused;
+            }
+            Some(known) if run.run == known.run && run.run != 0 => {
+                peer.run = Some(known);
+                self.out.alarms.push(Alarm::SharedRun { member: from, run: run.run });
+                return Verdict::Refused;
+            }
+            _ => {}
+        }
+        let had = self.log.term(matched).map(|_| self.log.id(matched));
+        let less = hello.last.index < matched || had.is_some_and(|had| hello.last < had);
+        let regressed = less && hello.state == Declared::Clean;
+        let declared = match hello.state {
+            Declared::Amnesia => Index::ZERO,
+            _ if regressed => Index::ZERO,
+            _ => hello.holes.first().map_or(Index(u64::MAX), |(at, _)| at.prev()),
+        };
+        let declared = declared.min(hello.last.index);
+        let Some(peer) = self.leading.peer(from) else { return Verdict::Sound };
+        peer.hear(now);
+        peer.gone = false;
+        peer.regressed = regressed;
+        peer.restart_at(declared);
+        if regressed {
+            let (acked, last) = (matched, hello.last);
+            self.out.alarms.push(Alarm::Regression { member: from, acked, last });
+            return Verdict::Regressed;
+        }
+        Verdict::Sound
+    }
+
+    pub(crate) fn on_hello_reply(&mut self, from: Member, nonce: u64, last: Index, lost: bool) {
+        if self.role != Role::Follower || nonce != self.hello.nonce {
+            return;
+        }
+        if lost {
+            self.rights = Rights::NONE;
+            self.out.amnesia = true;
+            return;
+        }
+        self.hello.heard_in = self.term();
+        self.hello.due = false;
+        self.hello.target = Some(self.hello.target.map_or(last, |known| known.min(last)));
+        self.heal_if_whole();
+        if self.leader == Some(from) && self.ackable() > Index::ZERO {
+            self.ack(from);
+        }
+    }
+
+    /// The host learned that a member's node runs in another life now. What this life said is
+    /// void, at once: its directory is gone, and with it what it acknowledged.
+    pub fn on_not_me(&mut self, now: Now, gone: Member) {
+        self.advance(now);
+        if self.leading.transfer_target() == Some(gone) {
+            self.leading.transfer = None;
+        }
+        if let Some(peer) = self.leading.peer(gone) {
+            peer.restart_at(Index::ZERO);
+            peer.round = 0;
+            peer.gone = true;
+        }
+    }
+}
+
+enum Verdict {
+    Sound,
+    Regressed,
+    Refused,
+}

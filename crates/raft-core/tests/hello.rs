@@ -1,0 +1,231 @@
+//! What a new run declares, and what its leader makes of it.
+
+mod common;
+
+use common::*;
+use refloat_raft_core::*;
+use refloat_types::*;
+
+/// Three nodes that count their runs; node 1 leads, and node 3 holds three entries of its term.
+fn led() -> Cluster {
+    let mut c = Cluster::of(3);
+    for node in 1..=3 {
+        c.crash(node);
+        c.node(node).counts_runs = true;
+        c.restart(node);
+    }
+    c.elect(1);
+    for text in ["a", "b"] {
+        c.propose(1, text).unwrap();
+    }
+    c.run(2 * BEAT);
+    assert_eq!(c.node(1).progress(3).matched, Index(3));
+    c
+}
+
+fn lose_tail(c: &mut Cluster, node: u64, from: u64) {
+    let disk = &mut c.node(node).disk;
+    disk.entries.split_off(&Index(from));
+    c.node(node).memory = c.nodes[&node].disk.clone();
+}
+
+#[test]
+fn c16_an_undeclared_loss_is_an_alarm_and_makes_an_amnesiac() {
+    let mut c = led();
+    c.crash(3);
+    lose_tail(&mut c, 3, 3);
+    c.restart(3);
+    c.run(3 * BEAT);
+    let last = EntryId::new(Term(1), Index(2));
+    let alarm = Alarm::Regression { member: member(3), acked: Index(3), last };
+    assert_eq!(c.nodes[&1].alarms, [alarm], "once");
+    assert_eq!(c.status(3).rights, Rights::NONE);
+    assert_eq!(c.nodes[&3].disk.rights, Rights::NONE, "the store was told");
+    assert_eq!(c.node(1).progress(3).matched, Index(0), "and its acks count no more");
+    c.crash(2);
+    c.propose(1, "c").unwrap();
+    c.run(2 * BEAT);
+    assert_eq!(c.status(1).commit, Index(3));
+}
+
+#[test]
+fn c16_a_declared_loss_is_no_alarm_and_lowers_the_progress() {
+    for (rights, hole) in [(Rights::FOLLOW, None), (Rights::ALL, Some(2))] {
+        let mut c = led();
+        c.crash(3);
+        match hole {
+            None => lose_tail(&mut c, 3, 3),
+            Some(at) => c.node(3).disk.lose(at),
+        }
+        c.node(3).disk.rights = rights;
+        c.node(3).memory = c.nodes[&3].disk.clone();
+        c.restart(3);
+        c.with_core(1, |core, now| core.tick(now.after(BEAT)));
+        c.deliver(|m| m.to.node.0 == 3);
+        c.deliver(|m| matches!(m.body, Body::Hello(_)));
+        let declared = if hole.is_some() { 1 } else { 2 };
+        assert_eq!(c.node(1).progress(3).matched, Index(declared));
+        c.run(3 * BEAT);
+        assert!(c.nodes[&1].alarms.is_empty());
+        assert_eq!(c.node(1).progress(3).matched, Index(3));
+        assert_eq!((c.nodes[&3].healed, c.status(3).rights), (1, Rights::ALL));
+    }
+}
+
+#[test]
+fn c16_a_repeated_old_ack_or_hello_is_no_regression() {
+    let mut c = led();
+    c.crash(3);
+    c.restart(3);
+    c.with_core(1, |core, now| core.tick(now.after(BEAT)));
+    c.deliver(|m| m.to.node.0 == 3);
+    let hello = c.wire.iter().find(|m| matches!(m.body, Body::Hello(_))).cloned();
+    let hello = hello.expect("a new run says hello");
+    c.stabilize();
+    c.propose(1, "c").unwrap();
+    c.stabilize();
+    let body = Body::AppendResp { matched: EntryId::new(Term(1), Index(1)) };
+    c.deliver_one(Message { from: member(3), to: member(1), group: GROUP, term: Term(1), body });
+    c.deliver_one(hello);
+    c.stabilize();
+    assert!(c.nodes[&1].alarms.is_empty());
+    assert_eq!(c.node(1).progress(3).matched, Index(4));
+    assert_eq!(c.status(3).rights, Rights::ALL);
+}
+
+#[test]
+fn c16_no_ack_leaves_before_the_leader_heard_where_the_run_began() {
+    let mut c = led();
+    c.crash(3);
+    c.restart(3);
+    c.propose(1, "c").unwrap();
+    c.drop_messages(|m| matches!(m.body, Body::Hello(_)));
+    for _ in 0..5 {
+        c.now = c.now.after(BEAT);
+        c.tick_all();
+        while c.deliver(|m| !matches!(m.body, Body::Hello(_))) > 0 {}
+        assert_eq!(c.node(1).progress(3).matched, Index(3));
+    }
+    let hellos = c.drop_messages(|m| matches!(m.body, Body::Hello(_)));
+    assert!(hellos >= 3, "it is said until it is answered");
+    c.run(2 * BEAT);
+    assert_eq!(c.node(1).progress(3).matched, Index(4));
+}
+
+#[test]
+fn m16_two_processes_of_one_directory_are_noticed() {
+    let mut c = led();
+    let hello = |run, nonce| {
+        let last = EntryId::new(Term(1), Index(3));
+        let hello = Hello { run, nonce, last, state: Declared::Clean, holes: vec![] };
+        let body = Body::Hello(hello);
+        Message { from: member(3), to: member(1), group: GROUP, term: Term(1), body }
+    };
+    let seen = c.nodes[&3].runs;
+    c.deliver_one(hello(seen, 77));
+    c.deliver_one(hello(seen - 1, 78));
+    let alarm = Alarm::SharedRun { member: member(3), run: seen };
+    assert_eq!(c.nodes[&1].alarms, [alarm], "an old run's hello may be a late message");
+    assert!(!c.wire.iter().any(|m| matches!(m.body, Body::HelloReply { .. })));
+}
+
+#[test]
+fn hello_a_replica_that_does_not_know_its_end_waits_for_a_leader_that_heard_it() {
+    let mut c = led();
+    c.crash(3);
+    lose_tail(&mut c, 3, 2);
+    c.node(3).disk.rights = Rights::FOLLOW;
+    c.restart(3);
+    // It neither votes nor campaigns.
+    c.crash(2);
+    c.with_core(3, |core, now| core.campaign(now));
+    let last = EntryId::new(Term(9), Index(9));
+    let ask = |body| Message { from: member(2), to: member(3), group: GROUP, term: Term(1), body };
+    c.deliver_one(ask(Body::PreVote { campaign: Term(2), last }));
+    c.deliver_one(ask(Body::Vote { last, transfer: true }));
+    assert!(c.wire.is_empty(), "{:?}", c.wire);
+    // Its acks count, truthfully; an answer to another run's hello ends nothing.
+    let late = Body::HelloReply { nonce: 1, last: Index(1), regressed: false };
+    c.deliver_one(Message { from: member(1), ..ask(late) });
+    assert_eq!(c.nodes[&3].healed, 0);
+    c.propose(1, "c").unwrap();
+    c.auto.persist = false;
+    c.now = c.now.after(BEAT);
+    c.tick_all();
+    while c.deliver(|_| true) > 0 {}
+    assert_eq!(c.status(3).last.index, Index(4));
+    assert_eq!(c.nodes[&3].healed, 0, "nothing is durable here yet");
+    c.auto.persist = true;
+    c.persist_all(1);
+    c.persist_all(3);
+    c.run(2 * BEAT);
+    assert_eq!((c.nodes[&3].healed, c.status(1).commit), (1, Index(4)));
+    assert_eq!(c.status(3).rights, Rights::ALL);
+}
+
+#[test]
+fn hello_a_later_leader_with_a_shorter_log_will_do() {
+    let mut c = led();
+    c.crash(3);
+    lose_tail(&mut c, 3, 2);
+    c.node(3).disk.rights = Rights::FOLLOW;
+    c.restart(3);
+    // The leader has a long tail that nobody else gets, answers the hello, and dies.
+    for text in ["x", "y", "z"] {
+        c.propose(1, text).unwrap();
+    }
+    c.drop_messages(is_append);
+    c.with_core(1, |core, now| core.tick(now.after(BEAT)));
+    while c.deliver(|m| m.to.node.0 != 2 && !is_append(m)) > 0 {}
+    c.wire.clear();
+    c.crash(1);
+    // Node 3 may not vote, so the old leader must be back before there is a new one.
+    c.restart(1);
+    c.crash(1);
+    c.node(1).disk.entries.split_off(&Index(4));
+    c.node(1).memory = c.nodes[&1].disk.clone();
+    c.restart(1);
+    c.run(5 * E);
+    assert_eq!(c.nodes[&3].healed, 1, "{:?}", c.status(3));
+}
+
+#[test]
+fn an_amnesiac_confirms_no_read_and_takes_no_entries() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.crash(3);
+    c.node(3).disk.rights = Rights::NONE;
+    c.restart(3);
+    c.crash(2);
+    c.wire.clear();
+    c.read(1, 1).unwrap();
+    c.propose(1, "x").unwrap();
+    while c.deliver(|_| true) > 0 {}
+    assert!(c.nodes[&1].reads.is_empty(), "a forgotten vote may have made another leader");
+    assert_eq!(c.status(3).last.index, Index(1));
+}
+
+#[test]
+fn s11_the_leader_drops_a_dead_lifes_cursor_at_once() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.run(2 * BEAT);
+    c.crash(2);
+    let old = member(3);
+    c.with_core(1, |core, now| core.on_not_me(now, old));
+    assert_eq!(c.node(1).progress(3).matched, Index(0));
+    // S14: its late ack makes no quorum, and its late beat keeps no leader.
+    let last = c.status(1).last;
+    c.propose(1, "x").unwrap();
+    let matched = EntryId::new(last.term, last.index.next());
+    let late = |body| Message { from: old, to: member(1), group: GROUP, term: last.term, body };
+    c.wire.clear();
+    c.deliver_one(late(Body::AppendResp { matched }));
+    c.deliver_one(late(Body::HeartbeatResp { round: 9 }));
+    assert_eq!(c.status(1).commit, last.index);
+    assert!(!c.wire.iter().any(|m| m.to == old && is_append(m)), "nothing more is sent to it");
+    c.now = c.now.after(E);
+    c.deliver_one(late(Body::HeartbeatResp { round: 9 }));
+    c.with_core(1, Core::tick);
+    assert_eq!(c.status(1).role, Role::Follower);
+}
