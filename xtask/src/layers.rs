@@ -25,9 +25,20 @@ struct Layer {
     steppable: bool,
 }
 
-const LOWER_THAN_NODE: &[&str] =
-    &["types", "vfs", "wal", "memtable", "segment", "snapshot", "raft-core", "log-store", "net"];
+const LOWER_THAN_NODE: &[&str] = &[
+    "planted",
+    "types",
+    "vfs",
+    "wal",
+    "memtable",
+    "segment",
+    "snapshot",
+    "raft-core",
+    "log-store",
+    "net",
+];
 const LOWER_THAN_TOP: &[&str] = &[
+    "planted",
     "types",
     "vfs",
     "wal",
@@ -40,6 +51,7 @@ const LOWER_THAN_TOP: &[&str] = &[
     "node",
 ];
 const ALL: &[&str] = &[
+    "planted",
     "types",
     "vfs",
     "wal",
@@ -55,21 +67,22 @@ const ALL: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
+    Layer { folder: "crates/planted", package: "refloat-planted", may_use: &[], no_std: false, light: true, steppable: false },
     Layer { folder: "crates/types", package: "refloat-types", may_use: &[], no_std: true, light: true, steppable: true },
-    Layer { folder: "crates/vfs", package: "refloat-vfs", may_use: &[], no_std: false, light: true, steppable: false },
-    Layer { folder: "crates/wal", package: "refloat-wal", may_use: &["types", "vfs"], no_std: false, light: true, steppable: true },
-    Layer { folder: "crates/memtable", package: "refloat-memtable", may_use: &["types"], no_std: true, light: true, steppable: true },
-    Layer { folder: "crates/segment", package: "refloat-segment", may_use: &["types", "vfs"], no_std: false, light: true, steppable: true },
-    Layer { folder: "crates/snapshot", package: "refloat-snapshot", may_use: &["types", "vfs"], no_std: false, light: true, steppable: true },
-    Layer { folder: "crates/raft-core", package: "refloat-raft-core", may_use: &["types"], no_std: true, light: true, steppable: true },
-    Layer { folder: "crates/log-store", package: "refloat-log-store", may_use: &["types", "vfs", "wal", "memtable", "segment", "snapshot"], no_std: false, light: true, steppable: true },
-    Layer { folder: "crates/net", package: "refloat-net", may_use: &["types"], no_std: false, light: false, steppable: false },
+    Layer { folder: "crates/vfs", package: "refloat-vfs", may_use: &["planted"], no_std: false, light: true, steppable: false },
+    Layer { folder: "crates/wal", package: "refloat-wal", may_use: &["planted", "types", "vfs"], no_std: false, light: true, steppable: true },
+    Layer { folder: "crates/memtable", package: "refloat-memtable", may_use: &["planted", "types"], no_std: true, light: true, steppable: true },
+    Layer { folder: "crates/segment", package: "refloat-segment", may_use: &["planted", "types", "vfs"], no_std: false, light: true, steppable: true },
+    Layer { folder: "crates/snapshot", package: "refloat-snapshot", may_use: &["planted", "types", "vfs"], no_std: false, light: true, steppable: true },
+    Layer { folder: "crates/raft-core", package: "refloat-raft-core", may_use: &["planted", "types"], no_std: true, light: true, steppable: true },
+    Layer { folder: "crates/log-store", package: "refloat-log-store", may_use: &["planted", "types", "vfs", "wal", "memtable", "segment", "snapshot"], no_std: false, light: true, steppable: true },
+    Layer { folder: "crates/net", package: "refloat-net", may_use: &["planted", "types"], no_std: false, light: false, steppable: false },
     Layer { folder: "crates/node", package: "refloat-node", may_use: LOWER_THAN_NODE, no_std: false, light: false, steppable: false },
     Layer { folder: "crates/sim", package: "refloat-sim", may_use: LOWER_THAN_TOP, no_std: false, light: false, steppable: false },
     Layer { folder: "crates/server", package: "refloat", may_use: LOWER_THAN_TOP, no_std: false, light: false, steppable: false },
     Layer { folder: "tests", package: "refloat-tests", may_use: ALL, no_std: false, light: false, steppable: false },
-    Layer { folder: "xtask", package: "xtask", may_use: &[], no_std: false, light: false, steppable: false },
+    Layer { folder: "xtask", package: "xtask", may_use: &["planted"], no_std: false, light: false, steppable: false },
 ];
 
 /// Packages that a light crate must not pull in by its normal dependencies.

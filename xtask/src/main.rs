@@ -5,6 +5,7 @@
 //! | `ci` | everything that must hold before a change lands, with seconds per step |
 //! | `scenarios` | writes `docs/scenarios.md` from the tests; `--check` fails if it is stale; `--run` runs them |
 //! | `layers` | the layering rules alone |
+//! | `planted` | every planted defect against the test that must catch it |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
 //! | `bench` | the figures of `docs/performance.md` |
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ mod bench;
 mod catalogue;
 mod ci;
 mod layers;
+mod planted;
 mod process;
 mod scenarios;
 mod sim;
@@ -25,6 +27,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   scenarios [--check] [--run]   write docs/scenarios.md from the tests, or fail if it is stale;
                                 run the tests that bear an id
   layers                        who may depend on whom
+  planted [NAME …]              plant one defect at a time, and see that its test fails
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
   bench [--only P1] [--json F]  the figures, beside the device and the peers";
 
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(rest),
         "scenarios" => scenarios::run(rest),
         "layers" => layers::check(),
+        "planted" => planted::run(rest),
         "sim" => sim::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

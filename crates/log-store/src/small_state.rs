@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::state::GroupState;
 use bytes::Bytes;
+use refloat_planted::{Defect, is};
 use refloat_segment::SegmentName;
 use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{ConfState, EntryId, Generation, GroupKey, HardState, Index};
@@ -201,6 +202,9 @@ impl GroupRecord {
 
 /// Of two hard states the one that binds: the higher term, and in one term the one that voted.
 pub(crate) fn later(a: HardState, b: HardState) -> HardState {
+    if is(Defect::VoteRegresses) {
+        return b;
+    }
     if (b.term, b.vote.is_some()) >= (a.term, a.vote.is_some()) { b } else { a }
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Entry, EntryId, Index, LogOp};
 
 /// What an entry is counted with besides its payload, in bytes: the entry itself, twice, because
@@ -82,7 +83,12 @@ impl Table {
         }
         match op {
             LogOp::Append { entries, .. } => entries.iter().for_each(|e| self.append(e)),
-            LogOp::Fill { entries } => entries.iter().for_each(|e| self.fill(e)),
+            LogOp::Fill { entries } => {
+                if let Some(last) = entries.last().filter(|_| is(Defect::FillCuts)) {
+                    self.cut_from(last.id.index.next());
+                }
+                entries.iter().for_each(|e| self.fill(e));
+            }
             LogOp::Cut { .. } => {}
         }
     }

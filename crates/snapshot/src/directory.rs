@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use refloat_planted::{Defect, is};
 use refloat_types::{EntryId, Identity};
 use refloat_vfs::Vfs;
 
@@ -102,6 +103,7 @@ pub fn retain(
     keep: usize,
 ) -> Result<Retained, SnapshotError> {
     let mut out = Retained::default();
+    let keep = if is(Defect::OnlySnapshotKept) { 1 } else { keep };
     for mut found in list(vfs, dir, identity)?.into_iter().filter(|f| f.id <= published) {
         if out.kept.len() >= keep.max(1) {
             if found.result.is_ok() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use refloat_planted::{Defect, is};
 use refloat_types::Identity;
 use refloat_vfs::Vfs;
 
@@ -27,7 +28,9 @@ pub(crate) fn publish(
     to: &Path,
     identity: &Identity,
 ) -> Result<SnapshotMeta, SnapshotError> {
-    disk.sync()?;
+    if !is(Defect::SnapshotNamedBeforeSync) {
+        disk.sync()?;
+    }
     disk.file.drop_cache();
     let written = SnapshotFile::open(vfs, &disk.path, identity)?;
     written.verify()?;

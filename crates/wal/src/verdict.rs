@@ -3,6 +3,8 @@
 //! A pure function over what was seen, and nothing else; the six rows of the table in
 //! `docs/formats/wal.md`, "The verdict".
 
+use refloat_planted::{Defect, is};
+
 /// What was seen where a batch should start, and behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -39,6 +41,7 @@ pub(crate) enum Judgement {
 
 pub(crate) fn judge(seen: &Seen) -> Judgement {
     match (seen.verifies, seen.proven) {
+        (false, true) if is(Defect::RottenCalledTorn) => Judgement::Torn,
         (true, true) => Judgement::Good,
         (true, false) => Judgement::Unproven,
         (false, true) => Judgement::Rotten,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use refloat_planted::{Defect, is};
 use refloat_snapshot::SnapshotFile;
 use refloat_types::{EntryId, Generation, GroupKey};
 use refloat_vfs::Vfs;
@@ -179,7 +180,7 @@ impl Examination {
     /// Takes one group's verdict into the small state, so that the next file begins with it.
     fn adopt(&mut self, key: GroupKey, judged: Judged, found: SnapshotFound) {
         let record = self.replay.state.groups.get_mut(&key).expect("judged from it");
-        record.unhealed = judged.unhealed();
+        record.unhealed = judged.unhealed().filter(|_| !is(Defect::UnhealedForgotten));
         record.commit_hint = judged.boot.commit;
         record.last = judged.boot.last;
         let mut published = vec![record.snapshot, record.previous];

@@ -1,5 +1,6 @@
 //! The state of each group, decided in one place from all the evidence.
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, Index};
 use refloat_wal::{Damage, Lsn, Owners};
 
@@ -48,7 +49,7 @@ pub(crate) fn judge(
     let last = map.last().filter(|last| last.index > base.index).unwrap_or(base);
     let mut clamped = None;
     let mut commit = record.commit_hint.max(base.index);
-    if commit > last.index {
+    if commit > last.index && !is(Defect::HintNotClamped) {
         clamped = Some(format!(
             "group {key}: the commit hint {commit} is above the end of the log at {}: set to {}",
             last.index, last.index

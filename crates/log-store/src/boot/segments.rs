@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use refloat_planted::{Defect, is};
 use refloat_segment::{Segment, SegmentError, SegmentName, SegmentSet};
 use refloat_types::{Generation, Identity};
 use refloat_vfs::Vfs;
@@ -80,7 +81,7 @@ fn adopt_or_retire(
     path: PathBuf,
     result: Result<Segment, SegmentError>,
 ) -> Result<(), BootError> {
-    let above = name.generation > state.flushed;
+    let above = name.generation > state.flushed || is(Defect::RetiredSegmentAdopted);
     match result {
         Ok(segment) if above && continues(&segment, state.flushed) => {
             state.flushed = name.generation;

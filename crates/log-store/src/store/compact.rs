@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use refloat_planted::{Defect, is};
 use refloat_segment::{Compaction, Keep, Limits, Segment, SegmentError, SegmentName};
 use refloat_types::Now;
 use refloat_vfs::Vfs;
@@ -58,7 +59,11 @@ impl LogStore {
         };
         let add: Vec<SegmentName> = output.iter().map(Segment::name).collect();
         let dir = self.options.segment_dir();
-        let paths = done.inputs.iter().map(|name| dir.join(name.to_string())).collect();
+        let paths: Vec<std::path::PathBuf> =
+            done.inputs.iter().map(|name| dir.join(name.to_string())).collect();
+        if is(Defect::InputsRemovedFirst) {
+            self.queue.push_back(Job::remove(Vec::clone(&paths)));
+        }
         let flushed = self.state.flushed;
         let change = Change::Segments { flushed, add, remove: done.inputs.clone() };
         let ticket = match self.submit_change(NODE, change) {

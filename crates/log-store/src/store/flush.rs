@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use refloat_memtable::Memtable;
+use refloat_planted::{Defect, is};
 use refloat_segment::{Part, Segment, SegmentError, SegmentName};
 use refloat_types::{Entry, Generation, GroupKey, Identity, Index, IndexSet, Now};
 use refloat_vfs::Vfs;
@@ -78,7 +79,10 @@ impl LogStore {
         let registered = self.state.groups.keys().map(|key| {
             let log = self.logs.get(key);
             let dead = Dead {
-                through: log.map_or(Index::ZERO, |log| log.dead),
+                through: match is(Defect::DeadByUndurableRecord) {
+                    true => self.state.groups.get(key).map_or(Index::ZERO, |g| g.snapshot.index),
+                    false => log.map_or(Index::ZERO, |log| log.dead),
+                },
                 live: log.map(|log| log.live.clone()).unwrap_or_default(),
             };
             (*key, dead)
@@ -149,7 +153,8 @@ impl FlushJob {
             let entries: Vec<Entry> =
                 table.entries().filter(|e| !dead.contains(e.id.index)).cloned().collect();
             if !entries.is_empty() || table.cut().is_some() {
-                parts.push(Part { group, cut: table.cut(), entries });
+                let cut = table.cut().filter(|_| !is(Defect::FlushLosesCuts));
+                parts.push(Part { group, cut, entries });
             }
         }
         parts

@@ -1,6 +1,7 @@
 //! The only place where a write gets its WAL file and its memtable.
 
 use bytes::Bytes;
+use refloat_planted::{Defect, is};
 use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, Index, LogOp, Now};
 use refloat_wal::{Lsn, RecordRef};
 
@@ -55,6 +56,7 @@ impl LogStore {
         }
         let votes: Vec<RecordRef<'_>> = states
             .iter()
+            .filter(|_| !is(Defect::VoteInOneLog))
             .map(|(group, body, _)| RecordRef::State { group: *group, body })
             .collect();
         let (wal, votes) = self.submit_to_both(&records, &votes)?;

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use refloat_planted::{Defect, is};
+
 use super::SimFs;
 use super::content::{PAGE_LEN, SECTOR_LEN, index, sectors};
 use super::disk::Disk;
@@ -74,6 +76,10 @@ impl VfsFile for SimFile {
         let file = disk.file(self.ino)?;
         let end = offset.saturating_add(buf.len() as u64).min(file.visible.len);
         if file.unreadable.range(sectors(offset.min(end)..end)).next().is_some() {
+            if is(Defect::UnreadableAsZeros) {
+                buf.fill(0);
+                return Ok(buf.len());
+            }
             let cause = io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
             return Err(op.wrap(cause));
         }
@@ -96,7 +102,9 @@ impl VfsFile for SimFile {
                 file.write(seq, offset, &buf[..written]);
             }
             match step {
-                Step::Go if durable => file.sync_range(offset..offset + written as u64),
+                Step::Go if durable && !is(Defect::SyncSkipped) => {
+                    file.sync_range(offset..offset + written as u64);
+                }
                 Step::Fail(_) if durable => file.forget(),
                 _ => {}
             }
@@ -108,6 +116,7 @@ impl VfsFile for SimFile {
         self.change(self.op(OpKind::Sync), |disk, _, step| {
             let file = disk.file_mut(self.ino)?;
             match step {
+                Step::Go if is(Defect::SyncSkipped) => {}
                 Step::Go => file.sync(),
                 Step::Fail(_) => file.forget(),
                 Step::Crash(_) => {}
@@ -288,7 +297,7 @@ impl Vfs for SimFs {
         self.run(Op::new(OpKind::SyncDir, dir), |disk, step| {
             let ino = disk.find(dir)?;
             disk.names_of(ino)?;
-            if step.goes() {
+            if step.goes() && !is(Defect::DirectorySyncSkipped) {
                 disk.sync_dir(ino);
             }
             Ok(())

@@ -4,6 +4,7 @@
 //! carries its pre-image (zeros, or the tag of an older file), one that was written and hurt
 //! carries neither.
 
+use refloat_planted::{Defect, is};
 use refloat_types::Identity;
 
 use super::{PIECE, SECTOR};
@@ -23,6 +24,9 @@ impl Salt {
     pub(crate) fn new(identity: &Identity, file: u64) -> Salt {
         let state = crc32c::crc32c(b"refloat-wal");
         let state = crc32c::crc32c_append(state, &identity.member.incarnation.0.to_le_bytes());
+        if is(Defect::SaltReused) {
+            return Salt { file: 1, state };
+        }
         Salt { file, state: crc32c::crc32c_append(state, &file.to_le_bytes()) }
     }
 

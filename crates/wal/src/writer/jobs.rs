@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Generation, Identity};
 use refloat_vfs::{AlignedBuf, BLOCK_LEN, OpenOptions, Vfs, VfsFile};
 
@@ -69,7 +70,11 @@ pub(crate) struct Current {
 impl Current {
     /// Writes aligned blocks and makes them durable.
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(bytes, offset)?;
+        let written = self.file.write_at(bytes, offset);
+        if is(Defect::FailedSyncSwallowed) {
+            return Ok(());
+        }
+        written?;
         if self.durable_writes { Ok(()) } else { self.file.sync_data() }
     }
 }
@@ -275,6 +280,9 @@ impl Recycle {
         }
         // Files go one after the other: were an older name to come back after a power cut and a
         // newer one not, the older file's link would name a missing file.
+        if is(Defect::RecycledWithoutDirectorySync) {
+            return Ok(());
+        }
         sync_parent(vfs, &self.from)
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use refloat_planted::{Defect, is};
 use refloat_types::{Generation, GroupKey, Now};
 use refloat_vfs::AlignedBuf;
 
@@ -330,6 +331,9 @@ impl Writer {
         let is_last_word = flags & (SEAL | CLOSED) != 0;
         let current = file.current.clone();
         self.keep_parts(spare);
+        if is(Defect::AckBeforeSync) {
+            self.durable = lsn;
+        }
         self.in_flight = Some(InFlight::Batch { lsn, is_last_word });
         Some(Work::Write(Write { current, buf, first, blocks, offset }))
     }
@@ -345,7 +349,7 @@ impl Writer {
         for (group, body) in checkpoint {
             first.push_checkpoint(RecordRef::State { group: *group, body });
         }
-        for record in again {
+        for record in again.iter().filter(|_| !is(Defect::UnprovenTrusted)) {
             let measured = directory::measure(record.as_ref());
             assert!(measured.is_ok(), "a record to be written again is malformed: {record:?}");
             first.push(record.as_ref());
@@ -378,7 +382,10 @@ impl Writer {
         self.keep_buffer(closed.buf);
 
         let first = First { generation, digest: closed.digest, blocks: next_block };
-        let links = self.links_to(generation, previous);
+        let mut links = self.links_to(generation, previous);
+        if is(Defect::LinkSkipped) {
+            links.clear();
+        }
         self.stats.bytes += ((next_block as usize + links.len()) * BLOCK) as u64;
         let is_proven = !links.is_empty();
         let linking = Linking { generation, blocks, first, copy, next_block, is_proven };
@@ -456,7 +463,8 @@ impl Writer {
         if self.poisoned.is_some() {
             return;
         }
-        assert!(lsn > self.durable, "batches become durable in order");
+        let planted = is(Defect::AckBeforeSync);
+        assert!(lsn > self.durable || planted, "batches become durable in order");
         self.durable = lsn;
         self.stats.batches += 1;
         self.stats.syncs += 1;

@@ -1,0 +1,143 @@
+//! Every defect: its name, what it does, and which test must see it.
+
+/// A defect that can be planted. The variants say what goes wrong.
+#[allow(missing_docs)] // `Planted::what` says it, in a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Defect {
+    SyncSkipped,
+    DirectorySyncSkipped,
+    FailedSyncSwallowed,
+    UnreadableAsZeros,
+    AckBeforeSync,
+    RottenCalledTorn,
+    UnprovenTrusted,
+    SaltReused,
+    HeaderChecksumIgnored,
+    RecycledWithoutDirectorySync,
+    NewestFilesReleased,
+    LinkSkipped,
+    SegmentNamedBeforeSync,
+    EntryDigestIgnored,
+    FillCuts,
+    SnapshotNamedBeforeSync,
+    OnlySnapshotKept,
+    VoteInOneLog,
+    VoteRegresses,
+    HintNotClamped,
+    FlushLosesCuts,
+    DeadByUndurableRecord,
+    RetiredSegmentAdopted,
+    UnhealedForgotten,
+    InputsRemovedFirst,
+}
+
+/// The test that catches a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Catcher {
+    /// Package of the test.
+    pub package: &'static str,
+    /// Test target: the name of a file under `tests/`, or the library's own unit tests.
+    pub target: &'static str,
+    /// Part of the test's name.
+    pub test: &'static str,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// Which.
+    pub defect: Defect,
+    /// What the variable [`VARIABLE`](crate::VARIABLE) calls it.
+    pub name: &'static str,
+    /// What goes wrong.
+    pub what: &'static str,
+    /// Who sees it.
+    pub catcher: Catcher,
+}
+
+const fn row(
+    defect: Defect,
+    name: &'static str,
+    what: &'static str,
+    (package, target, test): (&'static str, &'static str, &'static str),
+) -> Planted {
+    Planted { defect, name, what, catcher: Catcher { package, target, test } }
+}
+
+use Defect as D;
+
+/// All of them.
+#[rustfmt::skip]
+pub const DEFECTS: &[Planted] = &[
+    row(D::SyncSkipped, "sync-skipped", "the disk answers a sync at once and keeps nothing",
+        ("refloat-log-store", "crash", "appends_votes_and_overwrites")),
+    row(D::DirectorySyncSkipped, "directory-sync-skipped", "a directory's sync is answered and not done",
+        ("refloat-segment", "crash", "g01_crash")),
+    row(D::FailedSyncSwallowed, "failed-sync-swallowed", "a sync that failed is reported as done",
+        ("refloat-wal", "scenarios", "w15_")),
+    row(D::UnreadableAsZeros, "unreadable-as-zeros", "a block that cannot be read is taken for an empty one",
+        ("refloat-wal", "scenarios", "w32_")),
+    row(D::AckBeforeSync, "ack-before-sync", "a batch counts as durable when its write begins",
+        ("refloat-log-store", "crash", "appends_votes_and_overwrites")),
+    row(D::RottenCalledTorn, "rotten-called-torn", "a damaged batch is cut although a later one proves it",
+        ("refloat-wal", "scenarios", "w07_")),
+    row(D::UnprovenTrusted, "unproven-trusted", "the last batch of a crashed log is not written again",
+        ("refloat-wal", "scenarios", "w25_")),
+    row(D::SaltReused, "salt-reused", "checksums do not depend on the file's number",
+        ("refloat-wal", "scenarios", "w13_")),
+    row(D::HeaderChecksumIgnored, "header-checksum-ignored", "lengths in a batch header are believed unchecked",
+        ("refloat-wal", "scenarios", "w06_")),
+    row(D::RecycledWithoutDirectorySync, "recycled-without-directory-sync", "files are recycled without syncing their directory",
+        ("refloat-wal", "scenarios", "w15_a_failed_recycling")),
+    row(D::NewestFilesReleased, "newest-files-released", "the two newest log files may be released",
+        ("refloat-wal", "scenarios", "the_two_newest_files")),
+    row(D::LinkSkipped, "link-skipped", "a full log file does not name its successor",
+        ("refloat-wal", "scenarios", "w28_")),
+    row(D::SegmentNamedBeforeSync, "segment-named-before-sync", "a segment gets its name before its bytes are synced",
+        ("refloat-segment", "crash", "g01_crash")),
+    row(D::EntryDigestIgnored, "entry-digest-ignored", "a segment's entries are read without comparing their digest",
+        ("refloat-segment", "damage", "g03_a_flipped_byte")),
+    row(D::FillCuts, "fill-cuts", "filling a hole cuts what stands behind it",
+        ("refloat-memtable", "model", "")),
+    row(D::SnapshotNamedBeforeSync, "snapshot-named-before-sync", "a snapshot gets its name before its bytes are synced",
+        ("refloat-snapshot", "crash", "n01_a_crash_at_every_step_of_a_write")),
+    row(D::OnlySnapshotKept, "only-snapshot-kept", "the fallback snapshot is removed with the others",
+        ("refloat-snapshot", "files", "n02_retention")),
+    row(D::VoteInOneLog, "vote-in-one-log", "term and vote are not written to the votes log",
+        ("refloat-sim", "seeds", "")),
+    row(D::VoteRegresses, "vote-regresses", "an older record takes a vote back",
+        ("refloat-log-store", "lib", "a_vote_is_never_taken_back")),
+    row(D::HintNotClamped, "hint-not-clamped", "a commit hint beyond the log is believed",
+        ("refloat-log-store", "scenarios", "s09_")),
+    row(D::FlushLosesCuts, "flush-loses-cuts", "a flush forgets where its generation cut the log",
+        ("refloat-log-store", "scenarios", "g04_")),
+    row(D::DeadByUndurableRecord, "dead-by-undurable-record", "entries are dropped for a snapshot whose record may still be lost",
+        ("refloat-log-store", "scenarios", "g07_")),
+    row(D::RetiredSegmentAdopted, "retired-segment-adopted", "a segment that compaction replaced is taken in again",
+        ("refloat-log-store", "scenarios", "g15_a_sealed")),
+    row(D::UnhealedForgotten, "unhealed-forgotten", "a group's damage is forgotten with the file that showed it",
+        ("refloat-log-store", "scenarios", "a_damaged_group_stays")),
+    row(D::InputsRemovedFirst, "inputs-removed-first", "compaction removes its inputs before the record of its output is durable",
+        ("refloat-log-store", "crash", "n01_crash")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_defect_has_one_row_and_names_are_unique() {
+        for (at, row) in DEFECTS.iter().enumerate() {
+            let twice = |other: &&Planted| other.defect == row.defect || other.name == row.name;
+            assert_eq!(DEFECTS.iter().filter(twice).count(), 1, "{}", row.name);
+            assert!(at == 0 || DEFECTS[at - 1].defect < row.defect, "{} is out of order", row.name);
+        }
+    }
+
+    #[test]
+    fn without_the_variable_nothing_is_planted() {
+        let planted = std::env::var_os(crate::VARIABLE).is_some();
+        assert!(planted || DEFECTS.iter().all(|row| !crate::is(row.defect)));
+    }
+}
