@@ -13,7 +13,7 @@ use crate::log::Log;
 use crate::read::Asking;
 use crate::rng::Rng;
 use crate::{
-    Alarm, Body, Config, Fetch, Message, Persist, PersistTicket, ReadId, ReadState, Ready,
+    Alarm, Body, ConfId, Config, Fetch, Message, Persist, PersistTicket, ReadId, ReadState, Ready,
     RestoreError, Restored, Rights, Role, SoftState, Status,
 };
 
@@ -251,6 +251,7 @@ impl Core {
             durable: self.log.durable(),
             compacted: self.log.compacted(),
             conf: self.conf.clone(),
+            conf_id: ConfId::of(&self.conf),
             progress: self.leading.progress.iter().map(|p| p.status()).collect(),
             transfer: self.leading.transfer_target(),
             uncommitted_bytes: self.leading.uncommitted_bytes(),

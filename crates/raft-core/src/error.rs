@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::{ConfChange, ConfId};
 use refloat_types::{GroupKey, Index, Member, NodeId};
 
 /// Why a message was not taken. Nothing but its higher term, and that its leader lives, was.
@@ -78,7 +79,8 @@ impl ProposeError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            ProposeError::Busy { .. }
+            ProposeError::ConfChange(ConfChangeError::NotCaughtUp { .. })
+                | ProposeError::Busy { .. }
                 | ProposeError::ConfChangeTooEarly { .. }
                 | ProposeError::Healing { .. }
         )
@@ -134,10 +136,32 @@ pub enum ConfChangeError {
     NotMember(Member),
     /// Only a learner can be promoted.
     NotLearner(Member),
+    /// Only a voter can be demoted.
+    NotVoter(Member),
     /// A group cannot lose its last voter.
-    LastVoter(Member),
+    NoVoters,
     /// A joint membership must be left first.
     Joint,
+    /// There is no joint membership to leave.
+    NotJoint,
+    /// No steps, or too many.
+    Steps(usize),
+    /// The membership is not the one that was expected.
+    Stale {
+        /// What the proposer looked at.
+        expected: ConfId,
+        /// What it is.
+        found: ConfId,
+    },
+    /// The learner does not hold enough of the log to become a voter.
+    NotCaughtUp {
+        /// Who.
+        learner: Member,
+        /// What it holds durably.
+        matched: Index,
+        /// What it must hold.
+        required: Index,
+    },
 }
 
 impl fmt::Display for ConfChangeError {
@@ -146,7 +170,18 @@ impl fmt::Display for ConfChangeError {
             ConfChangeError::NodeIdInUse(m) => write!(f, "{m} is a member already"),
             ConfChangeError::NotMember(m) => write!(f, "{m} is no member"),
             ConfChangeError::NotLearner(m) => write!(f, "{m} is no learner"),
-            ConfChangeError::LastVoter(m) => write!(f, "{m} is the last voter"),
+            ConfChangeError::NotVoter(m) => write!(f, "{m} is no voter"),
+            ConfChangeError::NoVoters => f.write_str("no voter would be left"),
+            ConfChangeError::NotJoint => f.write_str("the membership is not joint"),
+            ConfChangeError::Steps(count) => {
+                write!(f, "{count} steps in one change, 1 to {} allowed", ConfChange::MAX_STEPS)
+            }
+            ConfChangeError::Stale { expected, found } => {
+                write!(f, "membership {:016x} expected, found {:016x}", expected.0, found.0)
+            }
+            ConfChangeError::NotCaughtUp { learner, matched, required } => {
+                write!(f, "{learner} holds entries up to {matched}, {required} required")
+            }
             ConfChangeError::Joint => f.write_str("the joint membership must be left first"),
         }
     }

@@ -12,7 +12,7 @@ use crate::quorum::{committed_index, has_quorum};
 use crate::read::Reads;
 use crate::resolve::Resolving;
 use crate::transfer::Transfer;
-use crate::{Body, ConfChange, Core, ProposeError, Role};
+use crate::{Body, Core, ProposeError, Role};
 
 /// What only a leader has. Empty elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -100,6 +100,7 @@ impl Core {
         }
         self.give_up_transfer();
         self.tick_snapshots();
+        self.leave_joint_if_due();
         self.give_up_resolving();
     }
 
@@ -155,32 +156,7 @@ impl Core {
         Ok((self.term(), first))
     }
 
-    /// Appends a membership change (thesis, 4.1). It takes effect on each replica when applied
-    /// there.
-    ///
-    /// # Errors
-    /// Nothing was appended: as for [`Core::propose`], or the change does not fit the membership,
-    /// or the first entry of this term or the previous change is not applied yet.
-    pub fn propose_conf_change(
-        &mut self,
-        now: Now,
-        change: ConfChange,
-    ) -> Result<EntryId, ProposeError> {
-        self.advance(now);
-        self.check_proposal(0)?;
-        let pending = self.log.configs().last().map(|(at, _)| *at);
-        let until = self.leading.first_own.max(pending.unwrap_or_default());
-        if self.applied < until {
-            return Err(ProposeError::ConfChangeTooEarly { until });
-        }
-        change.apply(&self.conf).map_err(ProposeError::ConfChange)?;
-        let payload = change.encode();
-        let digest = Digest::of(EntryKind::Config, &payload);
-        self.append_own(EntryKind::Config, payload, digest);
-        Ok(self.log.last())
-    }
-
-    fn check_proposal(&self, size: u64) -> Result<(), ProposeError> {
+    pub(crate) fn check_proposal(&self, size: u64) -> Result<(), ProposeError> {
         if self.role != Role::Leader {
             return Err(ProposeError::NotLeader { leader: self.leader });
         }

@@ -26,6 +26,9 @@
 //!   saw in its term, undeclared, ends the replica's rights ([`Alarm::Regression`]).
 //! * A vote or an ack counts only if its identity, life included, is in the membership that
 //!   counts; and an ack only for the entry that it names.
+//! * Membership changes take effect when applied, of one voter at once, of several through a joint
+//!   membership that whoever leads leaves exactly once ([`ConfChange`]); a refused change is an
+//!   error to its proposer and leaves no entry.
 //! * Entries of older terms are never committed by counting (section 5.4.2 of the paper).
 //! * Reads ([`Core::read_index`]) are linearizable, at leaders and followers, without any
 //!   assumption about clocks.
@@ -73,8 +76,7 @@
 //!
 //! # Limits
 //!
-//! * One-step membership changes. Joint memberships are counted ([`quorum`]) but cannot be
-//!   proposed. No witnesses, sessions, lease reads or quiescence.
+//! * No witnesses, sessions, lease reads or quiescence.
 //! * Holes are above the snapshot; live entries below it are the host's to heal.
 //! * Losses that no evidence shows, and that fall together with a change of leader, are not
 //!   noticed.
@@ -84,6 +86,7 @@
 
 extern crate alloc;
 
+mod conf_change;
 mod config;
 mod core;
 mod election;
@@ -110,12 +113,12 @@ mod transfer;
 mod wire;
 
 pub use self::core::Core;
+pub use conf_change::{ConfChange, ConfId, ConfStep, Transition};
 pub use config::{Config, Holes, RestoreError, Restored, Rights};
 pub use error::{
     ConfChangeError, ProposeError, ReadError, SnapshotError, SnapshotOutcome, StepError,
     TransferError,
 };
-pub use membership::ConfChange;
 pub use message::{Append, Body, Declared, Hello, HoleRange, Message, ReadContext};
 pub use ready::{
     Alarm, Fetch, FetchId, Fetched, Persist, PersistTicket, ReadId, ReadState, Ready, SoftState,

@@ -1,126 +1,87 @@
-//! Changes of the membership, one step at a time (thesis, chapter 4).
+//! Changes of the membership: when they may be proposed, and when they take effect.
 
-use alloc::vec::Vec;
-use bytes::Bytes;
+use refloat_types::{Digest, EntryId, EntryKind, Index, Member, Now};
 
-use refloat_types::codec::{DecodeError, Put, Reader};
-use refloat_types::{ConfState, Index, Member, Now};
-
-use crate::{ConfChangeError, Core, Role};
-
-/// A one-step change: the majorities of before and after always overlap (thesis, 4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ConfChange {
-    /// Adds a voter that was no member.
-    AddVoter(Member),
-    /// Adds a learner that was no member.
-    AddLearner(Member),
-    /// Makes a learner a voter.
-    Promote(Member),
-    /// Removes a voter or a learner.
-    Remove(Member),
-}
-
-const VERSION: u8 = 1;
-
-impl ConfChange {
-    /// The payload of the [`Config`](refloat_types::EntryKind::Config) entry that carries it.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let (kind, member) = match self {
-            ConfChange::AddVoter(m) => (1, m),
-            ConfChange::AddLearner(m) => (2, m),
-            ConfChange::Promote(m) => (3, m),
-            ConfChange::Remove(m) => (4, m),
-        };
-        let mut out = Vec::with_capacity(26);
-        out.put_u8(VERSION);
-        out.put_u8(kind);
-        out.put_member(*member);
-        Bytes::from(out)
-    }
-
-    /// Reads what [`ConfChange::encode`] wrote.
-    ///
-    /// # Errors
-    /// Unknown version or kind, too few or too many bytes.
-    pub fn decode(bytes: &[u8]) -> Result<ConfChange, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        if reader.u8("conf change version")? != VERSION {
-            return Err(reader.invalid("conf change version"));
-        }
-        let kind = reader.u8("conf change kind")?;
-        let member = reader.member("conf change member")?;
-        let change = match kind {
-            1 => ConfChange::AddVoter(member),
-            2 => ConfChange::AddLearner(member),
-            3 => ConfChange::Promote(member),
-            4 => ConfChange::Remove(member),
-            _ => return Err(reader.invalid("conf change kind")),
-        };
-        if reader.remaining() != 0 {
-            return Err(reader.invalid("conf change end"));
-        }
-        Ok(change)
-    }
-
-    /// The membership after the change. Pure; the same on every replica.
-    ///
-    /// # Errors
-    /// The change does not fit.
-    pub fn apply(&self, conf: &ConfState) -> Result<ConfState, ConfChangeError> {
-        if conf.is_joint() {
-            return Err(ConfChangeError::Joint);
-        }
-        let mut next = conf.clone();
-        match *self {
-            ConfChange::AddVoter(m) => {
-                must_be_new(conf, m)?;
-                insert(&mut next.voters, m);
-            }
-            ConfChange::AddLearner(m) => {
-                must_be_new(conf, m)?;
-                insert(&mut next.learners, m);
-            }
-            ConfChange::Promote(m) => {
-                if !remove(&mut next.learners, m) {
-                    return Err(ConfChangeError::NotLearner(m));
-                }
-                insert(&mut next.voters, m);
-            }
-            ConfChange::Remove(m) => {
-                if !remove(&mut next.voters, m) && !remove(&mut next.learners, m) {
-                    return Err(ConfChangeError::NotMember(m));
-                }
-                if next.voters.is_empty() {
-                    return Err(ConfChangeError::LastVoter(m));
-                }
-            }
-        }
-        Ok(next)
-    }
-}
-
-fn must_be_new(conf: &ConfState, member: Member) -> Result<(), ConfChangeError> {
-    match conf.member(member.node) {
-        Some(known) => Err(ConfChangeError::NodeIdInUse(known)),
-        None => Ok(()),
-    }
-}
-
-fn insert(list: &mut Vec<Member>, member: Member) {
-    let at = list.partition_point(|m| *m < member);
-    list.insert(at, member);
-}
-
-fn remove(list: &mut Vec<Member>, member: Member) -> bool {
-    let before = list.len();
-    list.retain(|m| *m != member);
-    list.len() < before
-}
+use crate::{ConfChange, ConfChangeError, ConfId, Core, ProposeError, Role};
 
 impl Core {
+    /// Appends a membership change (thesis, chapter 4). It takes effect on each replica when
+    /// applied there.
+    ///
+    /// # Errors
+    /// Nothing was appended: as for [`Core::propose`], or the change does not fit the membership,
+    /// or the first entry of this term or the previous change is not applied yet.
+    pub fn propose_conf_change(
+        &mut self,
+        now: Now,
+        change: ConfChange,
+    ) -> Result<EntryId, ProposeError> {
+        self.advance(now);
+        self.check_proposal(0)?;
+        let pending = self.log.configs().last().map(|(at, _)| *at);
+        let until = self.leading.first_own.max(pending.unwrap_or_default());
+        if self.applied < until {
+            return Err(ProposeError::ConfChangeTooEarly { until });
+        }
+        change.apply(&self.conf).map_err(ProposeError::ConfChange)?;
+        Ok(self.append_change(&change))
+    }
+
+    /// As [`Core::propose_conf_change`], if the membership still is the one that the proposer
+    /// looked at.
+    ///
+    /// # Errors
+    /// It is another one by now, or as there.
+    pub fn propose_conf_change_if(
+        &mut self,
+        now: Now,
+        expected: ConfId,
+        change: ConfChange,
+    ) -> Result<EntryId, ProposeError> {
+        let found = ConfId::of(&self.conf);
+        if self.role == Role::Leader && found != expected {
+            let stale = ConfChangeError::Stale { expected, found };
+            return Err(ProposeError::ConfChange(stale));
+        }
+        self.propose_conf_change(now, change)
+    }
+
+    /// Makes a learner a voter if it holds the log durably up to `required`.
+    ///
+    /// # Errors
+    /// It does not yet, or as for [`Core::propose_conf_change`].
+    pub fn promote(
+        &mut self,
+        now: Now,
+        learner: Member,
+        required: Index,
+    ) -> Result<EntryId, ProposeError> {
+        self.advance(now);
+        self.check_proposal(0)?;
+        let matched = self.leading.live_peer(learner).map_or(Index::ZERO, |p| p.matched);
+        if self.conf.learners.contains(&learner) && matched < required {
+            let behind = ConfChangeError::NotCaughtUp { learner, matched, required };
+            return Err(ProposeError::ConfChange(behind));
+        }
+        self.propose_conf_change(now, ConfChange::Promote(learner))
+    }
+
+    fn append_change(&mut self, change: &ConfChange) -> EntryId {
+        let payload = change.encode();
+        let digest = Digest::of(EntryKind::Config, &payload);
+        self.append_own(EntryKind::Config, payload, digest);
+        self.log.last()
+    }
+
+    /// Leaves a joint membership that is to be left by itself: whoever leads by now does it, once,
+    /// since while a change is in its log it proposes no other.
+    pub(crate) fn leave_joint_if_due(&mut self) {
+        let due = self.conf.is_joint() && self.conf.auto_leave && self.log.configs().is_empty();
+        if due && self.applied >= self.leading.first_own && self.check_proposal(0).is_ok() {
+            self.append_change(&ConfChange::Leave);
+        }
+    }
+
     /// The state machine applied everything up to `index`. Membership changes in it take effect
     /// now; a leader that is no voter any more steps down (thesis, 4.2.2).
     ///
@@ -133,6 +94,15 @@ impl Core {
             return;
         }
         self.applied = index;
+        if !self.log.configs().is_empty() {
+            self.apply_changes(index);
+        }
+        if self.role == Role::Leader {
+            self.leave_joint_if_due();
+        }
+    }
+
+    fn apply_changes(&mut self, index: Index) {
         let changes = self.log.take_configs(index);
         if changes.is_empty() {
             return;
@@ -148,6 +118,7 @@ impl Core {
             self.become_follower(self.term(), None);
         }
         if self.role == Role::Leader {
+            self.drop_transfer_to_nobody();
             self.match_progress_to_conf();
             self.beat();
             self.advance_commit();

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use refloat_types::{ConfState, EntryId, Index, IndexSet, Member, Term};
 
-use crate::Rights;
+use crate::{ConfId, Rights};
 
 /// The roles of section 5.1, with the candidate's first step (thesis, 9.6) apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +43,8 @@ pub struct Status {
     pub compacted: EntryId,
     /// The membership as of `applied`.
     pub conf: ConfState,
+    /// Its name, for [`Core::propose_conf_change_if`](crate::Core::propose_conf_change_if).
+    pub conf_id: ConfId,
     /// What a leader knows of its peers; empty elsewhere. Ascending.
     pub progress: Vec<PeerStatus>,
     /// To whom leadership is being handed.

@@ -49,6 +49,13 @@ impl Core {
         }
     }
 
+    /// A target that is no voter any more cannot lead.
+    pub(crate) fn drop_transfer_to_nobody(&mut self) {
+        if self.leading.transfer_target().is_some_and(|to| !self.conf.voters.contains(&to)) {
+            self.leading.transfer = None;
+        }
+    }
+
     pub(crate) fn give_up_transfer(&mut self) {
         if self.leading.transfer.as_ref().is_some_and(|t| self.now >= t.give_up_at) {
             self.leading.transfer = None;

@@ -21,7 +21,7 @@ fn c17_no_change_before_an_entry_of_the_own_term_and_the_previous_change_are_app
     let add = ConfChange::AddVoter(member(4));
     assert_eq!((c.status(1).commit, c.status(1).applied), (Index(1), Index(0)));
     let early = ProposeError::ConfChangeTooEarly { until: Index(1) };
-    assert_eq!(c.change(1, add), Err(early.clone()));
+    assert_eq!(c.change(1, add.clone()), Err(early.clone()));
     assert!(early.is_retryable());
     assert_eq!(c.status(1).last.index, Index(1), "a refusal leaves no entry");
     c.apply(1, 9);
@@ -30,7 +30,7 @@ fn c17_no_change_before_an_entry_of_the_own_term_and_the_previous_change_are_app
     assert_eq!(c.status(1).commit, id.index);
     let remove = ConfChange::Remove(member(3));
     let pending = ProposeError::ConfChangeTooEarly { until: id.index };
-    assert_eq!(c.change(1, remove), Err(pending));
+    assert_eq!(c.change(1, remove.clone()), Err(pending));
     assert_eq!(c.status(1).conf, conf(1..=3), "it takes effect when applied");
     c.apply(1, 9);
     assert_eq!(c.status(1).conf, conf(1..=4));
@@ -58,8 +58,7 @@ fn m11_a_change_that_does_not_fit_is_an_error_and_leaves_no_entry() {
     let one = Cluster::of(1);
     let mut c = one;
     c.elect(1);
-    let last_voter = ConfChangeError::LastVoter(member(1));
-    assert_eq!(c.change(1, ConfChange::Remove(member(1))), refused(last_voter));
+    assert_eq!(c.change(1, ConfChange::Remove(member(1))), refused(ConfChangeError::NoVoters));
 }
 
 #[test]

@@ -165,7 +165,12 @@ fn change(c: &mut Cluster, chance: &mut Chance, id: u64, spare: &mut u64) {
     let conf = c.status(id).conf;
     let members: Vec<Member> = conf.iter().collect();
     let some = members[chance.below(members.len() as u64) as usize];
-    let change = match chance.below(4) {
+    if let Some(ghost) = ghosts(c, &conf).first() {
+        let new = c.nodes[&ghost.node.0].config.me;
+        let _ = c.change(id, ConfChange::replace(*ghost, new));
+        return;
+    }
+    let change = match chance.below(6) {
         0 if *spare <= 7 => {
             // The new member starts empty and learns its membership from the log.
             let node = *spare;
@@ -183,13 +188,63 @@ fn change(c: &mut Cluster, chance: &mut Chance, id: u64, spare: &mut u64) {
             }
         }
         1 => ConfChange::Promote(some),
+        3 => several(c, chance, &members),
+        4 => ConfChange::Leave,
+        5 => return wipe(c, chance, id, some),
         2 if conf.voters.len() > 2 => ConfChange::Remove(some),
-        _ => match (1..*spare).map(member).find(|m| !conf.contains(*m)) {
+        _ => match c.nodes.values().map(|n| n.config.me).find(|m| !conf.contains(*m)) {
             Some(back) => ConfChange::AddLearner(back),
             None => return,
         },
     };
     let _ = c.change(id, change);
+}
+
+/// Some steps, mostly sensible ones, in any transition.
+fn several(c: &Cluster, chance: &mut Chance, members: &[Member]) -> ConfChange {
+    let mut steps = Vec::new();
+    for _ in 0..1 + chance.below(3) {
+        let some = members[chance.below(members.len() as u64) as usize];
+        steps.push(match chance.below(4) {
+            0 => ConfStep::Promote(some),
+            1 => ConfStep::Demote(some),
+            2 => {
+                let node = chance.below(c.nodes.len() as u64) as usize;
+                let (_, node) = c.nodes.iter().nth(node).expect("a node");
+                ConfStep::AddVoter(node.config.me)
+            }
+            _ => ConfStep::Remove(some),
+        });
+    }
+    let transitions = [Transition::Auto, Transition::Implicit, Transition::Explicit];
+    ConfChange::Several { steps, transition: transitions[chance.below(3) as usize] }
+}
+
+/// A member that is down loses everything, comes back as a new life, and is let in by a leader.
+/// Messages of its old life are still on the wire.
+fn wipe(c: &mut Cluster, chance: &mut Chance, leader: u64, old: Member) {
+    let node = old.node.0;
+    let down = c.nodes.get(&node).is_some_and(|n| n.core.is_none() && n.config.me == old);
+    let new = Member::new(old.node, Incarnation(old.incarnation.0 + 1));
+    if !down
+        || c.status(leader).conf.voters.len() < 3
+        || c.change(leader, ConfChange::replace(old, new)).is_err()
+    {
+        return;
+    }
+    let mut config = c.nodes[&node].config.clone();
+    config.me = new;
+    config.seed = config.seed.wrapping_add(chance.next());
+    let initial = c.checks.initial.clone().expect("the first membership");
+    let (runs, healed) = (c.nodes[&node].runs, c.nodes[&node].healed);
+    c.add(config, disk::Disk::empty(initial));
+    (c.node(node).runs, c.node(node).healed) = (runs, healed);
+    c.with_core(leader, |core, now| core.on_not_me(now, old));
+}
+
+/// Members whose node runs in another life.
+fn ghosts(c: &Cluster, conf: &ConfState) -> Vec<Member> {
+    conf.iter().filter(|m| c.nodes[&m.node.0].config.me != *m).collect()
 }
 
 /// Without pre-vote or check quorum, removed members that never heard of it disturb for ever.
@@ -219,7 +274,8 @@ fn heal(c: &mut Cluster, seed: u64) {
     // Streams of before died with the faults.
     for from in &ids {
         for to in &ids {
-            c.with_core(*from, |core, now| core.on_snapshot_sent(now, member(*to), false));
+            let to = c.nodes[to].config.me;
+            c.with_core(*from, |core, now| core.on_snapshot_sent(now, to, false));
         }
     }
     c.run(30 * E);
@@ -233,6 +289,17 @@ fn heal(c: &mut Cluster, seed: u64) {
             .collect();
         panic!("seed {seed}: no leader after healing\n{}", all.join("\n"))
     });
+    for ghost in ghosts(c, &c.status(leader).conf) {
+        let new = c.nodes[&ghost.node.0].config.me;
+        let change = match c.status(leader).conf.member(ghost.node) == Some(new) {
+            true => ConfChange::Remove(ghost),
+            false => ConfChange::replace(ghost, new),
+        };
+        let _ = c.change(leader, ConfChange::Leave);
+        c.run(5 * BEAT);
+        let _ = c.change(leader, change);
+        c.run(5 * BEAT);
+    }
     let before = c.status(leader).commit;
     c.propose(leader, "healed").expect("the leader takes proposals");
     c.run(10 * E);
