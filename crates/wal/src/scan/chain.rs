@@ -67,8 +67,8 @@ pub(crate) struct Chain {
 /// A file that stands under a name, or belongs there.
 pub(crate) enum Opened {
     Candidate(Box<Candidate>),
-    /// Its header says that it belongs under a higher number.
-    Misnamed,
+    /// Its header says that it belongs under this higher number.
+    Misnamed(Generation),
 }
 
 impl Candidate {
@@ -122,7 +122,9 @@ impl Candidate {
                     expected: Box::new(options.identity),
                 });
             }
-            HeaderSeen::Valid(header) if header.file > generation => return Ok(Opened::Misnamed),
+            HeaderSeen::Valid(header) if header.file > generation => {
+                return Ok(Opened::Misnamed(header.file));
+            }
             HeaderSeen::Valid(header) if header.file == generation => Some(header),
             // A recycled file between its renaming and the first byte of its new use.
             HeaderSeen::Valid(_) | HeaderSeen::None => None,
@@ -198,9 +200,19 @@ impl Candidate {
     }
 }
 
+impl Place {
+    fn generation(&self) -> Generation {
+        match self {
+            Place::Present(member) => member.candidate.generation,
+            Place::Missing(generation, _) => *generation,
+        }
+    }
+}
+
 impl Chain {
-    /// Orders candidates, ascending, into the chain.
-    pub(crate) fn resolve(candidates: Vec<Candidate>) -> Chain {
+    /// Orders candidates, ascending, into the chain. `misnamed`: numbers in the headers of files
+    /// that stand under lower ones.
+    pub(crate) fn resolve(candidates: Vec<Candidate>, misnamed: &[Generation]) -> Chain {
         let mut chain = Chain::default();
         let named_later: Vec<Option<Previous>> = candidates.iter().map(|c| c.previous).collect();
         for (at, candidate) in candidates.into_iter().enumerate() {
@@ -209,7 +221,37 @@ impl Chain {
             chain.take(candidate, is_named_later);
         }
         chain.look_for_missing_ends();
+        for number in misnamed {
+            chain.note_elsewhere(*number);
+        }
+        chain.keep_what_is_missing();
         chain
+    }
+
+    /// A file's header stands under a lower number: a copy, if the file itself is where it should
+    /// be or was released; else that is where the file went.
+    fn note_elsewhere(&mut self, number: Generation) {
+        let behind = self.places.partition_point(|place| place.generation() < number);
+        let has_place = self.places.get(behind).is_some_and(|at| at.generation() == number);
+        let was_never = self
+            .never_existed
+            .iter()
+            .any(|candidate| candidate.generation == number && candidate.header == Some(number));
+        let was_released = behind == 0 && !self.places.is_empty();
+        if !has_place && !was_released && !was_never {
+            let why = "a file with its header stands under another name";
+            self.places.insert(behind, Place::Missing(number, why));
+        }
+    }
+
+    /// What stands in the place of a missing file is not used again.
+    fn keep_what_is_missing(&mut self) {
+        let missing = |candidate: &Candidate| {
+            self.places.iter().any(|place| place.generation() == candidate.generation)
+        };
+        let (kept, rest) = std::mem::take(&mut self.never_existed).into_iter().partition(missing);
+        self.never_existed = rest;
+        self.strays.extend(Vec::into_iter(kept).map(|candidate: Candidate| candidate.path));
     }
 
     fn take(&mut self, candidate: Candidate, is_named_later: bool) {

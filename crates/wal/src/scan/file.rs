@@ -125,6 +125,23 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
                 self.accept(parsed);
                 Step::GoOn
             }
+            Err(_) => self.look_again(),
+        }
+    }
+
+    /// The batch at the cursor does not verify. Looks at what stands behind it, then at the
+    /// batch once more: beside a running writer the evidence must not be younger than the batch.
+    fn look_again(&mut self) -> Step {
+        if self.survey.is_empty() {
+            self.surveyed_from = self.cursor;
+            self.survey = self.reader.survey(self.cursor, self.stop);
+        }
+        self.reader.window.forget();
+        match self.reader.batch_at(self.cursor, self.number, self.stop) {
+            Ok(parsed) => {
+                self.accept(parsed);
+                Step::GoOn
+            }
             Err(header) => self.trouble(header),
         }
     }
@@ -198,10 +215,6 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
 
     /// The batch expected at the cursor does not verify: look past it, then judge.
     fn trouble(&mut self, header: Option<BatchHeader>) -> Step {
-        if self.survey.is_empty() {
-            self.surveyed_from = self.cursor;
-            self.survey = self.reader.survey(self.cursor, self.stop);
-        }
         let header = header.filter(|header| header.blocks > 0);
         let later = self.later_than(self.number);
         let linked = self.bounds.limit.is_some_and(|limit| limit.last >= self.number);
@@ -226,7 +239,7 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         };
         match judge(&seen) {
             Judgement::Rotten => self.rotten(header.as_ref(), region_end, &evidence),
-            Judgement::Suspect => self.suspect(&seen, region_end),
+            Judgement::Suspect => self.suspect(header.as_ref(), &seen, region_end),
             Judgement::Torn => {
                 let blocks = u64::from(region_end - self.cursor);
                 self.end_behind_held(seen.fragment, Verdict::Torn { blocks })
@@ -257,18 +270,17 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         if let Some(header) = header {
             return self.cursor.saturating_add(header.blocks).min(self.stop);
         }
-        let number = self.number;
-        let blocks = self.looked_at(self.cursor, self.stop);
-        let own = blocks.iter().rposition(|b| (b.low..=b.high).contains(&number)).unwrap_or(0);
-        let beyond = blocks.iter().skip(own + 1).take_while(|b| b.bad != 0).count();
-        self.cursor + (own + 1 + beyond) as u32
+        let own_end = self.behind_own(self.number).unwrap_or(self.cursor + 1);
+        let beyond = self.looked_at(own_end, self.stop).iter().take_while(|b| b.bad != 0).count();
+        own_end + beyond as u32
     }
 
     fn rotten(&mut self, header: Option<&BatchHeader>, region_end: u32, evidence: &str) -> Step {
         self.settle(true, None);
         let first = self.number;
         let (block, batch) = self.next_start(header, region_end);
-        let wreck = Wreck::search(self.reader, self.cursor, block, block < self.stop);
+        // Behind a linked end stands dead matter, and maybe a seal with a copy of the directory.
+        let wreck = Wreck::search(self.reader, self.cursor, block, true);
         let mut start = self.cursor;
         for number in first..batch {
             // Where the next one starts; each takes a block at least.
@@ -346,8 +358,13 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         self.report(number, start, end - start, kind, salvage.owners, evidence);
     }
 
-    fn suspect(&mut self, seen: &Seen, region_end: u32) -> Step {
+    fn suspect(&mut self, header: Option<&BatchHeader>, seen: &Seen, region_end: u32) -> Step {
         let (start, number) = (self.cursor, self.number);
+        // Without a header what is bad behind its last sector may be its own or a later batch's.
+        let own_end = match header {
+            Some(_) => region_end,
+            None => self.behind_own(number).unwrap_or(region_end),
+        };
         let again = self.bounds.newest;
         let wreck = Wreck::search(self.reader, start, region_end, false);
         // A sector of this batch proves the one before; mere garbage proves nothing.
@@ -358,9 +375,29 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
             (true, true) => "some of its sectors are damaged, not merely unwritten",
             (false, _) => "sectors where it would start are damaged, not merely unwritten",
         };
-        let blocks = (start, region_end);
+        let blocks = (start, own_end);
         self.give_salvaged(&wreck, number, blocks, DamageKind::Suspect, evidence, again);
+        self.suspect_behind(own_end);
         stop
+    }
+
+    /// What is bad right behind a suspect batch may have been the batches after it, of which no
+    /// sector is left to prove it.
+    fn suspect_behind(&mut self, block: u32) {
+        let behind = self.looked_at(block, self.stop);
+        let blocks = behind.iter().take_while(|seen| seen.bad != 0).count() as u32;
+        if blocks > 0 {
+            let evidence = "damaged, not merely unwritten, right behind a batch that is suspect";
+            let kind = DamageKind::Suspect;
+            self.report(self.number + 1, block, blocks, kind, Owners::Unknown, evidence);
+        }
+    }
+
+    /// The block behind the last one with a sector of a batch.
+    fn behind_own(&self, number: u32) -> Option<u32> {
+        let blocks = self.looked_at(self.cursor, self.stop);
+        let own = blocks.iter().rposition(|b| (b.low..=b.high).contains(&number))?;
+        Some(self.cursor + own as u32 + 1)
     }
 
     fn report_short(&mut self) {

@@ -67,6 +67,9 @@ pub struct Scan {
     /// Files in the directory that are neither part of the log nor its own leftovers. They are
     /// never touched.
     pub strays: Vec<PathBuf>,
+    /// Files came or went meanwhile: a writer is running, and what looks like damage may be a
+    /// file that was released and used again under the eyes of this scan. Scan again.
+    pub moved: bool,
     pub(crate) unproven: Vec<Record>,
     pub(crate) tail: Tail,
 }
@@ -163,7 +166,7 @@ impl Sink<'_> {
 /// Damage is no error: it is reported in the [`Scan`].
 pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<Scan, ScanError> {
     let mut sink = Sink { visit, damage: Vec::new(), unproven: Vec::new() };
-    let listing = list(vfs, options)?;
+    let listing = list_at_rest(vfs, options)?;
     let (mut tail, chain) = (listing.tail, listing.chain);
     let mut files = Vec::new();
     let count = chain.places.len();
@@ -196,35 +199,64 @@ pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<S
     let mut strays = listing.strays;
     strays.extend(chain.strays);
     strays.sort();
-    Ok(Scan { files, damage, strays, unproven, tail })
+    // Also where no two listings were equal.
+    let moved = names(vfs, options)? != listing.names;
+    Ok(Scan { files, damage, strays, moved, unproven, tail })
+}
+
+/// How often a listing is made again because files came or went meanwhile.
+const LISTINGS: u32 = 16;
+
+/// Opens all files between two equal listings, so that no link names a file that was not there
+/// yet when the directory was read.
+fn list_at_rest(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
+    let mut listing = list(vfs, options)?;
+    for _ in 1..LISTINGS {
+        if names(vfs, options)? == listing.names {
+            return Ok(listing);
+        }
+        listing = list(vfs, options)?;
+    }
+    // Equal to no later listing: the scan says that files moved.
+    listing.names.clear();
+    Ok(listing)
+}
+
+fn names(vfs: &dyn Vfs, options: &Options) -> Result<Vec<PathBuf>, ScanError> {
+    match vfs.list(&options.dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|source| ScanError::Io {
+            what: "list",
+            path: options.dir.clone(),
+            source,
+        }),
+    }
 }
 
 struct Listing {
+    names: Vec<PathBuf>,
     chain: Chain,
     strays: Vec<PathBuf>,
     tail: Tail,
 }
 
 fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
-    let names = match vfs.list(&options.dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed.map_err(|source| ScanError::Io {
-            what: "list",
-            path: options.dir.clone(),
-            source,
-        })?,
-    };
+    let names = names(vfs, options)?;
     let mut tail = Tail::default();
     let (mut candidates, mut strays, mut highest) = (Vec::new(), Vec::new(), 0);
-    let mut unused = Unused::default();
-    for path in names {
+    let (mut unused, mut misnamed) = (Unused::default(), Vec::new());
+    for path in names.iter().cloned() {
         match Name::of(&path) {
             Name::Log(generation) => {
                 highest = highest.max(generation.0);
                 unused.numbers.insert(generation);
                 match Candidate::open(vfs, options, generation, &path)? {
                     Opened::Candidate(candidate) => candidates.push(*candidate),
-                    Opened::Misnamed => strays.push(path),
+                    Opened::Misnamed(number) => {
+                        highest = highest.max(number.0);
+                        misnamed.push(number);
+                        strays.push(path);
+                    }
                 }
             }
             Name::Pool(number) => {
@@ -249,7 +281,7 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
         }
         highest = highest.max(candidate.previous.map_or(0, |previous| previous.file));
     }
-    let chain = Chain::resolve(candidates);
+    let chain = Chain::resolve(candidates, &misnamed);
     for place in &chain.places {
         if let Place::Missing(generation, _) = place {
             highest = highest.max(generation.0);
@@ -257,7 +289,7 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
     }
     tail.next = highest.saturating_add(1);
     unused.sort_out(vfs, options, &chain.never_existed, &mut tail);
-    Ok(Listing { chain, strays, tail })
+    Ok(Listing { names, chain, strays, tail })
 }
 
 fn scan_file(member: &Member, newest: bool, sink: &mut Sink<'_>) -> (FileReport, Ended) {

@@ -78,6 +78,11 @@ impl<'a> Window<'a> {
         block >= self.blocks || self.unreadable.contains(&block)
     }
 
+    /// Reads anew what is asked for next: a writer may have gone on meanwhile.
+    pub(crate) fn forget(&mut self) {
+        self.buf.clear();
+    }
+
     fn load(&mut self, at: u32, count: u32) {
         self.start = at;
         self.buf.resize(count as usize * BLOCK, 0);

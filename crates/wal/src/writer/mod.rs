@@ -78,6 +78,10 @@ struct OpenFile {
     digest: u32,
     /// The directory of the last batch, for the next to repeat.
     copy: Vec<u8>,
+    is_sealed: bool,
+    /// What the link will say of the end. A seal without records behind it is not counted: hurt,
+    /// it would look like a batch that somebody waits for.
+    named: Previous,
 }
 
 #[derive(Debug)]
@@ -95,6 +99,17 @@ struct Linking {
     next_block: u32,
     /// Whether a link proves the first batch.
     is_proven: bool,
+}
+
+impl OpenFile {
+    fn end(&self) -> Previous {
+        Previous {
+            file: self.generation.0,
+            end: self.next_block,
+            last: self.last,
+            digest: Some(self.digest),
+        }
+    }
 }
 
 /// Counters since the writer was made.
@@ -192,6 +207,7 @@ impl Writer {
     /// Later submits go to the next file, whose first batch is this checkpoint: the small state
     /// of every group as of all that was submitted so far.
     pub fn roll(&mut self, checkpoint: Vec<(GroupKey, Bytes)>) -> Generation {
+        self.seal_before_roll();
         let generation = self.generation().next();
         self.begin_file(generation, &checkpoint, &[]);
         generation
@@ -302,6 +318,17 @@ impl Writer {
         self.queue.push(batch);
     }
 
+    /// The link proves the last batch of a file, but only a batch behind it repeats its directory.
+    fn seal_before_roll(&mut self) {
+        let is_sealed =
+            self.queue.is_empty() && self.file.as_ref().is_some_and(|file| file.is_sealed);
+        if is_sealed || self.closing != Closing::No || !self.room_for_state(&[]) {
+            return;
+        }
+        let (parts, lsn) = (self.spare_parts(), self.queue.next_lsn());
+        self.queue.push(OpenBatch::new(lsn, SEAL, parts));
+    }
+
     fn room_for_state(&self, bodies: &[(GroupKey, Bytes)]) -> bool {
         let extent = bodies
             .iter()
@@ -312,7 +339,7 @@ impl Writer {
     fn write(&mut self, batch: OpenBatch) -> Option<Work> {
         let file = self.file.as_mut()?;
         assert_eq!((batch.lsn.generation, batch.lsn.batch), (file.generation, file.last + 1));
-        let (lsn, flags) = (batch.lsn, batch.flags);
+        let (lsn, flags, is_empty) = (batch.lsn, batch.flags, batch.extent() == Extent::empty());
         let place = Place {
             salt: file.salt,
             start: file.next_block,
@@ -326,6 +353,10 @@ impl Writer {
         assert!(file.next_block <= file.blocks, "a batch was taken that its file cannot hold");
         file.last = lsn.batch;
         file.digest = digest;
+        file.is_sealed = flags & SEAL != 0;
+        if !(file.is_sealed && is_empty) {
+            file.named = file.end();
+        }
         self.stats.bytes += (blocks * BLOCK) as u64;
         self.stats.seals += u64::from(flags & SEAL != 0);
         let is_last_word = flags & (SEAL | CLOSED) != 0;
@@ -405,12 +436,7 @@ impl Writer {
 
     fn end_of_last_file(&self) -> Previous {
         match &self.file {
-            Some(file) => Previous {
-                file: file.generation.0,
-                end: file.next_block,
-                last: file.last,
-                digest: Some(file.digest),
-            },
+            Some(file) => file.named,
             None => self.previous,
         }
     }
@@ -481,7 +507,7 @@ impl Writer {
         }
         let Linking { generation, blocks, first, copy, next_block, is_proven } = linking;
         self.pool.linked(first, &current.path, blocks);
-        self.file = Some(OpenFile {
+        let mut file = OpenFile {
             generation,
             salt: Salt::new(&self.options.identity, generation.0),
             current,
@@ -490,7 +516,11 @@ impl Writer {
             last: 1,
             digest: first.digest,
             copy,
-        });
+            is_sealed: false,
+            named: Previous::default(),
+        };
+        file.named = file.end();
+        self.file = Some(file);
         self.durable = Lsn::new(generation, 1);
         self.ready = true;
         // The link proves both the old file's end and this one's first batch.

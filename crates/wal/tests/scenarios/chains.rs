@@ -127,6 +127,7 @@ fn run_chains(seeds: Range<u64>) {
 fn w12_a_file_left_under_two_names_is_used_once() {
     let mut disk = Disk::with(small());
     disk.write(&[append(1, 1, 1, 100)]);
+    disk.seal();
     disk.writer.roll(checkpoint(3));
     disk.fs.crash_at(disk.fs.op_count() + 1);
     assert!(disk.try_settle().is_err(), "it stops in the sync of the directory");
@@ -207,6 +208,53 @@ fn w12_a_damaged_file_left_under_its_number_goes_before_the_next_one() {
     let found = disk.find();
     assert_eq!(found.seen.files.first(), Some(&Generation(3)), "{:?}", disk.fs.files());
     assert!(found.scan.damage.is_empty(), "{}", found.words());
+}
+
+#[test]
+fn w12_a_released_file_with_the_header_of_another_one_is_not_used_again() {
+    let mut disk = Disk::with(small());
+    for index in 1..5 {
+        disk.write(&[append(1, index, 1, 100)]);
+        disk.roll();
+    }
+    let newest = disk.fs.contents(disk.newest_file()).unwrap();
+    disk.fs.put(disk.file(1), &newest).unwrap();
+    let recycled = disk.writer.stats().recycled;
+    disk.writer.release(Generation(2));
+    disk.settle();
+    assert!(!disk.fs.files().contains_key(&disk.file(1)), "it goes all the same");
+    assert_eq!(disk.writer.stats().recycled, recycled);
+}
+
+#[test]
+fn w12_the_lower_of_two_names_of_a_file_never_used_goes_before_the_file_is_written() {
+    let mut disk = Disk::with(small());
+    disk.write(&[append(1, 1, 1, 100)]);
+    disk.seal();
+    disk.writer.roll(checkpoint(3));
+    let mut fs = disk.fs;
+    let mut writer = disk.writer;
+    for _ in 0..2 {
+        // It stops in the sync behind the renaming of a file to the next number.
+        let link = writer.poll(Now(0)).expect("the link");
+        let parents = u64::from(!writer.is_ready());
+        fs.crash_at(fs.op_count() + parents + 1);
+        let _ = link.run(&fs);
+        fs = fs.power_cut(|unit| match unit {
+            Unit::Renamed { .. } => Fate::BothNames,
+            _ => Fate::Lost,
+        });
+        writer = Disk::begin(fs.clone(), small(), 0).0.writer;
+    }
+    let never_used = |fs: &SimFs| {
+        let found = look(fs, &small());
+        assert!(found.scan.strays.is_empty(), "{:?}", found.scan.strays);
+        found.scan.files.iter().filter(|file| file.verdict == Verdict::NeverExisted).count()
+    };
+    assert_eq!(never_used(&fs), 2, "{:?}", fs.files());
+    let link = writer.poll(Now(0)).expect("the link");
+    writer.done(Now(0), link.run(&fs)).expect("no write fails");
+    assert_eq!(never_used(&fs), 0, "{:?}", fs.files());
 }
 
 /// Found by chains of crashes: a kill between the creation of the directory and the sync of its

@@ -1,6 +1,6 @@
 //! Damage in data that was durable: told, salvaged, never cut.
 
-use refloat_types::{Generation, Index};
+use refloat_types::Index;
 use refloat_wal::*;
 
 use crate::disk::*;
@@ -375,77 +375,4 @@ fn a_last_batch_of_another_history_is_told_by_the_link() {
     let bytes = other.fs.contents(other.file(1)).unwrap()[place.clone()].to_vec();
     disk.fs.corrupt(disk.file(1), |whole| whole[place].copy_from_slice(&bytes)).unwrap();
     check_told(&disk.find(), &[], at);
-}
-
-/// The damage table: each way of hurting each byte, sector or length of a small real log.
-/// Nothing may panic; a record that was durable, with evidence behind it, is given out, or is
-/// named as missing, or damage without known owners is reported.
-#[test]
-fn damage_table_of_a_small_log() {
-    let mut options = options();
-    options.file_size = 16 * 4096;
-    let mut disk = Disk::with(options.clone());
-    let mut written = Vec::new();
-    for n in 0..3 {
-        let batch = vec![append(1, n * 2 + 1, 2, 300), state(2, &format!("vote {n}"))];
-        disk.write(&batch);
-        written.extend(batch);
-    }
-    disk.roll();
-    for n in 0..3 {
-        let batch = vec![append(3, n + 1, 1, 2500), state(2, &format!("vote {}", n + 3))];
-        disk.write(&batch);
-        written.extend(batch);
-    }
-    // The last batch has nothing behind it that proves it.
-    let proven = written.len() - 2;
-    let mut counts = std::collections::BTreeMap::<String, u32>::new();
-    let mut check = |how: &str, file: Generation, edit: &dyn Fn(&mut Vec<u8>)| {
-        let fs = disk.fs.fork();
-        let path = disk.file(file.0);
-        fs.corrupt(&path, |bytes| edit(bytes)).unwrap();
-        let found = look(&fs, &options);
-        let unknown = found.scan.damage.iter().any(|damage| damage.owners == Owners::Unknown);
-        let mut lost = 0;
-        for record in &written[..proven] {
-            let named = found.seen.missing().iter().any(|(group, _)| *group == record.group());
-            let given = found.seen.has(record);
-            assert!(
-                given || named || unknown,
-                "{how}: silent loss of {record:?}\n{}",
-                found.words()
-            );
-            lost += u32::from(!given);
-        }
-        let verdict = match (found.scan.damage.is_empty(), lost, unknown) {
-            (true, ..) => "not noticed, nothing lost",
-            (false, 0, false) => "told, nothing lost",
-            (false, 0, true) => "told, owners unknown, nothing lost",
-            (false, _, false) => "told, named",
-            (false, _, true) => "told, owners unknown",
-        };
-        *counts.entry(format!("{how}: {verdict}")).or_default() += 1;
-    };
-    for file in [Generation(1), Generation(2)] {
-        let len = disk.fs.contents(disk.file(file.0)).unwrap().len();
-        for byte in 0..len.min(7 * 4096) {
-            // One bit of each byte, another one at each place.
-            check("flipped byte", file, &|bytes| bytes[byte] ^= 1 << (byte % 8));
-        }
-        for sector in 0..len / 512 {
-            let range = sector * 512..sector * 512 + 512;
-            check("zeroed sector", file, &|bytes| bytes[range.clone()].fill(0));
-            check("filled sector", file, &|bytes| bytes[range.clone()].fill(0xff));
-        }
-        for block in 0..len / 4096 {
-            let range = block * 4096..block * 4096 + 4096;
-            check("zeroed block", file, &|bytes| bytes[range.clone()].fill(0));
-        }
-        for cut in (0..len).step_by(509) {
-            check("truncated", file, &|bytes| bytes.truncate(cut));
-        }
-    }
-    for (what, count) in counts {
-        println!("{count:6}  {what}");
-    }
 }

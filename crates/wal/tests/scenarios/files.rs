@@ -270,3 +270,38 @@ fn a_recycled_file_just_renamed_is_not_in_use_and_no_stray() {
     disk.fs.put(disk.file(1), &disk.fs.contents(disk.file(3)).unwrap()).unwrap();
     assert_eq!(disk.find().scan.strays, [disk.file(1)]);
 }
+
+#[test]
+fn w10_damage_in_an_older_file_is_told_while_it_is_needed_and_kept_aside_once_it_is_not() {
+    let mut disk = Disk::with(options());
+    let hurt = append(1, 1, 2, 600);
+    let others = [append(2, 1, 1, 100), append(3, 1, 1, 100)];
+    disk.write(&others[..1]);
+    let at = disk.write(&[hurt.clone(), others[1].clone()]);
+    let (block, path) = (disk.block_of(at), disk.newest_file());
+    let newer: Vec<Record> = (2..5).map(|index| append(2, index, 1, 100)).collect();
+    for record in &newer {
+        disk.roll();
+        disk.write(std::slice::from_ref(record));
+    }
+    disk.fs.corrupt(&path, |bytes| bytes[block as usize * 4096 + 600] ^= 1).unwrap();
+    let (mut disk, found) = disk.reboot();
+    // Needed: it is named with its owner, and nothing else is in doubt, at each start anew.
+    for found in [found, disk.find()] {
+        let [damage] = &found.scan.damage[..] else { panic!("{}", found.words()) };
+        assert_eq!((damage.at, damage.kind), (at, DamageKind::Rotten));
+        assert_eq!(damage.owners, Owners::Known(vec![group(1)]));
+        let all = newer.iter().chain(&others);
+        assert!(all.into_iter().all(|record| found.seen.has(record)));
+        assert!(!found.seen.missing().is_empty(), "what is left of {hurt:?}");
+    }
+    // No longer needed: it goes with its number, and whoever wants to look at it can.
+    disk.writer.release(Generation(2));
+    disk.settle();
+    let (disk, found) = disk.reboot();
+    assert!(found.scan.damage.is_empty(), "{}", found.words());
+    assert!(newer.iter().all(|record| found.seen.has(record)));
+    let kept =
+        disk.fs.files().into_keys().filter(|path| path.extension() == Some("damaged".as_ref()));
+    assert_eq!(kept.count(), 1);
+}

@@ -1,5 +1,6 @@
 //! The scenarios that concern the log alone, by mechanism. `docs/scenarios.md` lists the ids.
 
+mod beside;
 mod chains;
 mod crashes;
 mod damage;
@@ -8,4 +9,5 @@ mod files;
 mod golden;
 mod noise;
 mod space;
+mod table;
 mod tail;

@@ -1,6 +1,7 @@
 //! The end of the newest file: good, unproven, torn, suspect.
 
 use refloat_types::{EntryId, Index, LogOp, Now, Term};
+use refloat_vfs::InFlight;
 use refloat_wal::*;
 
 use crate::disk::*;
@@ -432,4 +433,33 @@ fn one_batch_is_unsynced_at_any_time_and_the_next_one_gathers() {
     assert_eq!(disk.writer.durable(), first);
     disk.settle();
     assert_eq!(disk.writer.durable(), second);
+}
+
+/// The buffer that gathers a batch ends where a batch takes no more records; one submit may be
+/// larger, and a kernel writes it in pieces.
+#[test]
+fn w03_a_batch_larger_than_the_write_buffer_killed_between_its_writes_is_whole_or_nothing() {
+    let mut options = options();
+    options.file_size = 40 << 20;
+    options.direct = false;
+    let mut disk = Disk::with(options.clone());
+    let acked = append(2, 1, 1, 3000);
+    disk.write(std::slice::from_ref(&acked));
+    let large = append(1, 1, 10, 1 << 20);
+    let next = append(2, 2, 1, 100);
+    disk.submit(std::slice::from_ref(&large)).unwrap();
+    disk.submit(std::slice::from_ref(&next)).unwrap();
+    disk.fs.crash_at(disk.fs.op_count());
+    assert!(disk.try_settle().is_err());
+    let sectors = (10 << 20) / 512;
+    for written in [0, 1, 7, 8, 9, 2048, sectors / 2, sectors, sectors + sectors / 25] {
+        let found = look(&disk.fs.kill_with(InFlight::Torn(written)), &options);
+        assert!(found.scan.damage.is_empty(), "{written} sectors: {}", found.words());
+        assert!(found.seen.has(&acked));
+        assert!(!found.seen.has(&next), "it was to follow");
+        let is_torn = matches!(found.verdict(), Verdict::Torn { .. });
+        let whole = found.seen.has(&large);
+        assert!(is_torn || whole || written < 8, "{written} sectors: {:?}", found.verdict());
+        assert_eq!(found.seen.data().len(), 1 + usize::from(whole), "nothing of it by halves");
+    }
 }
