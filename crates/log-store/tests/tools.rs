@@ -249,6 +249,24 @@ fn s17_every_tool_reaches_the_verdict_of_the_boot_and_two_readers_agree_on_every
 }
 
 #[test]
+fn two_readers_agree_at_every_age_while_flushed_log_files_are_still_there() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    disk.create_group(group(2)).unwrap();
+    for round in 0..12u64 {
+        disk.append(group(1), 1, 1, 5000);
+        disk.sync().unwrap();
+        if round == 8 {
+            disk.delete_group(group(2)).unwrap();
+        }
+        let image = disk.fs.fork();
+        let checked = tools::check(&image, &disk.options, &mut quiet).unwrap();
+        assert_eq!(checked.contradictions, [""; 0], "round {round}: {checked}");
+        assert!(checked.is_clean(), "round {round}: {checked}");
+    }
+}
+
+#[test]
 fn rot_in_a_segment_is_named_by_every_tool_with_its_offset_though_a_start_would_not_see_it() {
     let mut disk = aged();
     disk.idle().unwrap();

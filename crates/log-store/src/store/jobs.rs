@@ -134,7 +134,7 @@ impl LogStore {
         now: refloat_types::Now,
         done: Done,
     ) -> Result<(), Poisoned> {
-        let poisoned = |p: refloat_wal::Poisoned| Poisoned { reason: p.to_string() };
+        let poisoned = |p: refloat_wal::Poisoned| Poisoned { reason: super::with_cause(&p) };
         match done.0 {
             Outcome::Wal(done) => self.wal.done(now, done).map_err(poisoned),
             Outcome::Votes(done) => self.votes.done(now, done).map_err(poisoned),

@@ -158,11 +158,8 @@ impl Walk {
             }
             Change::CheckpointGroup(record) => (Some(record.hard_state), Some(record.commit_hint)),
             Change::CommitHint(hint) => (None, Some(*hint)),
-            Change::Created(_) => {
-                self.folds.insert(group, Folded::default());
-                return;
-            }
-            Change::Deleted => {
+            // Entries of a deleted group that are in segments go with its registration, below.
+            Change::Deleted if !self.is_votes => {
                 self.folds.remove(&group);
                 return;
             }

@@ -95,12 +95,16 @@ pub(crate) enum ForwardError {
     Unknown = 4,
     /// Not proposed, and not worth trying again.
     Refused = 5,
+    /// Not proposed: the receiver's disk is full.
+    NoSpace = 6,
 }
 
 impl ForwardError {
     fn from_byte(byte: u8) -> Option<ForwardError> {
-        use ForwardError::{Busy, NotLeader, Refused, Superseded, Unknown};
-        [NotLeader, Busy, Superseded, Unknown, Refused].into_iter().find(|e| *e as u8 == byte)
+        use ForwardError::{Busy, NoSpace, NotLeader, Refused, Superseded, Unknown};
+        [NotLeader, Busy, Superseded, Unknown, Refused, NoSpace]
+            .into_iter()
+            .find(|e| *e as u8 == byte)
     }
 
     pub(crate) fn of(error: &RequestError) -> ForwardError {
@@ -109,6 +113,7 @@ impl ForwardError {
                 ForwardError::NotLeader
             }
             RequestError::Busy { .. } => ForwardError::Busy,
+            RequestError::NoSpace => ForwardError::NoSpace,
             RequestError::Superseded { .. } => ForwardError::Superseded,
             RequestError::Unknown { .. } => ForwardError::Unknown,
             _ => ForwardError::Refused,

@@ -110,6 +110,7 @@ impl NodeCore {
                 used: self.pending_bytes,
                 limit: self.config.max_pending_bytes,
             },
+            ForwardError::NoSpace => RequestError::NoSpace,
             ForwardError::Superseded => RequestError::Superseded { group },
             ForwardError::Unknown => RequestError::Unknown { group },
             ForwardError::Refused => {

@@ -178,6 +178,8 @@ fn refusal(error: &RequestError) -> Reply {
         | RequestError::Unavailable { .. } => "CLUSTERDOWN",
         RequestError::Busy { .. } => "BUSY",
         RequestError::Superseded { .. } => "TRYAGAIN",
+        // What Redis answers when its log cannot be written.
+        RequestError::NoSpace => "MISCONF",
         _ => "ERR",
     };
     Reply::error(format!("{code} {error}"))

@@ -78,12 +78,23 @@ impl Plan {
     }
 
     pub fn spawn(&self) -> Child {
+        self.spawn_from(refloat())
+    }
+
+    /// Starts it from a shell that ran `setup` before, as with `ulimit`.
+    pub fn spawn_after(&self, setup: &str) -> Child {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{setup}; exec \"$0\" \"$@\""));
+        shell.arg(env!("CARGO_BIN_EXE_refloat")).stdin(Stdio::null());
+        self.spawn_from(shell)
+    }
+
+    fn spawn_from(&self, mut command: Command) -> Child {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.dir.with_extension("log"))
             .unwrap();
-        let mut command = refloat();
         command.arg("serve").arg("--data-dir").arg(&self.dir);
         command.args(["--client-addr", &self.client, "--admin-addr", &self.admin]);
         command.args(&self.flags);
@@ -118,6 +129,11 @@ impl Node {
     pub fn signal_and_wait(&mut self, signal: &str, time: Duration) -> Option<Option<i32>> {
         let pid = self.pid().to_string();
         Command::new("kill").args(["-s", signal, &pid]).status().unwrap();
+        self.wait(time)
+    }
+
+    /// Waits for its end and returns the exit code, or the time ran out.
+    pub fn wait(&mut self, time: Duration) -> Option<Option<i32>> {
         let give_up = Instant::now() + time;
         while Instant::now() < give_up {
             if let Some(status) = self.child.try_wait().unwrap() {
