@@ -62,7 +62,7 @@
 //! # The way back
 //! [`boot`] reads both logs once, rebuilds memtables and small state, opens segments and
 //! snapshots, judges every group, and begins a new WAL file. [`examine`] does all of that but
-//! the last step, and changes nothing.
+//! the last step, and changes nothing. [`tools`] explain a directory further, and repair it.
 #![forbid(unsafe_code)]
 
 mod boot;
