@@ -19,6 +19,20 @@ pub struct Config {
     pub group: GroupKey,
     /// The election timeout E; each wait is drawn from [E, 2E) (section 9.3 of the paper).
     pub election_timeout: u64,
+    /// How many election timeouts longer than others this replica waits before it campaigns: 0 for
+    /// the one that should lead.
+    pub rank: u32,
+    /// Serves reads from a lease, without a round, and declares that the clocks of any two
+    /// members drift apart by less than this within an election timeout. `None`: no leases. A
+    /// member with leases promises not to vote for an election timeout after it heard a leader,
+    /// or started; only such promises count, so it works once a majority has it on. Needs
+    /// `check_quorum`, and the same election timeout everywhere. Whoever turns it off at a member
+    /// must keep that member down for an election timeout.
+    pub lease_drift: Option<u64>,
+    /// After how long without proposals and reads a leader with which everybody agrees falls
+    /// quiet, and its followers with it: no beats and no timers until something happens. The host
+    /// must beat in their stead ([`Core::wake`](crate::Core::wake)). `None`: never.
+    pub quiet_after: Option<u64>,
     /// How often a leader beats. At most half of `election_timeout`.
     pub heartbeat: u64,
     /// Whether a candidate asks first whether it could win (thesis, section 9.6).
@@ -57,6 +71,9 @@ impl Config {
             group,
             election_timeout: 1_000_000,
             heartbeat: 100_000,
+            rank: 0,
+            lease_drift: None,
+            quiet_after: None,
             pre_vote: true,
             check_quorum: true,
             max_append_bytes: 1 << 20,
@@ -229,6 +246,8 @@ fn check_settings(config: &Config) -> Result<(), RestoreError> {
     let bad = [
         (config.election_timeout == 0, "election_timeout"),
         (config.heartbeat == 0 || config.heartbeat > config.election_timeout / 2, "heartbeat"),
+        (config.lease_drift.is_some() && !config.check_quorum, "lease_drift"),
+        (config.lease_drift.is_some_and(|d| d >= config.election_timeout), "lease_drift"),
         (config.max_append_bytes == 0, "max_append_bytes"),
         (config.max_inflight_msgs == 0, "max_inflight_msgs"),
         (config.max_inflight_bytes == 0, "max_inflight_bytes"),

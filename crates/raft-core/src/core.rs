@@ -37,6 +37,8 @@ pub struct Core {
     pub(crate) commit: Index,
     pub(crate) applied: Index,
     pub(crate) role: Role,
+    /// Neither beats nor waits for beats, until something happens.
+    pub(crate) quiet: bool,
     pub(crate) leader: Option<Member>,
     /// When a leader was heard last; voters keep faith for one election timeout.
     pub(crate) leader_heard_at: Now,
@@ -110,6 +112,7 @@ impl Core {
             commit: restored.commit,
             applied: restored.applied,
             role: Role::Follower,
+            quiet: false,
             leader: None,
             leader_heard_at: now,
             election_at: now,
@@ -131,6 +134,9 @@ impl Core {
         self.advance(now);
         self.give_up_reads();
         self.tick_holes();
+        if self.quiet {
+            return;
+        }
         if self.role == Role::Leader {
             self.tick_leader();
         } else if self.now >= self.election_at {
@@ -142,6 +148,7 @@ impl Core {
     #[must_use]
     pub fn wake_at(&self) -> Option<Now> {
         let role = match self.role {
+            _ if self.quiet => None,
             Role::Leader => self.leading.wake_at(),
             _ => Some(self.election_at),
         };
@@ -255,6 +262,7 @@ impl Core {
             progress: self.leading.progress.iter().map(|p| p.status()).collect(),
             transfer: self.leading.transfer_target(),
             uncommitted_bytes: self.leading.uncommitted_bytes(),
+            quiet: self.quiet,
             rights: self.rights,
             holes: self.healing.missing().clone(),
             waits_for: self.waits_for(),

@@ -15,6 +15,7 @@ impl Core {
     pub fn campaign(&mut self, now: Now) {
         self.advance(now);
         if self.role != Role::Leader {
+            self.wake_up();
             self.start_campaign();
         }
     }
@@ -44,17 +45,36 @@ impl Core {
         }
     }
 
-    /// Whether a leader was heard so recently that no other can be wanted.
+    /// Whether a leader was heard so recently that no other can be wanted, or may be elected.
     pub(crate) fn in_lease(&self) -> bool {
-        self.config.check_quorum
-            && self.leader.is_some()
-            && (self.role == Role::Leader
-                || self.now.since(self.leader_heard_at) < self.config.election_timeout)
+        self.has_promised()
+            || self.config.check_quorum
+                && self.leader.is_some()
+                && (self.role == Role::Leader
+                    || self.now.since(self.leader_heard_at) < self.config.election_timeout)
+    }
+
+    /// With leases on, a replica votes for nobody for an election timeout after it heard a leader,
+    /// whatever it heard since, or after its start, since it does not know what it promised before.
+    fn has_promised(&self) -> bool {
+        self.config.lease_drift.is_some()
+            && self.now.since(self.leader_heard_at) < self.config.election_timeout
     }
 
     pub(crate) fn reset_election_timer(&mut self) {
         let timeout = self.config.election_timeout;
-        self.election_at = self.now.after(timeout + self.rng.below(timeout));
+        let wait = timeout.saturating_mul(u64::from(self.config.rank) + 1);
+        self.election_at = self.now.after(wait.saturating_add(self.rng.below(timeout)));
+    }
+
+    /// Forgets the leader, so that this follower can help to elect another at once: the host
+    /// knows that it is gone. Does nothing where leases are on, and elsewhere than at a follower.
+    pub fn forget_leader(&mut self, now: Now) {
+        self.advance(now);
+        if self.role == Role::Follower && self.config.lease_drift.is_none() {
+            self.wake_up();
+            self.set_leader(None);
+        }
     }
 
     pub(crate) fn election_timeout(&mut self) {
@@ -67,7 +87,7 @@ impl Core {
 
     fn start_campaign(&mut self) {
         self.reset_election_timer();
-        if !self.may_campaign() {
+        if !self.may_campaign() || self.has_promised() {
             return;
         }
         if self.config.pre_vote {
@@ -82,6 +102,7 @@ impl Core {
             self.enter_term(term, None);
         }
         self.fail_led_reads();
+        self.quiet = false;
         self.role = Role::Follower;
         self.leading = Leading::default();
         self.votes.clear();
@@ -156,12 +177,13 @@ impl Core {
     }
 
     /// Section 5.4.1. The answer is held back until the vote is durable.
-    pub(crate) fn on_vote(&mut self, from: Member, last: EntryId) {
+    pub(crate) fn on_vote(&mut self, from: Member, last: EntryId, transfer: bool) {
         if !self.rights.may_vote {
             return;
         }
         let vote = self.hard.now.vote;
         let free = vote == Some(from) || (vote.is_none() && self.leader.is_none());
+        let free = free && (transfer || !self.has_promised());
         let granted = free && last >= self.log.last();
         if granted {
             self.hard.now.vote = Some(from);

@@ -89,7 +89,8 @@ impl Core {
         self.validated = self.validated.max(commit);
         self.commit_to(commit);
         self.ack_if_news();
-        self.send(from, Body::HeartbeatResp { round });
+        let promise = self.config.lease_drift.is_some();
+        self.send(from, Body::HeartbeatResp { round, promise });
     }
 
     /// What may be acknowledged: shown equal by this term's leader, durable, below any hole.

@@ -20,7 +20,7 @@ pub(crate) struct Leading {
     /// Every other member, ascending.
     pub(crate) progress: Vec<Progress>,
     /// When to beat; `None` without peers.
-    beat_at: Option<Now>,
+    pub(crate) beat_at: Option<Now>,
     /// The first entry of the own term.
     pub(crate) first_own: Index,
     /// Last index and size of each own batch that is not committed.
@@ -28,6 +28,10 @@ pub(crate) struct Leading {
     uncommitted: u64,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) reads: Reads,
+    /// Somebody was told to campaign in this term, and may do so at any time: no leases any more.
+    pub(crate) told_to_campaign: bool,
+    /// The last proposal or read, or the begin of the leadership.
+    pub(crate) active_at: Now,
     /// While the own log has holes from before the leadership.
     pub(crate) resolving: Option<Resolving>,
 }
@@ -66,7 +70,7 @@ impl Core {
         self.votes.clear();
         self.role = Role::Leader;
         self.set_leader(Some(me));
-        self.leading = Leading::default();
+        self.leading = Leading { active_at: self.now, ..Leading::default() };
         self.match_progress_to_conf();
         self.start_resolving();
         if self.leading.resolving.is_some() {
@@ -96,6 +100,9 @@ impl Core {
                 self.become_follower(self.term(), None);
                 return;
             }
+            if self.fall_quiet() {
+                return;
+            }
             self.beat();
         }
         self.give_up_transfer();
@@ -116,6 +123,9 @@ impl Core {
 
     /// Tells each peer that the leader lives, and what both know to be committed.
     pub(crate) fn beat(&mut self) {
+        if self.config.lease_drift.is_some() {
+            self.leading.reads.note_beat(self.now, self.config.election_timeout);
+        }
         let round = self.leading.reads.round();
         for at in 0..self.leading.progress.len() {
             let peer = &self.leading.progress[at];
@@ -174,6 +184,8 @@ impl Core {
     }
 
     pub(crate) fn append_own(&mut self, kind: EntryKind, payload: Bytes, digest: Digest) {
+        self.leading.active_at = self.now;
+        self.wake_up();
         let id = EntryId::new(self.term(), self.log.last().index.next());
         self.log.push(Entry::from_parts(id, kind, digest, payload));
     }

@@ -31,7 +31,7 @@
 //!   error to its proposer and leaves no entry.
 //! * Entries of older terms are never committed by counting (section 5.4.2 of the paper).
 //! * Reads ([`Core::read_index`]) are linearizable, at leaders and followers, without any
-//!   assumption about clocks.
+//!   assumption about clocks unless leases are on.
 //! * No message, however false, makes it panic. A host that breaks the rules of [`Ready`] does:
 //!   these asserts stay in release builds, because going on would lose data.
 //!
@@ -76,7 +76,10 @@
 //!
 //! # Limits
 //!
-//! * No witnesses, sessions, lease reads or quiescence.
+//! * No witnesses, no sessions.
+//! * Reads from a lease ([`Config::lease_drift`]) rest on clocks, and are off unless asked for.
+//! * A group that fell quiet ([`Config::quiet_after`]) notices nothing by itself: the host beats
+//!   for it and wakes it.
 //! * Holes are above the snapshot; live entries below it are the host's to heal.
 //! * Losses that no evidence shows, and that fall together with a change of leader, are not
 //!   noticed.
@@ -100,6 +103,7 @@ mod log;
 mod membership;
 mod message;
 mod progress;
+mod quiet;
 pub mod quorum;
 mod read;
 mod ready;

@@ -80,6 +80,13 @@ pub enum Body {
     HeartbeatResp {
         /// The round of the beat.
         round: u64,
+        /// The sender votes for nobody for an election timeout, transfer excepted.
+        promise: bool,
+    },
+    /// "I fall quiet": the leader's last word until something happens.
+    Quiet {
+        /// The last entry of its log, which is committed and held by all.
+        last: EntryId,
     },
     /// "Campaign now": sent by a leader that hands over (thesis, 3.10).
     TimeoutNow,

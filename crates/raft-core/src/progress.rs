@@ -49,6 +49,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Now,
     /// The newest read round that it answered.
     pub(crate) round: u64,
+    /// Whether its last answer to a beat promised to vote for nobody for a while.
+    pub(crate) promise: bool,
     /// The highest commit index that an append told it.
     pub(crate) sent_commit: Index,
     /// Old entries asked of the host for it.
@@ -74,6 +76,7 @@ impl Progress {
             poke: false,
             heard_at: now,
             round: 0,
+            promise: false,
             sent_commit: Index::ZERO,
             fetch: None,
             failures: 0,

@@ -28,6 +28,8 @@ pub(crate) struct Reads {
     waiting: Vec<Asker>,
     rounds: VecDeque<Round>,
     round: u64,
+    /// With leases on: when the beats of the last election timeout left, by their rounds.
+    beats: VecDeque<(u64, Now)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +42,17 @@ struct Round {
 impl Reads {
     pub(crate) fn round(&self) -> u64 {
         self.round
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.rounds.is_empty()
+    }
+
+    /// A beat leaves in a round of its own, so that its answers tell when it left.
+    pub(crate) fn note_beat(&mut self, now: Now, worth: u64) {
+        self.round += 1;
+        while self.beats.pop_front_if(|(_, at)| now.since(*at) >= worth).is_some() {}
+        self.beats.push_back((self.round, now));
     }
 }
 
@@ -78,8 +91,12 @@ impl Core {
     /// No leader is known.
     pub fn read_index(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
         self.advance(now);
+        self.wake_up();
         match (self.role, self.leader) {
-            (Role::Leader, _) => self.leading.reads.waiting.push(Asker::Host(id)),
+            (Role::Leader, _) => {
+                self.leading.active_at = self.now;
+                self.leading.reads.waiting.push(Asker::Host(id));
+            }
             (_, Some(_)) => self.asking.waiting.push(id),
             (_, None) => return Err(ReadError::NoLeader),
         }
@@ -102,12 +119,37 @@ impl Core {
             return;
         }
         let index = self.commit;
+        let leased = self.holds_lease();
         let reads = &mut self.leading.reads;
+        if leased {
+            let askers = core::mem::take(&mut reads.waiting);
+            return self.answer(Round { round: 0, index, askers });
+        }
         reads.round += 1;
         let (round, askers) = (reads.round, core::mem::take(&mut reads.waiting));
         reads.rounds.push_back(Round { round, index, askers });
         self.beat();
         self.finish_reads();
+    }
+
+    /// Whether no other leader can be elected yet (thesis, 6.4.1): a majority answered a beat with
+    /// the promise to vote for nobody, and since that beat left less than an election timeout
+    /// has passed, even on clocks that drift as far apart as declared. Not while leadership is
+    /// handed over, nor in the rest of a term in which somebody was told to campaign.
+    fn holds_lease(&self) -> bool {
+        let Some(drift) = self.config.lease_drift else { return false };
+        if self.leading.transfer.is_some() || self.leading.told_to_campaign {
+            return false;
+        }
+        let promised = |round: u64| {
+            has_quorum(&self.conf, |m| {
+                let peer = self.leading.progress.iter().find(|p| p.member == m);
+                m == self.config.me || peer.is_some_and(|p| p.promise && p.round >= round)
+            })
+        };
+        let beats = self.leading.reads.beats.iter().rev();
+        let since = beats.into_iter().find(|(round, _)| promised(*round)).map(|(_, at)| *at);
+        since.is_some_and(|at| self.now.since(at) < self.config.election_timeout - drift)
     }
 
     /// Answers rounds that a majority confirmed. A later confirmation confirms earlier rounds.
@@ -152,6 +194,7 @@ impl Core {
 
     pub(crate) fn on_read_index(&mut self, from: Member, context: ReadContext) {
         if self.role == Role::Leader {
+            self.leading.active_at = self.now;
             self.leading.reads.waiting.push(Asker::Peer(from, context));
         } else {
             self.send(from, Body::ReadIndexResp { context, index: None });

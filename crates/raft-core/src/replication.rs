@@ -189,12 +189,13 @@ impl Core {
 
     /// A beat answered: what is unanswered may be lost, so an append is sent that the peer either
     /// confirms or refuses (thesis, 10.2.1: a lost window is found by its successor).
-    pub(crate) fn on_heartbeat_resp(&mut self, from: Member, round: u64) {
+    pub(crate) fn on_heartbeat_resp(&mut self, from: Member, round: u64, promise: bool) {
         let (now, last) = (self.now, self.log.last().index);
         let newest = self.leading.reads.round();
         let Some(peer) = self.leading.live_peer(from) else { return };
         peer.hear(now);
         peer.round = peer.round.max(round.min(newest));
+        peer.promise = promise;
         let probing = matches!(peer.state, State::Probe { .. });
         if probing {
             peer.state = State::Probe { sent: false };

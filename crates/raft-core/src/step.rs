@@ -22,6 +22,9 @@ impl Core {
         check_form(&message)?;
         self.check_leader(&message)?;
         self.advance(now);
+        if self.quiet && !matches!(message.body, Body::Quiet { .. }) {
+            self.wake_up();
+        }
         match message.term.cmp(&self.term()) {
             Ordering::Less => return self.step_old(message),
             Ordering::Greater if !self.take_term(&message) => return Ok(()),
@@ -74,7 +77,7 @@ impl Core {
             | Body::HoleHave { .. }
             | Body::HoleCompacted { .. }
             | Body::SnapshotAsk { .. } => return self.dispatch(message),
-            Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow => {
+            Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow | Body::Quiet { .. } => {
                 self.send(from, Body::Behind);
             }
             Body::Vote { .. } if self.rights.may_vote => {
@@ -95,7 +98,7 @@ impl Core {
             Body::PreVoteResp { campaign, granted } => {
                 self.on_pre_vote_resp(from, campaign, granted);
             }
-            Body::Vote { last, .. } => self.on_vote(from, last),
+            Body::Vote { last, transfer } => self.on_vote(from, last, transfer),
             Body::VoteResp { granted } => self.on_vote_resp(from, granted),
             Body::Append(append) => return self.on_append(from, append),
             Body::AppendResp { matched } => return self.on_append_resp(from, matched),
@@ -103,7 +106,8 @@ impl Core {
                 self.on_append_reject(from, prev, hint, lost);
             }
             Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
-            Body::HeartbeatResp { round } => self.on_heartbeat_resp(from, round),
+            Body::HeartbeatResp { round, promise } => self.on_heartbeat_resp(from, round, promise),
+            Body::Quiet { last } => self.on_quiet(from, last),
             Body::TimeoutNow => self.on_timeout_now(from),
             Body::ReadIndex { context } => self.on_read_index(from, context),
             Body::ReadIndexResp { context, index } => self.on_read_index_resp(context, index),
@@ -145,7 +149,11 @@ pub(crate) fn malformed_from(from: Member, rule: &'static str) -> StepError {
 fn is_leaders(body: &Body) -> bool {
     matches!(
         body,
-        Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow | Body::HelloReply { .. }
+        Body::Append(_)
+            | Body::Heartbeat { .. }
+            | Body::TimeoutNow
+            | Body::HelloReply { .. }
+            | Body::Quiet { .. }
     )
 }
 
@@ -181,7 +189,8 @@ fn numbers(body: &Body) -> [u64; 2] {
         Body::AppendResp { matched } => [matched.index.0, 0],
         Body::AppendReject { prev, hint, .. } => [prev.0, hint.index.0],
         Body::Heartbeat { commit, round } => [commit.0, *round],
-        Body::HeartbeatResp { round } => [*round, 0],
+        Body::HeartbeatResp { round, .. } => [*round, 0],
+        Body::Quiet { last } => [last.term.0, last.index.0],
         Body::ReadIndexResp { index, .. } => [index.unwrap_or_default().0, 0],
         Body::Hello(hello) => [hello.last.term.0, hello.last.index.0],
         Body::HelloReply { last, .. } => [last.0, 0],

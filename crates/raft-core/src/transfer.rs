@@ -45,6 +45,7 @@ impl Core {
         let Some(transfer) = &mut self.leading.transfer else { return };
         if caught_up && !transfer.told {
             transfer.told = true;
+            self.leading.told_to_campaign = true;
             self.send(target, Body::TimeoutNow);
         }
     }

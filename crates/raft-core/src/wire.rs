@@ -35,6 +35,7 @@ mod kind {
     pub const HOLE_COMPACTED: u8 = 18;
     pub const HOLE_NEVER_HAD: u8 = 19;
     pub const SNAPSHOT_ASK: u8 = 20;
+    pub const QUIET: u8 = 21;
 }
 
 impl Message {
@@ -82,6 +83,7 @@ const fn kind_of(body: &Body) -> u8 {
         Body::ReadIndex { .. } => kind::READ_INDEX,
         Body::ReadIndexResp { .. } => kind::READ_INDEX_RESP,
         Body::Behind => kind::BEHIND,
+        Body::Quiet { .. } => kind::QUIET,
         Body::Hello(_) => kind::HELLO,
         Body::HelloReply { .. } => kind::HELLO_REPLY,
         Body::HoleAsk { .. } => kind::HOLE_ASK,
@@ -118,7 +120,11 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.put_u64(commit.0);
             out.put_u64(*round);
         }
-        Body::HeartbeatResp { round } => out.put_u64(*round),
+        Body::HeartbeatResp { round, promise } => {
+            out.put_u64(*round);
+            out.put_u8(u8::from(*promise));
+        }
+        Body::Quiet { last } => out.put_entry_id(*last),
         Body::ReadIndex { context } => encode_context(*context, out),
         Body::ReadIndexResp { context, index } => {
             encode_context(*context, out);
@@ -237,7 +243,8 @@ fn decode_body(
         kind::HEARTBEAT => {
             Body::Heartbeat { commit: Index(r.u64("commit")?), round: r.u64("round")? }
         }
-        kind::HEARTBEAT_RESP => Body::HeartbeatResp { round: r.u64("round")? },
+        kind::HEARTBEAT_RESP => Body::HeartbeatResp { round: r.u64("round")?, promise: flag(r)? },
+        kind::QUIET => Body::Quiet { last: r.entry_id("last")? },
         kind::TIMEOUT_NOW => Body::TimeoutNow,
         kind::READ_INDEX => Body::ReadIndex { context: decode_context(r)? },
         kind::READ_INDEX_RESP => decode_read_answer(r)?,

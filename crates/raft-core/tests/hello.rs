@@ -221,11 +221,11 @@ fn s11_the_leader_drops_a_dead_lifes_cursor_at_once() {
     let late = |body| Message { from: old, to: member(1), group: GROUP, term: last.term, body };
     c.wire.clear();
     c.deliver_one(late(Body::AppendResp { matched }));
-    c.deliver_one(late(Body::HeartbeatResp { round: 9 }));
+    c.deliver_one(late(Body::HeartbeatResp { round: 9, promise: true }));
     assert_eq!(c.status(1).commit, last.index);
     assert!(!c.wire.iter().any(|m| m.to == old && is_append(m)), "nothing more is sent to it");
     c.now = c.now.after(E);
-    c.deliver_one(late(Body::HeartbeatResp { round: 9 }));
+    c.deliver_one(late(Body::HeartbeatResp { round: 9, promise: true }));
     c.with_core(1, Core::tick);
     assert_eq!(c.status(1).role, Role::Follower);
 }

@@ -90,6 +90,24 @@ fn m01_the_leader_dies_in_every_phase_of_a_joint_change_and_it_is_left_exactly_o
 }
 
 #[test]
+fn m01_a_leave_on_its_way_is_not_proposed_again() {
+    let mut c = three_and_two_joiners();
+    c.auto.apply = false;
+    c.change(1, several(&swap(), Transition::Auto)).unwrap();
+    c.propose(1, "behind it").unwrap();
+    while c.deliver(|_| true) > 0 {}
+    c.apply(1, 1);
+    c.apply(1, 1);
+    for _ in 0..5 {
+        c.now = c.now.after(BEAT);
+        c.with_core(1, Core::tick);
+    }
+    let leave = ConfChange::Leave.encode();
+    let leaves = c.nodes[&1].memory.entries.values().filter(|e| e.payload == leave).count();
+    assert_eq!(leaves, 1);
+}
+
+#[test]
 fn m01_an_explicit_joint_membership_waits_for_its_leave_and_needs_both_halves() {
     let mut c = three_and_two_joiners();
     c.change(1, several(&swap(), Transition::Explicit)).unwrap();

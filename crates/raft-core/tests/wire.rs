@@ -71,7 +71,9 @@ fn any_body() -> impl Strategy<Value = Body> {
             .prop_map(|(prev, hint, lost)| Body::AppendReject { prev, hint, lost }),
         1 => (number().prop_map(Index), number())
             .prop_map(|(commit, round)| Body::Heartbeat { commit, round }),
-        1 => number().prop_map(|round| Body::HeartbeatResp { round }),
+        1 => (number(), any::<bool>())
+            .prop_map(|(round, promise)| Body::HeartbeatResp { round, promise }),
+        1 => any_id().prop_map(|last| Body::Quiet { last }),
         1 => Just(Body::TimeoutNow),
         1 => context().prop_map(|context| Body::ReadIndex { context }),
         1 => (context(), proptest::option::of(number().prop_map(Index)))
@@ -253,7 +255,7 @@ fn head(kind: &str) -> String {
 }
 
 #[test]
-fn o06_golden_bytes_of_the_messages_that_heal() {
+fn o06_golden_bytes_of_the_messages_that_heal_promise_and_fall_quiet() {
     let from = Member::new(NodeId(1), Incarnation(0x11));
     let to = Member::new(NodeId(2), Incarnation(0x22));
     let group = GroupKey::new(GroupId(3), Epoch(4));
@@ -284,6 +286,8 @@ fn o06_golden_bytes_of_the_messages_that_heal() {
         (Body::HoleCompacted { up_to: Index(8) }, "12", u64s(8)),
         (Body::HoleNeverHad { ranges }, "13", range),
         (Body::SnapshotAsk { index: Index(8) }, "14", u64s(8)),
+        (Body::Quiet { last: id }, "15", u64s(5) + &u64s(8)),
+        (Body::HeartbeatResp { round: 7, promise: true }, "09", u64s(7) + "01"),
     ];
     for (body, kind, rest) in cases {
         let message = Message { from, to, group, term: Term(5), body };

@@ -30,7 +30,8 @@ pub fn message(m: &Message) -> String {
             format!("AppendReject {prev}, hint {}{}", id(*hint), if *lost { ", lost" } else { "" })
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit {commit} round {round}"),
-        Body::HeartbeatResp { round } => format!("HeartbeatResp round {round}"),
+        Body::HeartbeatResp { round, .. } => format!("HeartbeatResp round {round}"),
+        Body::Quiet { last } => format!("Quiet {}", id(*last)),
         Body::TimeoutNow => "TimeoutNow".into(),
         Body::ReadIndex { .. } => "ReadIndex".into(),
         Body::ReadIndexResp { index: Some(index), .. } => format!("ReadIndexResp {index}"),
