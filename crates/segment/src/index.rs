@@ -262,17 +262,30 @@ impl IndexTable {
             let samples = slice(&self.samples, &row.samples);
             let from = samples.partition_point(|s| s.index <= first).saturating_sub(1);
             let to = samples.partition_point(|s| s.index <= last);
-            (from..to).map(move |at| {
-                let next = samples.get(at + 1);
-                Stride {
-                    runs: slice(&self.runs, &row.runs),
-                    first: samples[at].index,
-                    end: next.map(|s| s.index),
-                    offset: samples[at].offset,
-                    offset_end: next.map_or(row.offset + row.len, |s| s.offset),
-                }
-            })
+            (from..to).map(move |at| self.stride(row, at))
         })
+    }
+
+    /// The stretches of all groups from the one on that has the byte at this offset of the file.
+    pub(crate) fn strides_from(&self, offset: u64) -> impl Iterator<Item = (GroupKey, Stride<'_>)> {
+        let from = self.rows.partition_point(|row| row.offset + row.len <= offset);
+        self.rows.get(from..).unwrap_or_default().iter().flat_map(move |row| {
+            let samples = slice(&self.samples, &row.samples);
+            let from = samples.partition_point(|s| s.offset <= offset).saturating_sub(1);
+            (from..samples.len()).map(move |at| (row.group, self.stride(row, at)))
+        })
+    }
+
+    fn stride(&self, row: &Row, at: usize) -> Stride<'_> {
+        let samples = slice(&self.samples, &row.samples);
+        let next = samples.get(at + 1);
+        Stride {
+            runs: slice(&self.runs, &row.runs),
+            first: samples[at].index,
+            end: next.map(|s| s.index),
+            offset: samples[at].offset,
+            offset_end: next.map_or(row.offset + row.len, |s| s.offset),
+        }
     }
 
     fn row(&self, group: GroupKey) -> Option<&Row> {

@@ -91,4 +91,5 @@ pub use name::SegmentName;
 pub use read::Salvage;
 pub use segment::{GroupMeta, Segment, TermRun};
 pub use set::{SegmentSet, Source};
+pub use verify::{Scrub, Scrubbed};
 pub use write::{Part, write, write_merged};

@@ -16,14 +16,14 @@ use refloat_vfs::{BLOCK_LEN, Harm, SimFs, Tally, Vfs};
 
 const STALE: &str = "block of an older file";
 
-/// Five groups, large enough that most have blocks of their own.
+/// Four groups, large enough that most have blocks of their own.
 fn parts() -> Vec<Part> {
     let part = |id: u64| {
-        let range = 1..=10 + id * 4;
+        let range = 1..=8 + id * 4;
         let entries = range.map(|index| sized(index, 1 + index / 9, (60 + id * 20) as usize));
         Part { group: group(id), cut: Some(Index(1)), entries: entries.collect() }
     };
-    (1..=5).map(part).collect()
+    (1..=4).map(part).collect()
 }
 
 fn file_of(identity: Identity, generation: u64) -> Vec<u8> {

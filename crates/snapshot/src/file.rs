@@ -33,13 +33,46 @@ impl SnapshotFile {
         identity: &Identity,
     ) -> Result<SnapshotFile, SnapshotError> {
         let (disk, fixed, meta, layout) = open_header(vfs, path, identity)?;
+        let file = SnapshotFile { disk, fixed, meta, layout };
+        file.check_seal()?;
+        Ok(file)
+    }
+
+    /// That the file still ends where its header says, with its seal.
+    pub(crate) fn check_seal(&self) -> Result<(), SnapshotError> {
+        let SnapshotFile { disk, fixed, layout, .. } = self;
         let len = disk.len()?;
         if len != layout.file_len() {
             return Err(disk.corrupt(len, "file length", layout.file_len(), len));
         }
         let seal = disk.read(layout.seal_at(), SEAL_LEN)?;
-        format::check_seal(&fixed, &layout, &seal).map_err(|wrong| disk.wrong(wrong))?;
-        Ok(SnapshotFile { disk, fixed, meta, layout })
+        format::check_seal(fixed, layout, &seal).map_err(|wrong| disk.wrong(wrong))
+    }
+
+    /// That the header still is what it was when the file was opened.
+    pub(crate) fn check_header(&self) -> Result<(), SnapshotError> {
+        let disk = &self.disk;
+        let bytes = disk.read(0, FIXED_LEN)?;
+        let fixed = format::read_fixed(&bytes).map_err(|wrong| disk.wrong(wrong))?;
+        if fixed != self.fixed {
+            return Err(disk.corrupt(0, "header", self.fixed.crc.into(), fixed.crc.into()));
+        }
+        let body = disk.read(FIXED_LEN as u64, fixed.body_len as usize)?;
+        fixed.with_body(&body).map(drop).map_err(|wrong| disk.wrong(wrong))
+    }
+
+    /// That a checksum over the whole payload gives the digest of the content.
+    pub(crate) fn check_digest(&self, payload_crc: u32) -> Result<(), SnapshotError> {
+        let computed = self.meta.digest_over(payload_crc);
+        if computed != self.meta.digest {
+            let (expected, found) = (self.meta.digest.into(), computed.into());
+            return Err(self.disk.corrupt(0, "content digest", expected, found));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// What it says of itself.
@@ -78,7 +111,8 @@ impl SnapshotFile {
         })
     }
 
-    /// Reads everything and verifies the digest over the whole content.
+    /// Reads every chunk and verifies the digest over the whole content. [`Scrub`](crate::Scrub)
+    /// does this, and reads header and seal again, in steps.
     ///
     /// # Errors
     /// The first damage found.
@@ -87,12 +121,7 @@ impl SnapshotFile {
         for bytes in self.chunks() {
             crc = crc32c::crc32c_append(crc, &bytes?);
         }
-        let computed = self.meta.digest_over(crc);
-        if computed != self.meta.digest {
-            let (expected, found) = (self.meta.digest.into(), computed.into());
-            return Err(self.disk.corrupt(0, "content digest", expected, found));
-        }
-        Ok(())
+        self.check_digest(crc)
     }
 }
 

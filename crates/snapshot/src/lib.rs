@@ -64,6 +64,7 @@ mod incoming;
 mod meta;
 mod names;
 mod publish;
+mod scrub;
 mod unfinished;
 mod write;
 
@@ -75,5 +76,6 @@ pub use file::SnapshotFile;
 pub use incoming::Incoming;
 pub use meta::{CHUNK_LEN, Chunk, Head, MAX_BODY_LEN, MAX_CHUNK_LEN, MIN_CHUNK_LEN, SnapshotMeta};
 pub use names::{group_dir, group_of, snapshot_path};
+pub use scrub::{Scrub, Scrubbed};
 pub use unfinished::Unfinished;
 pub use write::{Source, write};
