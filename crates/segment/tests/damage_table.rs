@@ -8,6 +8,7 @@ mod common;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use common::*;
 use refloat_segment::{Part, Segment, SegmentError, list, write};
@@ -17,6 +18,8 @@ use refloat_vfs::{BLOCK_LEN, Harm, SimFs, Tally, Vfs};
 const STALE: &str = "block of an older file";
 
 /// Four groups, large enough that most have blocks of their own.
+static PARTS: LazyLock<Vec<Part>> = LazyLock::new(parts);
+
 fn parts() -> Vec<Part> {
     let part = |id: u64| {
         let range = 1..=8 + id * 4;
@@ -36,7 +39,7 @@ fn file_of(identity: Identity, generation: u64) -> Vec<u8> {
 fn places(good: &[u8]) -> Vec<(GroupKey, Range<usize>)> {
     let frame = |part: &Part| part.entries.iter().map(|e| 32 + e.payload.len()).sum::<usize>();
     let mut at = BLOCK_LEN;
-    let places: Vec<_> = parts()
+    let places: Vec<_> = PARTS
         .iter()
         .map(|part| {
             let start = at;
@@ -49,15 +52,19 @@ fn places(good: &[u8]) -> Vec<(GroupKey, Range<usize>)> {
 }
 
 /// Opens the file and reads all groups; every entry must be as written, every loss be named.
-fn answer(fs: &SimFs, changed: impl Fn(&Range<usize>) -> bool, good: &[u8]) -> String {
+fn answer(
+    fs: &SimFs,
+    changed: impl Fn(&Range<usize>) -> bool,
+    places: &[(GroupKey, Range<usize>)],
+) -> String {
     let segment = match open(fs, 1) {
         Ok(segment) => segment,
         Err(error) => return format!("refused: {}", refusal(&error)),
     };
     let (mut entries, mut groups) = (0, 0);
-    for (part, (group, place)) in parts().iter().zip(places(good)) {
+    for (part, (group, place)) in PARTS.iter().zip(places) {
         let lost = lost(&segment, part);
-        assert!(lost == 0 || changed(&place), "{group} lost {lost} entries to another's damage");
+        assert!(lost == 0 || changed(place), "{group} lost {lost} entries to another's damage");
         entries += lost;
         groups += usize::from(lost > 0);
     }
@@ -116,6 +123,7 @@ fn bounded<T>(len: usize, what: impl FnOnce() -> T) -> T {
 fn g03_the_damage_table_of_a_segment() {
     let good = file_of(identity(), 1);
     let older = file_of(identity(), 0);
+    let places = places(&good);
     let mut table = Tally::default();
     let fs = disk();
     for harm in Harm::all(good.len(), older.len()) {
@@ -127,7 +135,7 @@ fn g03_the_damage_table_of_a_segment() {
         fs.clear_ops();
         let changed = |place: &Range<usize>| bad.get(place.clone()) != Some(&good[place.clone()]);
         let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            bounded(good.len(), || answer(&fs, changed, &good))
+            bounded(good.len(), || answer(&fs, changed, &places))
         }));
         table.add(harm.class(), &answer.unwrap_or_else(|_| panic!("at {harm:?}")));
     }
@@ -159,7 +167,7 @@ fn whole_files(good: &[u8], older: &[u8], table: &mut Tally) {
         if let Some(bytes) = bytes {
             fs.put(path(1, 0), bytes).unwrap();
         }
-        table.add(fault, &answer(&fs, |_| false, good));
+        table.add(fault, &answer(&fs, |_| false, &places(good)));
     }
     let fs = disk();
     fs.put(path(1, 0), good).unwrap();
@@ -169,7 +177,7 @@ fn whole_files(good: &[u8], older: &[u8], table: &mut Tally) {
         let answer = match found.result {
             Some(Err(error)) => format!("refused: {}", refusal(&error)),
             Some(Ok(segment)) => {
-                let lost: usize = parts().iter().map(|part| lost(&segment, part)).sum();
+                let lost: usize = PARTS.iter().map(|part| lost(&segment, part)).sum();
                 assert_eq!((lost, segment.scrub().len()), (0, 0));
                 "the one under its own name: all entries read".into()
             }
