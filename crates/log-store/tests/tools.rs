@@ -217,6 +217,26 @@ fn a_repair_refuses_a_directory_in_use_and_leaves_a_strangers_as_it_is() {
 }
 
 #[test]
+fn where_no_group_could_run_check_and_repair_answer_as_a_start_and_touch_nothing() {
+    let mut disk = aged();
+    disk.idle().unwrap();
+    let fs = disk.fs.power_cut(|_| Fate::Kept);
+    for folder in ["wal", "votes"] {
+        let of_log = |p: &PathBuf| p.extension().is_some_and(|e| e == "wal");
+        let newest = disk.files(folder).into_iter().rfind(of_log).expect("a log file");
+        fs.corrupt(&newest, |bytes| bytes[4096..].fill(0xa5)).unwrap();
+    }
+    let files = fs.files();
+    let by_start = Disk::on(fs.fork(), &disk.options).boot().err().expect("refused").to_string();
+    let by_check = tools::check(&fs, &disk.options, &mut quiet).unwrap_err().to_string();
+    let by_plan = tools::plan_repair(&fs, &disk.options, &mut quiet).unwrap_err().to_string();
+    let by_repair = repair(&fs, &disk.options).unwrap_err().to_string();
+    assert_eq!([&by_check, &by_plan, &by_repair], [&by_start; 3]);
+    assert!(by_start.contains("no group survives"), "{by_start}");
+    assert_eq!(fs.files(), files);
+}
+
+#[test]
 fn s17_every_tool_reaches_the_verdict_of_the_boot_and_two_readers_agree_on_every_crash_image() {
     let mut disk = aged();
     disk.fs.crash_at(disk.fs.op_count() + 3);

@@ -9,7 +9,7 @@ use refloat_vfs::Vfs;
 use refloat_wal::{FileReport, Scan, Verdict};
 
 use super::{Action, Plan};
-use crate::boot::Examination;
+use crate::boot::{Examination, refuse_if_nothing_is_left};
 use crate::error::BootError;
 use crate::identity::{self, CopyState};
 use crate::options::Options;
@@ -21,13 +21,14 @@ use crate::tools::look::{Progress, look};
 /// picture of one moment, and [`super::repair()`] would refuse.
 ///
 /// # Errors
-/// As [`crate::examine`].
+/// As [`crate::tools::check`].
 pub fn plan_repair(
     vfs: &dyn Vfs,
     options: &Options,
     progress: Progress<'_>,
 ) -> Result<Plan, BootError> {
     let seen = look(vfs, options, progress)?;
+    refuse_if_nothing_is_left(&seen)?;
     let mut planner = Planner {
         vfs,
         options,
