@@ -286,6 +286,45 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+
+    /// However flushes and snapshots follow each other: at rest, the files take at most twice what
+    /// is live, and a constant per file.
+    #[test]
+    fn g13_at_rest_the_bytes_on_disk_are_bounded_by_what_is_live(
+        rounds in proptest::collection::vec(
+            (1..4u64, 5..40u64, 0..10u64, prop_oneof![Just(0u64), 1..100u64]), 1..12),
+    ) {
+        const PER_FILE: u64 = 8 * 4096;
+        let fs = disk();
+        let mut set = SegmentSet::new();
+        let (mut last, mut above): (BTreeMap<u64, u64>, BTreeMap<u64, u64>) = Default::default();
+        for (n, (id, count, back, percent)) in rounds.iter().enumerate() {
+            let end = last.entry(*id).or_default();
+            let first = (*end + 1).saturating_sub(*back).max(above.get(id).copied().unwrap_or(0) + 1);
+            *end = first + count - 1;
+            let held: Vec<Entry> = (first..=*end).map(|i| sized(i, n as u64 + 1, 3000)).collect();
+            let part = Part { group: group(*id), cut: Some(Index(first)), entries: held };
+            set.add(flush(&fs, n as u64 + 1, vec![part]));
+            let to = above.entry(*id).or_default();
+            *to = (*to).max(*end * percent / 100);
+            let keep = |g: GroupKey| keep(above.get(&g.id.0).copied().unwrap_or(0), &[]);
+            while step(&fs, &mut set, &keep, &Limits::default()) {}
+            let live: u64 = last
+                .keys()
+                .map(|id| needed(&log_of(&set, group(*id)), &keep(group(*id))).len() as u64 * 3032)
+                .sum();
+            let bytes: u64 = fs.files().values().sum();
+            let files = set.len() as u64;
+            prop_assert!(
+                bytes <= 2 * live + files * PER_FILE,
+                "{bytes} bytes in {files} files for {live} live ones"
+            );
+        }
+    }
+}
+
 fn bound(bounds: &BTreeMap<u64, Option<(u64, BTreeSet<u64>)>>, id: u64) -> Keep {
     match bounds.get(&id) {
         None => keep(0, &[]),
