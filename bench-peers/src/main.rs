@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod damage;
 mod floor;
 mod measure;
+mod p4;
 mod peer;
 mod report;
 mod resp;
@@ -19,12 +21,15 @@ use std::time::Duration;
 use measure::{Plan, Subject, rounds};
 use report::Report;
 
-const USAGE: &str = "usage: cargo xtask bench [--only P1,P2,P3,P5] [--json FILE] [--dir DIR] \
+const USAGE: &str = "usage: cargo xtask bench damage [--only LOG] [--dir DIR]
+       cargo xtask bench [--only P1,P2,P3,P4,P5] [--json FILE] [--dir DIR] \
 [--rounds N] [--seconds S]
 
+  damage  the same records and faults on refloat and on other logs: who says what
   P1  WAL, one writer, one entry of 128 B / 1 KiB per sync
   P2  WAL, 64 submitters over 128 groups, one 1 KiB entry each, closed loop
   P3  WAL, batches of 100 x 4 KiB
+  P4  bare consensus cores, three in one thread, batches of 1 and 100
   P5  three durable nodes on loopback, 256 B writes by 1, 64, 256 closed-loop clients";
 
 struct Args {
@@ -35,6 +40,20 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.split_first() {
+        Some((first, rest)) if first == "damage-read" => return damage::read(rest).into(),
+        Some((first, rest)) if first == "damage" => {
+            return match damage::run(rest) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("bench damage: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        _ => {}
+    }
     let args = match parse(std::env::args().skip(1)) {
         Ok(Some(args)) => args,
         Ok(None) => {
@@ -89,6 +108,9 @@ fn run(args: &Args, dir: &std::path::Path) -> Result<(), Box<dyn std::error::Err
             Box::new(peer::RaftEngine::new(dir, 4096, 100, 1)?),
         ];
         report.add("P3", "1 writer, 100 entries per sync", rounds(&args.plan, &mut subjects)?)?;
+    }
+    if wanted("P4") {
+        p4::run(&args.plan, &mut report)?;
     }
     if wanted("P5") {
         for groups in [1, 64] {

@@ -12,7 +12,7 @@ use crate::measure::{Result, Subject, Window, closed_loop};
 
 /// A stock protobuf message with a number and bytes stands for the entry.
 #[derive(Clone)]
-struct AsEntry;
+pub struct AsEntry;
 
 impl MessageExt for AsEntry {
     type Entry = UninterpretedOption;

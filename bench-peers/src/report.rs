@@ -60,6 +60,39 @@ impl Report {
         Ok(())
     }
 
+    /// The same for figures that are nanoseconds per entry, each with its rounds in ascending
+    /// order and its allocations per entry.
+    pub fn per_entry<'a>(
+        &mut self,
+        id: &str,
+        work: &str,
+        payload: usize,
+        lines: impl Iterator<Item = (&'a str, &'a [f64], f64)>,
+    ) -> Result<()> {
+        println!("\n{id}  {work}, {payload} B");
+        println!(
+            "{:<38} {:>9} {:>6} {:>15} {:>13}",
+            "subject", "ns/entry", "ratio", "lowest..highest", "allocs/entry"
+        );
+        let mut floor = None;
+        for (name, ns, allocations) in lines {
+            let at = |n: usize| ns.get(n).copied().unwrap_or_default();
+            let (median, low, high) = (at(ns.len() / 2), at(0), at(ns.len().saturating_sub(1)));
+            let ratio = median / *floor.get_or_insert(median);
+            let spread = format!("{low:.0}..{high:.0}");
+            println!("{name:<38} {median:>9.0} {ratio:>6.2} {spread:>15} {allocations:>13.2}");
+            if let Some(json) = &mut self.json {
+                writeln!(
+                    json,
+                    "{{\"id\":\"{id}\",\"work\":\"{work}\",\"subject\":\"{name}\",\"payload\":{payload},\
+                     \"ns_per_entry\":{median:.1},\"lowest\":{low:.1},\"highest\":{high:.1},\
+                     \"allocations_per_entry\":{allocations:.3}}}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn finish(self) {
         println!(
             "\nentries/s and latencies: medians over the rounds; amp: bytes written per payload byte"

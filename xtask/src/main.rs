@@ -29,7 +29,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   layers                        who may depend on whom
   planted [NAME …]              plant one defect at a time, and see that its test fails
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
-  bench [--only P1] [--json F]  the figures, beside the device and the peers";
+  bench [--only P1] [--json F]  the figures, beside the device and the peers
+  bench damage                  the same damage on refloat and on other logs";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
