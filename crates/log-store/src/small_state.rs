@@ -115,6 +115,8 @@ pub(crate) enum Change {
         segments: Vec<SegmentName>,
         node: Vec<(u32, Bytes)>,
     },
+    /// What is held against the group changed while the node ran; nothing, if it was healed.
+    Verdict(Option<Unhealed>),
 }
 
 impl SmallState {
@@ -150,6 +152,9 @@ impl SmallState {
                     self.segments.remove(name);
                 }
                 self.segments.extend(add.iter().copied());
+            }
+            Change::Verdict(unhealed) => {
+                self.groups.entry(group).or_default().unhealed = unhealed.clone();
             }
             Change::CheckpointGroup(record) => drop(self.groups.insert(group, record.clone())),
             Change::CheckpointNode { flushed, segments, node } => {
@@ -271,6 +276,10 @@ impl Change {
                 out.put_hard_state(*hard_state);
                 put_value(&mut out, value);
             }
+            Change::Verdict(unhealed) => {
+                out.put_u8(12);
+                put_unhealed(&mut out, unhealed.as_ref());
+            }
         }
         out.into()
     }
@@ -321,6 +330,7 @@ impl Change {
                 hard_state: r.hard_state("hard state")?,
                 value: read_value(&mut r)?,
             },
+            12 => Change::Verdict(read_unhealed(&mut r)?),
             _ => return Err(r.invalid("small state kind")),
         })
     }

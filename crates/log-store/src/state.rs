@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use refloat_types::{ConfState, Entry, EntryId, GroupKey, HardState, Index};
+use refloat_types::{ConfState, Entry, EntryId, GroupKey, HardState, Index, IndexSet};
 use serde::Serialize;
 
 /// What a boot could prove about one group. See `docs/recovery.md`.
@@ -49,10 +49,14 @@ pub struct GroupBoot {
     pub conf: ConfState,
     /// The snapshot that the machine starts from; zero if there is none.
     pub snapshot: EntryId,
-    /// The first entry of each run of one term above the snapshot, ascending.
+    /// The first entry of each run of one term above the snapshot, ascending; holes included.
     pub terms: Vec<EntryId>,
-    /// The last entry, or the snapshot where the log is empty.
+    /// The last entry, or the snapshot where the log is empty; it may be a hole.
     pub last: EntryId,
+    /// Entries above the snapshot that cannot be read here, and whose terms are known.
+    pub holes: IndexSet,
+    /// Those of them that are, or may be, membership entries.
+    pub config_holes: IndexSet,
     /// The commit hint, clamped to the log. A lower bound, not a fact about the cluster.
     pub commit: Index,
     /// Membership entries above the snapshot, ascending.

@@ -18,7 +18,7 @@ use super::snapshots::{self, SnapshotFound};
 use crate::error::BootError;
 use crate::identity::{self, NodeIdentity};
 use crate::options::Options;
-use crate::state::GroupBoot;
+use crate::state::{GroupBoot, GroupState};
 
 /// Everything that a directory says, judged. Nothing was written to find it out.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ impl Examination {
     #[must_use]
     pub fn identity(&self) -> &NodeIdentity {
         &self.identity
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.groups.iter().all(|group| group.state == GroupState::Clean)
     }
 
     pub(crate) fn into_groups(self) -> (Vec<GroupBoot>, BootReport) {
@@ -105,7 +109,13 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
         segments,
     };
     examination.begin_report(&wal, &votes);
-    let damage = LogDamage { wal: &wal.damage, votes: &votes.damage, votes_replay: &votes_replay };
+    let damage = LogDamage {
+        wal: &wal.damage,
+        votes: &votes.damage,
+        // A start makes the votes log before the main one: without it, it was lost.
+        votes_lost: votes.is_empty() && !wal.is_empty(),
+        votes_replay: &votes_replay,
+    };
     examination.judge_groups(vfs, options, &damage)?;
     examination.wal = Some(wal);
     examination.votes = Some(votes);
@@ -115,6 +125,7 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
 struct LogDamage<'a> {
     wal: &'a [Damage],
     votes: &'a [Damage],
+    votes_lost: bool,
     votes_replay: &'a Replay,
 }
 
@@ -169,6 +180,7 @@ impl Examination {
                 wal_damage: damage.wal,
                 votes: damage.votes_replay,
                 votes_damage: damage.votes,
+                votes_lost: damage.votes_lost,
                 segments: &self.segments,
             };
             let judged = judge::judge(&evidence, key, &record, &found);

@@ -4,6 +4,7 @@ use refloat_planted::{Defect, is};
 use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, Index};
 use refloat_wal::{Damage, Lsn, Owners};
 
+use super::holes::Outline;
 use super::replay::{Replay, Track};
 use super::segments::SegmentsFound;
 use super::snapshots::SnapshotFound;
@@ -17,6 +18,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) wal_damage: &'a [Damage],
     pub(crate) votes: &'a Replay,
     pub(crate) votes_damage: &'a [Damage],
+    /// The votes log is not there at all, and should be.
+    pub(crate) votes_lost: bool,
     pub(crate) segments: &'a SegmentsFound,
 }
 
@@ -35,18 +38,24 @@ pub(crate) fn judge(
     record: &GroupRecord,
     snapshot: &SnapshotFound,
 ) -> Judged {
-    let map = log_map(evidence, key, record);
     let base = snapshot.file.as_ref().map_or(EntryId::ZERO, |file| file.meta().id);
+    let mut log = outline(evidence, key, record, base);
     let mut case = Case { state: GroupState::Clean, why: Vec::new() };
-    if let Some(unhealed) = &record.unhealed {
+    if let Some(unhealed) = record.unhealed.as_ref().filter(|u| u.state != GroupState::Damaged) {
         case.note(unhealed.state, unhealed.evidence.clone());
     }
     judge_votes(evidence, key, &mut case);
     judge_value(evidence, key, record, &mut case);
-    judge_head(evidence, key, record, &map, &mut case);
-    judge_body(evidence, key, record, base, &map, snapshot, &mut case);
+    judge_snapshots(record, base, &mut log, snapshot, &mut case);
+    judge_head(evidence, key, record, &log.map, &mut case);
+    let last = log.map.last().filter(|last| last.index > base.index).unwrap_or(base);
+    let configs = configs(evidence, key, base.index, last.index, &mut log, &mut case);
+    judge_body(evidence, key, &log, &mut case);
+    // Holes of an earlier boot that are no more were filled, or cut by a leader.
+    if let Some(damaged) = record.unhealed.as_ref().filter(|_| !log.holes.is_empty()) {
+        case.note(damaged.state, damaged.evidence.clone());
+    }
 
-    let last = map.last().filter(|last| last.index > base.index).unwrap_or(base);
     let mut clamped = None;
     let mut commit = record.commit_hint.max(base.index);
     if commit > last.index && !is(Defect::HintNotClamped) {
@@ -66,12 +75,15 @@ pub(crate) fn judge(
         value: record.value.get().cloned(),
         conf,
         snapshot: base,
-        terms: map.term_starts(base.index),
+        terms: log.map.term_starts(base.index),
         last,
+        // What a lost entry was is not known, except that it is not a readable membership.
+        config_holes: log.holes.clone(),
+        holes: log.holes,
         commit,
-        configs: configs(evidence, key, base.index, last.index, &mut case),
+        configs,
     };
-    Judged { boot, map, clamped }
+    Judged { boot, map: log.map, clamped }
 }
 
 impl Judged {
@@ -118,8 +130,8 @@ fn judge_votes(evidence: &Evidence<'_>, key: GroupKey, case: &mut Case) {
         let restated = replay.tracks.get(&key).map(|t| t.vote_at).unwrap_or_default();
         last.is_none_or(|at| restated > at)
     };
-    if proven(evidence.replay, evidence.wal_damage) || proven(evidence.votes, evidence.votes_damage)
-    {
+    let in_votes = !evidence.votes_lost && proven(evidence.votes, evidence.votes_damage);
+    if in_votes || proven(evidence.replay, evidence.wal_damage) {
         return;
     }
     case.note(
@@ -151,7 +163,7 @@ fn judge_head(
     case: &mut Case,
 ) {
     let Some(track) = evidence.replay.tracks.get(&key) else { return };
-    for damage in evidence.wal_damage {
+    for damage in evidence.wal_damage.iter().filter(|damage| damage.at > track.healed_at) {
         let hurt = match &damage.owners {
             Owners::Known(_) => false, // its entries are holes, found below
             Owners::Unknown => !continues_after(track, damage.at),
@@ -160,14 +172,13 @@ fn judge_head(
             case.note(GroupState::HeadUnknown, damage.to_string());
         }
     }
-    for (at, what) in &evidence.replay.unreadable {
+    for (at, what) in evidence.replay.unreadable.iter().filter(|(at, _)| *at > track.healed_at) {
         case.note(GroupState::HeadUnknown, format!("record at {at}: {what}"));
     }
     let base = record.snapshot.index;
     let found = map.last().map_or(Index::ZERO, |id| id.index).max(base);
     let expected = track.expected.max(base);
-    let hole_at_end = track.holes.keys().next_back().is_some_and(|hole| *hole == expected);
-    if found < expected && !hole_at_end {
+    if found < expected {
         case.note(
             GroupState::HeadUnknown,
             format!("the log ends at {found}, its records say {expected}"),
@@ -188,42 +199,39 @@ fn continues_after(track: &Track, at: Lsn) -> bool {
     track.last_record > at && track.breaks.iter().all(|b| *b <= at)
 }
 
-/// Everything between the snapshot and the end is there, or the group has holes.
-fn judge_body(
-    evidence: &Evidence<'_>,
-    key: GroupKey,
+/// The log above the snapshot, with what is known to be missing from it.
+fn outline(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord, base: EntryId) -> Outline {
+    let lost = evidence.replay.tracks.get(&key).map(|track| track.holes.values());
+    Outline::new(&log_map(evidence, key, record), base, lost.into_iter().flatten())
+}
+
+/// A bad newest snapshot is no damage of the group where the one before it and the log behind
+/// that reach as far. Without any, nothing of the log can be applied.
+fn judge_snapshots(
     record: &GroupRecord,
     base: EntryId,
-    map: &LogMap,
+    log: &mut Outline,
     snapshot: &SnapshotFound,
     case: &mut Case,
 ) {
-    let gaps = map.gaps(base.index);
-    let tail_holes: Vec<EntryId> = evidence
-        .replay
-        .tracks
-        .get(&key)
-        .map(|t| t.holes.values().filter(|h| h.index > base.index && map.term(h.index).is_none()))
-        .into_iter()
-        .flatten()
-        .copied()
-        .collect();
-    let incomplete = !gaps.is_empty() || !tail_holes.is_empty();
-    let below_newest = base.index < record.snapshot.index;
-    for damage in &snapshot.damage {
-        // A bad newest snapshot is no damage of the group where the one before it and the log
-        // behind that reach as far.
-        if incomplete || base == EntryId::ZERO {
-            case.note(GroupState::Damaged, format!("snapshot: {damage}"));
-        }
-    }
-    if below_newest && map.last().is_none_or(|last| last.index < record.snapshot.index) {
+    let damage = snapshot.damage.join("; ");
+    if base == EntryId::ZERO && record.snapshot != EntryId::ZERO {
+        log.end_before(Index(1));
+        case.note(GroupState::HeadUnknown, format!("no snapshot verifies: {damage}"));
+    } else if log.map.last().map_or(base.index, |last| last.index) < record.snapshot.index {
         case.note(
-            GroupState::Damaged,
-            format!("the log behind the older snapshot ends below {}", record.snapshot.index),
+            GroupState::HeadUnknown,
+            format!(
+                "snapshot {} does not verify, and the log behind the older one ends below it: {damage}",
+                record.snapshot
+            ),
         );
     }
-    if !incomplete {
+}
+
+/// Everything between the snapshot and the end is there, or the group has holes.
+fn judge_body(evidence: &Evidence<'_>, key: GroupKey, log: &Outline, case: &mut Case) {
+    if log.holes.is_empty() && log.ends_before.is_none() {
         return;
     }
     for damage in evidence.wal_damage.iter().filter(|d| owned_by(d, key)) {
@@ -232,9 +240,13 @@ fn judge_body(
     for damage in &evidence.segments.damage {
         case.note(GroupState::Damaged, damage.clone());
     }
-    let mut missing = gaps;
-    tail_holes.iter().for_each(|hole| missing.insert(hole.index));
-    case.note(GroupState::Damaged, format!("entries {missing} are not readable here"));
+    if !log.holes.is_empty() {
+        case.note(GroupState::Damaged, format!("entries {} are not readable here", log.holes));
+    }
+    if let Some(from) = log.ends_before {
+        let why = format!("entries from {from} on are missing, and of which terms is not known");
+        case.note(GroupState::HeadUnknown, why);
+    }
 }
 
 fn owned_by(damage: &Damage, key: GroupKey) -> bool {
@@ -250,6 +262,7 @@ fn configs(
     key: GroupKey,
     above: Index,
     last: Index,
+    log: &mut Outline,
     case: &mut Case,
 ) -> Vec<Entry> {
     let memtables = &evidence.replay.memtables;
@@ -265,6 +278,7 @@ fn configs(
         match sources.first().map(|s| s.segment.read(key, id.index, id.index, usize::MAX)) {
             Some(Ok(entries)) => found.extend(entries),
             Some(Err(e)) => {
+                log.holes.insert(id.index);
                 case.note(GroupState::Damaged, crate::store::with_cause(&e));
             }
             None => {}

@@ -11,6 +11,7 @@
 //! Steps 1 to 5 only read: [`examine`] is also what the offline tools call.
 
 mod examine;
+mod holes;
 mod judge;
 mod open;
 mod replay;

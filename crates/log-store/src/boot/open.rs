@@ -83,7 +83,8 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
         segments: std::mem::take(&mut examined.segments.set),
         snapshots: SnapshotBook::with_newest(std::mem::take(&mut examined.snapshots)),
         published: std::mem::take(&mut examined.published),
-        hold_from: examined.hold_from,
+        // Evidence is kept for those that may need it.
+        hold_from: examined.hold_from.filter(|_| !examined.is_clean()),
         retired: std::mem::take(&mut examined.retired),
         options,
         lock,

@@ -35,6 +35,8 @@ pub(crate) struct Track {
     pub(crate) checkpoint_at: Lsn,
     /// The last record that restates term and vote, and which change of the value is the last.
     pub(crate) vote_at: Lsn,
+    /// Where the group was found whole again: damage before this no longer counts.
+    pub(crate) healed_at: Lsn,
     /// The last change of the group's value that a record speaks of.
     pub(crate) value_change: u64,
 }
@@ -74,6 +76,11 @@ impl Replay {
                 track.expected = record.last.index;
                 track.checkpoint_at = at;
                 self.promised(at, group, record.value.change);
+            }
+            Change::Verdict(None) => {
+                let track = self.tracks.entry(group).or_default();
+                track.healed_at = at;
+                track.breaks.clear();
             }
             Change::HardState { value, .. } => self.promised(at, group, *value),
             Change::Value { value, .. } => self.promised(at, group, value.change),

@@ -171,6 +171,7 @@ impl LogStore {
                 self.leaving.remove(&group);
                 self.forget_snapshots(group);
             }
+            Then::Healed => self.release_evidence(),
         }
     }
 }

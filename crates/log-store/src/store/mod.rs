@@ -4,6 +4,7 @@
 mod compact;
 mod flush;
 mod group;
+mod heal;
 mod jobs;
 mod read;
 mod snapshots;
@@ -92,6 +93,8 @@ enum Then {
     SnapshotPublished { group: GroupKey },
     /// A group is gone, and its snapshots with it.
     GroupGone(GroupKey),
+    /// A group is whole again.
+    Healed,
 }
 
 /// What the store hands to its first moment. Made by the boot.

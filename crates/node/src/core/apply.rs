@@ -16,6 +16,9 @@ use crate::machine::{Command, Query, StateMachine};
 impl NodeCore {
     /// Gives a group's machine its next work, if it is free and there is some.
     pub(super) fn pump(&mut self, slot: usize) {
+        if self.waits_for_a_hole(slot) {
+            return;
+        }
         let Some(group) = self.slots[slot].as_ref() else { return };
         let apply = &group.apply;
         if apply.busy || apply.fetching.is_some() {
@@ -65,7 +68,10 @@ impl NodeCore {
             }
             Ok(_) => self.mark(slot),
             Err(reason) => {
-                self.halt_group(slot, format!("a committed entry cannot be read: {reason}"))
+                let first = group.apply.applied.index.next();
+                group.apply.unreadable = true;
+                self.unreadable(slot, first, reason);
+                self.mark(slot);
             }
         }
     }

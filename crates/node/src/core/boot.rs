@@ -164,15 +164,18 @@ impl NodeCore {
     }
 
     fn restore_group(&mut self, boot: GroupBoot) {
-        if boot.state == GroupState::Clean {
-            self.start_group(boot);
-        } else {
+        if boot.state != GroupState::Clean {
             tracing::warn!(
                 node = %self.me.node, group = %boot.key, state = %boot.state,
                 waits_for = boot.waits_for.as_deref().unwrap_or_default(),
-                "replica not started"
+                "replica is not whole"
             );
+        }
+        // A replica that forgot what it promised has nothing to say to anybody.
+        if boot.state == GroupState::Amnesia {
             self.asleep.insert(boot.key, Asleep::of_boot(boot));
+        } else {
+            self.start_group(boot);
         }
     }
 }

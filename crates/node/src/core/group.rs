@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use refloat_log_store::RequestId;
+use refloat_log_store::{GroupBoot, GroupState, RequestId};
 use refloat_raft_core::{Core, ReadId, Role, SoftState};
 use refloat_types::{EntryId, GroupKey, Index, NodeId, Now, Term};
 
@@ -88,6 +88,8 @@ pub(crate) struct Applier {
     pub(crate) restoring: Restoring,
     /// Entries are being read from the disk.
     pub(crate) fetching: Option<RequestId>,
+    /// The next entry could not be read, and is waited for as a hole.
+    pub(crate) unreadable: bool,
     /// The ids of the entries in the running job, so that waiting proposals find their replies.
     pub(crate) batch: Vec<(EntryId, bool)>,
     /// Who asked the questions in the running job.
@@ -107,6 +109,20 @@ pub(crate) enum Restoring {
     Running(EntryId),
 }
 
+/// What is held against a replica that runs, until it is healed.
+#[derive(Clone, Debug)]
+pub(crate) struct Unwell {
+    pub(crate) state: GroupState,
+    pub(crate) evidence: String,
+}
+
+impl Unwell {
+    pub(crate) fn of_boot(boot: &GroupBoot) -> Option<Unwell> {
+        let evidence = boot.waits_for.clone().unwrap_or_default();
+        (boot.state != GroupState::Clean).then_some(Unwell { state: boot.state, evidence })
+    }
+}
+
 /// A running replica.
 pub(crate) struct Group {
     pub(crate) key: GroupKey,
@@ -117,6 +133,8 @@ pub(crate) struct Group {
     pub(crate) wake: Option<Now>,
     /// When this replica should stand for the first election of a new group.
     pub(crate) campaign_at: Option<Now>,
+    /// Why it is not clean, if it is not.
+    pub(crate) unwell: Option<Unwell>,
     /// To be proposed this turn.
     pub(crate) proposals: Vec<Proposal>,
     /// Wait for a leader.

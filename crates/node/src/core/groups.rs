@@ -8,7 +8,7 @@ use refloat_raft_core::{Config as CoreConfig, Core, Holes, Restored, Rights, Rol
 use refloat_types::{ConfState, EntryId, GroupKey, Index, Now, Term};
 
 use super::NodeCore;
-use super::group::{Answer, Applier, Group, Reads, Restoring};
+use super::group::{Answer, Applier, Group, Reads, Restoring, Unwell};
 use super::snapshots::Transfers;
 use crate::error::RequestError;
 use crate::job::SharedMachine;
@@ -52,6 +52,7 @@ impl NodeCore {
     /// Runs a replica from what the store found.
     pub(super) fn start_group(&mut self, boot: GroupBoot) {
         let (key, snapshot) = (boot.key, boot.snapshot);
+        let unwell = Unwell::of_boot(&boot);
         let asleep = Asleep::of_boot(boot.clone());
         let restored = Restored {
             hard_state: boot.hard_state,
@@ -62,12 +63,20 @@ impl NodeCore {
             commit: boot.commit,
             applied: snapshot.index,
             configs: boot.configs,
-            rights: Rights::ALL,
-            holes: Holes::default(),
+            rights: match boot.state {
+                GroupState::Clean | GroupState::Damaged => Rights::ALL,
+                GroupState::HeadUnknown => Rights::FOLLOW,
+                GroupState::Amnesia => Rights::NONE,
+            },
+            holes: Holes { missing: boot.holes, may_be_config: boot.config_holes },
         };
         if !self.run_group(key, restored) {
             let text = "what the disk holds is not a state that a replica can have".to_owned();
             self.asleep.insert(key, Asleep { waits_for: Some(text), ..asleep });
+        } else if let Some(group) =
+            self.by_key.get(&key).and_then(|slot| self.slots[*slot].as_mut())
+        {
+            group.unwell = unwell;
         }
     }
 
@@ -106,6 +115,7 @@ impl NodeCore {
             dirty: false,
             wake: None,
             campaign_at: None,
+            unwell: None,
             proposals: Vec::new(),
             parked: Default::default(),
             waiting: Default::default(),
@@ -121,6 +131,7 @@ impl NodeCore {
                     Restoring::Wanted(snapshot)
                 },
                 fetching: None,
+                unreadable: false,
                 batch: Vec::new(),
                 asked: Vec::new(),
                 entries: 0,
@@ -143,6 +154,7 @@ impl NodeCore {
         config.max_inflight_msgs = self.config.max_inflight_msgs;
         config.max_inflight_bytes = self.config.max_inflight_bytes;
         config.max_uncommitted_bytes = self.config.max_uncommitted_bytes;
+        config.run = self.identity.run;
         config.seed = mix(mix(self.seed ^ mix(key.id.0)) ^ self.me.node.0.rotate_left(17));
         config
     }

@@ -9,6 +9,7 @@ mod formation;
 mod forward;
 mod group;
 mod groups;
+mod healing;
 mod meta;
 mod peers;
 mod reads;
@@ -111,7 +112,7 @@ enum Durable {
 /// What a read from the disk is for.
 enum Wanted {
     Apply(usize),
-    Core(usize, refloat_raft_core::FetchId),
+    Core(usize, refloat_raft_core::FetchId, Index),
     Chunk(usize, NodeId),
 }
 

@@ -46,11 +46,28 @@ impl NodeCore {
             applied: group.apply.applied.index.0,
             durable: status.durable.0,
             snapshot: group.snapshots.published.index.0,
-            state: state_name(GroupState::Clean),
-            waits_for: None,
+            state: state_name(group.unwell.as_ref().map_or(GroupState::Clean, |u| u.state)),
+            waits_for: waits_for(group, &status),
             members: members(&status.conf, matched),
         }
     }
+}
+
+/// What a replica that is not whole waits for, in a sentence.
+fn waits_for(group: &Group, status: &refloat_raft_core::Status) -> Option<String> {
+    let unwell = group.unwell.as_ref()?;
+    let mut text = match unwell.state {
+        GroupState::Damaged => format!("any member that has entries {}", status.holes),
+        GroupState::HeadUnknown if status.leader.is_none() => "a leader".to_owned(),
+        GroupState::HeadUnknown => "everything that its leader had".to_owned(),
+        GroupState::Amnesia => "a new life of this replica".to_owned(),
+        GroupState::Clean => return None,
+    };
+    if !status.waits_for.is_empty() {
+        let nodes: Vec<String> = status.waits_for.iter().map(|m| m.node.to_string()).collect();
+        text.push_str(&format!("; nodes {} have not answered for them", nodes.join(", ")));
+    }
+    Some(format!("{text}; because {}", unwell.evidence))
 }
 
 fn resting(key: GroupKey, asleep: &Asleep) -> GroupStatus {

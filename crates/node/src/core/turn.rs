@@ -81,6 +81,13 @@ impl NodeCore {
         if let Some(persist) = ready.persist {
             self.persist(slot, persist, ready.install);
         }
+        if ready.healed {
+            self.healed(slot);
+        }
+        if ready.amnesia {
+            self.forgot(slot);
+        }
+        self.alarms(slot, &ready.alarms);
         for message in &ready.messages {
             self.send_raft(slot, message);
         }
@@ -277,7 +284,7 @@ impl NodeCore {
         let answer = match self.store.read(group.key, fetch.first, fetch.last, fetch.max_bytes) {
             Read::Entries(entries) => Fetched::Entries(entries),
             Read::Later(request) => {
-                let wanted = Wanted::Core(slot, fetch.id);
+                let wanted = Wanted::Core(slot, fetch.id, fetch.first);
                 self.fetches.insert(request, wanted);
                 return;
             }
@@ -296,15 +303,15 @@ impl NodeCore {
         let now = self.now();
         match self.fetches.remove(&request) {
             Some(Wanted::Apply(slot)) => self.apply_read(slot, request, result),
-            Some(Wanted::Core(slot, id)) => {
-                let Some(group) = self.slots[slot].as_mut() else { return };
+            Some(Wanted::Core(slot, id, first)) => {
                 let answer = match result {
                     Ok(entries) => Fetched::Entries(entries),
                     Err(reason) => {
-                        tracing::warn!(node = %self.me.node, group = %group.key, reason, "read failed");
+                        self.unreadable(slot, first, reason);
                         Fetched::Failed
                     }
                 };
+                let Some(group) = self.slots[slot].as_mut() else { return };
                 group.core.on_fetched(now, id, answer);
                 self.mark(slot);
             }

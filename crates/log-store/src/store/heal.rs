@@ -1,0 +1,57 @@
+//! What the host found out about a group that a boot did not find whole.
+
+use refloat_types::{GroupKey, Now};
+
+use super::{LogStore, Then};
+use crate::error::SubmitError;
+use crate::event::Ticket;
+use crate::small_state::{Change, Unhealed};
+use crate::state::GroupState;
+
+impl LogStore {
+    /// Nothing of this group is missing any more: its holes were filled through
+    /// [`LogStore::submit`], or its log reached what a leader had. The record stands behind the
+    /// entries that it speaks of, so that it is never durable without them. Log files that were
+    /// kept as evidence may go.
+    ///
+    /// A group that was not held to be damaged is left as it is.
+    ///
+    /// # Errors
+    /// Nothing was written; the next boot judges the group anew.
+    pub fn note_healed(&mut self, _now: Now, key: GroupKey) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
+        let held = self.state.groups.get(&key).and_then(|record| record.unhealed.as_ref());
+        if held.is_none() {
+            return Ok(self.tickets.last());
+        }
+        let ticket = self.submit_change(key, Change::Verdict(None))?;
+        self.after.push_back((ticket, Then::Healed));
+        Ok(ticket)
+    }
+
+    /// The host learned from others that this replica forgot what it had promised: it is
+    /// [`GroupState::Amnesia`] from now on, also after a restart.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn note_amnesia(
+        &mut self,
+        _now: Now,
+        key: GroupKey,
+        evidence: &str,
+    ) -> Result<Ticket, SubmitError> {
+        self.check_alive()?;
+        if !self.has_group(key) {
+            return Err(SubmitError::UnknownGroup);
+        }
+        let unhealed = Unhealed { state: GroupState::Amnesia, evidence: evidence.to_owned() };
+        self.submit_change(key, Change::Verdict(Some(unhealed)))
+    }
+
+    /// Evidence is kept as long as one group may need it.
+    pub(super) fn release_evidence(&mut self) {
+        if self.state.groups.values().all(|record| record.unhealed.is_none()) {
+            self.hold_from = None;
+        }
+    }
+}

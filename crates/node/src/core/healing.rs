@@ -1,0 +1,81 @@
+//! Replicas that miss something: what the core says of them, and where it is kept.
+
+use refloat_log_store::GroupState;
+use refloat_raft_core::{Alarm, Holes};
+use refloat_types::{Index, IndexSet};
+
+use super::NodeCore;
+use super::group::Unwell;
+
+impl NodeCore {
+    /// Nothing is missing any more. The record goes behind the entries that made it so.
+    pub(super) fn healed(&mut self, slot: usize) {
+        self.submit_writes();
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let Some(unwell) = group.unwell.take() else { return };
+        tracing::info!(
+            node = %self.me.node, group = %group.key, was = %unwell.state, "replica is whole again"
+        );
+        // Not written, it is found whole by the next start, or heals once more.
+        if let Err(error) = self.store.note_healed(now, group.key) {
+            self.submit_failed(&error);
+        }
+    }
+
+    /// This replica's leader remembers more of it than it does.
+    pub(super) fn forgot(&mut self, slot: usize) {
+        self.submit_writes();
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let evidence = "it lost entries that it had acknowledged, as its leader remembers";
+        tracing::error!(node = %self.me.node, group = %group.key, evidence, "replica forgot");
+        group.unwell = Some(Unwell { state: GroupState::Amnesia, evidence: evidence.to_owned() });
+        if let Err(error) = self.store.note_amnesia(now, group.key, evidence) {
+            self.submit_failed(&error);
+        }
+    }
+
+    pub(super) fn alarms(&mut self, slot: usize, alarms: &[Alarm]) {
+        let Some(group) = self.slots[slot].as_ref() else { return };
+        for alarm in alarms {
+            match alarm {
+                Alarm::Regression { member, acked, last } => tracing::error!(
+                    node = %self.me.node, group = %group.key, member = %member.node,
+                    %acked, %last,
+                    "a replica lost what it had acknowledged: its disk lost a flush, or an old \
+                     copy of its directory was started"
+                ),
+                Alarm::SharedRun { member, run } => tracing::error!(
+                    node = %self.me.node, group = %group.key, member = %member.node, run,
+                    "two processes run from copies of one data directory"
+                ),
+                other => tracing::error!(node = %self.me.node, group = %group.key, ?other, "alarm"),
+            }
+        }
+    }
+
+    /// An entry that the log names could not be read: rot, found while the node runs.
+    pub(super) fn unreadable(&mut self, slot: usize, index: Index, reason: String) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        tracing::warn!(
+            node = %self.me.node, group = %group.key, %index, reason,
+            "an entry cannot be read here: asking the other members for it"
+        );
+        let mut missing = IndexSet::new();
+        missing.insert(index);
+        group.core.on_damage(now, &Holes { may_be_config: missing.clone(), missing });
+        group.unwell.get_or_insert(Unwell { state: GroupState::Damaged, evidence: reason });
+    }
+
+    /// Whether the next entry to apply is one that others were asked for.
+    pub(super) fn waits_for_a_hole(&mut self, slot: usize) -> bool {
+        let Some(group) = self.slots[slot].as_mut().filter(|g| g.apply.unreadable) else {
+            return false;
+        };
+        let next = group.apply.applied.index.next();
+        group.apply.unreadable = group.core.status().holes.contains(next);
+        group.apply.unreadable
+    }
+}
