@@ -1,0 +1,148 @@
+//! Replicas that miss something get it from the others, without being told to.
+
+mod support;
+
+use std::path::PathBuf;
+
+use refloat_node::{Consistency, GroupStatus};
+use support::{Cluster, DIR};
+
+fn group_of(cluster: &Cluster, node: u64, group: u64) -> GroupStatus {
+    let status = cluster.nodes[&node].status();
+    status.groups.into_iter().find(|g| g.group == group).expect("it has the group")
+}
+
+fn all_clean(cluster: &Cluster) -> bool {
+    cluster.nodes.values().all(|node| node.status().groups.iter().all(|g| g.state == "clean"))
+}
+
+/// The log files of a node, oldest first.
+fn logs(cluster: &Cluster, node: u64) -> Vec<PathBuf> {
+    let dir = PathBuf::from(DIR).join("wal");
+    let mut names: Vec<PathBuf> = refloat_vfs::Vfs::list(&cluster.disks[&node], &dir)
+        .expect("a log directory")
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "wal"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Flips a byte in every place of a node's log where `text` stands.
+fn rot(cluster: &Cluster, node: u64, text: &str) -> usize {
+    let disk = &cluster.disks[&node];
+    let mut hits = 0;
+    for path in logs(cluster, node) {
+        let bytes = disk.contents(&path).expect("a log file");
+        let places = bytes.windows(text.len()).enumerate();
+        for (at, _) in places.filter(|(_, window)| *window == text.as_bytes()) {
+            disk.corrupt(&path, |bytes| bytes[at] ^= 0x40).expect("a log file");
+            hits += 1;
+        }
+    }
+    hits
+}
+
+fn write(cluster: &mut Cluster, from: u32, to: u32) {
+    for n in from..to {
+        let text = format!("entry-{n:04}");
+        cluster.proposed(1 + u64::from(n) % 3, 1, &text).expect("applied");
+    }
+}
+
+fn text(from: u32, to: u32) -> String {
+    (from..to).map(|n| format!("entry-{n:04}")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_rotten_entry_of_a_follower_is_filled_by_the_others_and_the_group_is_clean_again() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 0, 20);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.run_for(200);
+    cluster.kill(victim);
+    assert!(rot(&cluster, victim, "entry-0007") > 0);
+    cluster.start(victim);
+    let found = group_of(&cluster, victim, 1);
+    assert_eq!(found.state, "damaged", "{found:#?}");
+    assert!(found.waits_for.is_some_and(|text| text.contains("not readable")));
+    assert!(cluster.run_until(10, all_clean), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(victim, 1, Consistency::Stale), Ok(text(0, 20)));
+    // It stays whole: the next start finds nothing.
+    cluster.run_for(1_000);
+    cluster.power_cut(victim);
+    cluster.start(victim);
+    assert_eq!(group_of(&cluster, victim, 1).state, "clean");
+}
+
+#[test]
+fn m19_replicas_damaged_at_different_places_heal_without_a_leader() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 0, 30);
+    cluster.run_for(200);
+    for node in 1..=3 {
+        cluster.kill(node);
+        assert!(rot(&cluster, node, &format!("entry-{:04}", 5 * node)) > 0);
+    }
+    cluster.start_all();
+    for node in 1..=3 {
+        assert_eq!(group_of(&cluster, node, 1).state, "damaged");
+    }
+    assert!(cluster.run_until(20, all_clean), "{:#?}", cluster.statuses());
+    cluster.wait_for_leaders(1);
+    for node in 1..=3 {
+        assert_eq!(cluster.read(node, 1, Consistency::Linearizable), Ok(text(0, 30)));
+    }
+}
+
+#[test]
+fn m20_an_entry_that_is_whole_nowhere_halts_its_group_and_no_other() {
+    let mut cluster = Cluster::formed(2);
+    write(&mut cluster, 0, 30);
+    cluster.proposed(1, 2, "elsewhere").expect("applied");
+    cluster.run_for(200);
+    for node in 1..=3 {
+        cluster.kill(node);
+        assert!(rot(&cluster, node, "entry-0013") > 0);
+    }
+    cluster.start_all();
+    assert!(cluster.run_until(20, |c| c.leader(2).is_some()));
+    cluster.run_for(10_000);
+    for node in 1..=3 {
+        let found = group_of(&cluster, node, 1);
+        assert_eq!(found.state, "damaged", "{found:#?}");
+        assert!(found.waits_for.is_some_and(|text| text.contains("any member that has entries")));
+        assert_eq!(cluster.read(node, 2, Consistency::Linearizable), Ok("elsewhere".into()));
+    }
+    let refused = cluster.proposed(1, 1, "more");
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[test]
+fn a_follower_that_lost_its_newest_log_file_follows_until_it_holds_what_the_leader_had() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 0, 20);
+    cluster.run_for(200);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.kill(victim);
+    // A start makes a new file; what the follower takes in it is lost with it.
+    cluster.start(victim);
+    write(&mut cluster, 20, 40);
+    cluster.run_for(200);
+    cluster.kill(victim);
+    let newest = logs(&cluster, victim).pop().expect("log files");
+    refloat_vfs::Vfs::remove_file(&cluster.disks[&victim], &newest).expect("removed");
+    // Without a leader it must not help to elect one.
+    let other = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
+    cluster.kill(leader);
+    cluster.start(victim);
+    assert_eq!(group_of(&cluster, victim, 1).state, "head-unknown");
+    cluster.run_for(5_000);
+    assert_eq!(cluster.leader(1), None, "{:#?}", cluster.statuses());
+    assert_eq!(group_of(&cluster, other, 1).state, "clean");
+    cluster.start(leader);
+    assert!(cluster.run_until(20, all_clean), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 40)));
+}
