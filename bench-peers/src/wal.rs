@@ -65,18 +65,20 @@ impl Log {
         Now(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// Hands background work over; returns the write, if there is one.
+    /// Hands background work over; returns the write, if there is one. Asks until there is
+    /// nothing more: the next file is prepared while the write runs, not once it is missing.
     fn poll(&mut self) -> Result<Option<Job>> {
         while let Ok(done) = self.finished.try_recv() {
             self.writer.done(self.now(), done)?;
         }
+        let mut write = None;
         while let Some(job) = self.writer.poll(self.now()) {
-            if !job.is_background() {
-                return Ok(Some(job));
+            match job.is_background() {
+                true => self.background.send(job)?,
+                false => write = Some(job),
             }
-            self.background.send(job)?;
         }
-        Ok(None)
+        Ok(write)
     }
 
     /// Polls once and runs the write here.

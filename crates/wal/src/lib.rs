@@ -72,6 +72,8 @@
 //! assert!(writer.is_ready());
 //! ```
 //!
+//! `examples/torn_or_rotten.rs` hurts a log in two ways and prints what the next start says.
+//!
 //! # Limits
 //!
 //! A file holds up to 2 GiB; what one call submits must fit into one file. A batch takes at least

@@ -261,7 +261,9 @@ impl Writer {
     }
 
     /// The next piece of file work, if any. At most one write of the log and one background job
-    /// are out at any time.
+    /// are out at any time, and a write is offered first. So ask until there is nothing more
+    /// before running anything that blocks: else background work waits as long as there is
+    /// something to write, and then all wait for the next file to be prepared.
     pub fn poll(&mut self, now: Now) -> Option<Job> {
         if self.poisoned.is_some() {
             return None;
