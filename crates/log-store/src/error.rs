@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use refloat_types::{GroupKey, Index};
+use refloat_types::{EntryId, GroupKey, Index, IndexSet};
 
 use crate::identity::IdentityError;
 
@@ -105,6 +105,25 @@ pub enum SubmitError {
         /// Its bytes.
         len: usize,
     },
+    /// A snapshot is to be installed that was not received, or was overtaken meanwhile.
+    SnapshotUnknown {
+        /// Which one.
+        id: EntryId,
+    },
+    /// A snapshot is to be installed that is not newer than the one that is there.
+    SnapshotObsolete {
+        /// Which one.
+        id: EntryId,
+        /// The one that is there.
+        newest: EntryId,
+    },
+    /// A snapshot is to be installed before the live entries that it refers to are here.
+    LiveEntriesMissing {
+        /// Which snapshot.
+        id: EntryId,
+        /// The indexes that have to be filled first.
+        missing: IndexSet,
+    },
     /// The disk is full. Term, vote and deletions still find room; try again later.
     NoSpace,
     /// The store stopped.
@@ -113,6 +132,9 @@ pub enum SubmitError {
     Closed,
     /// No such group is registered.
     UnknownGroup,
+    /// Something of a deleted group of this id and epoch is still on the disk: a new group takes
+    /// another epoch.
+    KeyInUse,
     /// Entries that do not follow each other: a mistake of the host.
     Malformed {
         /// Whose.
@@ -133,6 +155,13 @@ impl fmt::Display for SubmitError {
                 "the group's value has {len} bytes, at most {} are kept",
                 crate::MAX_GROUP_VALUE
             ),
+            Self::SnapshotUnknown { id } => write!(f, "no snapshot {id} was received"),
+            Self::SnapshotObsolete { id, newest } => {
+                write!(f, "snapshot {id} is not newer than {newest}, which is installed")
+            }
+            Self::LiveEntriesMissing { id, missing } => {
+                write!(f, "snapshot {id} refers to live entries {missing}, which are not here")
+            }
             Self::NoSpace => f.write_str("no space left on the device"),
             Self::Poisoned(p) => p.fmt(f),
             Self::Closed => f.write_str("the store is closed"),
@@ -140,6 +169,9 @@ impl fmt::Display for SubmitError {
                 write!(f, "entry {index} of group {group} does not follow the one before it")
             }
             Self::UnknownGroup => f.write_str("the group is not registered"),
+            Self::KeyInUse => {
+                f.write_str("a deleted group had this id and epoch, and something of it is left")
+            }
         }
     }
 }

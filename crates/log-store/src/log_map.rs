@@ -89,6 +89,21 @@ impl LogMap {
         self.runs.last().map(|r| EntryId::new(r.term, r.last))
     }
 
+    /// The first index above `above` that both know, with different terms: (here, there).
+    pub(crate) fn conflict(&self, other: &LogMap, above: Index) -> Option<(Index, Term, Term)> {
+        let mut theirs = other.runs.iter().peekable();
+        for run in &self.runs {
+            while theirs.next_if(|r| r.last < run.first.max(above.next())).is_some() {}
+            for their in theirs.clone().take_while(|r| r.first <= run.last) {
+                let at = run.first.max(their.first).max(above.next());
+                if their.term != run.term && at <= run.last && at <= their.last {
+                    return Some((at, run.term, their.term));
+                }
+            }
+        }
+        None
+    }
+
     /// What is missing between `above` and the last entry.
     pub(crate) fn gaps(&self, above: Index) -> IndexSet {
         let mut gaps = IndexSet::new();
@@ -171,6 +186,31 @@ mod tests {
                 let gaps: Vec<u64> = (6..=top).filter(|i| !model.contains_key(i)).collect();
                 prop_assert_eq!(map.gaps(Index(5)).iter().map(|i| i.0).collect::<Vec<_>>(), gaps);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn conflicts_are_found_like_one_by_one(a in steps(), b in steps(), above in 0..30u64) {
+            let build = |steps: Vec<Step>| {
+                let mut map = LogMap::default();
+                for step in steps {
+                    match step {
+                        Step::Put(first, more, term) => {
+                            map.put_run(Index(first), Index(first + more), Term(term));
+                        }
+                        Step::Cut(from) => map.cut(Index(from)),
+                        Step::Drop(through) => map.drop_through(Index(through)),
+                    }
+                }
+                map
+            };
+            let (a, b) = (build(a), build(b));
+            let one_by_one = (above + 1..60).map(Index).find_map(|i| {
+                let (here, there) = (a.term(i)?, b.term(i)?);
+                (here != there).then_some((i, here, there))
+            });
+            prop_assert_eq!(a.conflict(&b, Index(above)), one_by_one);
         }
     }
 

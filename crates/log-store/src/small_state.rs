@@ -132,7 +132,12 @@ impl SmallState {
                 record.hard_state = later(record.hard_state, *hard_state);
                 record.value.raise(value);
             }
-            Change::CommitHint(index) => self.groups.entry(group).or_default().commit_hint = *index,
+            // A hint makes no group: it may be written after the group's deletion.
+            Change::CommitHint(index) => {
+                if let Some(record) = self.groups.get_mut(&group) {
+                    record.commit_hint = *index;
+                }
+            }
             Change::Created(conf) => {
                 self.groups.insert(group, GroupRecord { conf: conf.clone(), ..Default::default() });
             }
@@ -140,6 +145,10 @@ impl SmallState {
             Change::NodeState { slot, body } => drop(self.node.insert(*slot, body.clone())),
             Change::Published { id, conf } | Change::Installed { id, conf } => {
                 let record = self.groups.entry(group).or_default();
+                // A boot writes the last batch again behind a checkpoint that knows it already.
+                if id.index <= record.snapshot.index {
+                    return;
+                }
                 // An installed snapshot has no log below it that an older one could lead into.
                 let installed = matches!(change, Change::Installed { .. });
                 record.previous = if installed { *id } else { record.snapshot };
@@ -473,6 +482,16 @@ mod tests {
             rebuilt.apply(key, &Change::decode(&body).unwrap());
         }
         assert_eq!(rebuilt, state);
+    }
+
+    #[test]
+    fn a_commit_hint_that_comes_after_the_deletion_does_not_bring_the_group_back() {
+        let mut state = SmallState::default();
+        let group = GroupKey::new(refloat_types::GroupId(3), refloat_types::Epoch(2));
+        state.apply(group, &Change::Created(ConfState::default()));
+        state.apply(group, &Change::Deleted);
+        state.apply(group, &Change::CommitHint(Index(7)));
+        assert!(state.groups.is_empty());
     }
 
     #[test]

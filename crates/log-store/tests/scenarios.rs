@@ -384,6 +384,7 @@ fn g15_a_sealed_segment_is_adopted_and_a_retired_one_that_reappears_is_not() {
 /// A flush that begins while a record is submitted and not yet durable, and the power goes.
 fn flush_beside(change: impl FnOnce(&mut Disk)) {
     let mut disk = with_group();
+    disk.receive(group(1), id(1, 24), IndexSet::new()).unwrap();
     let mut held = Vec::new();
     for _ in 0..8 {
         disk.append(group(1), 1, 3, 5000);
@@ -410,9 +411,7 @@ fn flush_beside(change: impl FnOnce(&mut Disk)) {
 fn g07_a_flush_drops_nothing_for_the_sake_of_a_snapshot_that_is_not_durable() {
     flush_beside(|disk| {
         let last = disk.model()[&group(1)].last();
-        let now = disk.now;
-        let conf = refloat_types::ConfState::of_voters([ME]);
-        disk.store().install_snapshot(now, group(1), last, &conf).unwrap();
+        disk.install(group(1), last).unwrap();
     });
 }
 

@@ -62,23 +62,6 @@ fn a_value_that_is_too_long_or_of_nobody_is_refused_and_changes_nothing() {
     assert_eq!(disk.store().group_value(group(1)).map(Bytes::len), Some(MAX_GROUP_VALUE));
 }
 
-/// Flips a bit wherever a file of the folder holds the text.
-fn rot(fs: &refloat_vfs::SimFs, folder: &str, text: &str) {
-    let mut hit = 0;
-    for file in fs.files().into_keys().filter(|p| p.to_string_lossy().contains(folder)) {
-        fs.corrupt(&file, |bytes| {
-            for at in 0..bytes.len().saturating_sub(text.len()) {
-                if bytes[at..].starts_with(text.as_bytes()) {
-                    bytes[at] ^= 1;
-                    hit += 1;
-                }
-            }
-        })
-        .unwrap();
-    }
-    assert!(hit > 0, "{text} stands nowhere in {folder}");
-}
-
 /// One value, then another, then a vote, so that records behind the damage restate the vote.
 fn two_values_and_a_vote() -> Disk {
     let mut disk = with_group();
@@ -96,9 +79,9 @@ fn two_values_and_a_vote() -> Disk {
 
 #[test]
 fn of_two_copies_of_a_value_the_newer_counts() {
-    for folder in ["/wal/", "/votes/"] {
+    for folder in ["wal", "votes"] {
         let mut back = two_values_and_a_vote();
-        rot(&back.fs, folder, "the newer");
+        back.rot(folder, "the newer");
         for _ in 0..2 {
             let boot = back.boot().unwrap();
             let g = &boot.groups[0];
@@ -111,8 +94,8 @@ fn of_two_copies_of_a_value_the_newer_counts() {
 #[test]
 fn a_value_that_both_logs_lost_is_amnesia_though_the_vote_is_restated_behind_it() {
     let mut back = two_values_and_a_vote();
-    rot(&back.fs, "/wal/", "the newer");
-    rot(&back.fs, "/votes/", "the newer");
+    back.rot("wal", "the newer");
+    back.rot("votes", "the newer");
     let found = refloat_log_store::examine(&back.fs, &back.options).unwrap();
     let g = &found.groups()[0];
     assert_eq!(g.hard_state.term.0, 4, "{}", found.report());

@@ -75,7 +75,7 @@ pub use error::SnapshotError;
 pub use file::SnapshotFile;
 pub use incoming::Incoming;
 pub use meta::{CHUNK_LEN, Chunk, Head, MAX_BODY_LEN, MAX_CHUNK_LEN, MIN_CHUNK_LEN, SnapshotMeta};
-pub use names::{group_dir, group_of, snapshot_path};
+pub use names::{group_dir, group_of, part_of, snapshot_path};
 pub use scrub::{Scrub, Scrubbed};
 pub use unfinished::Unfinished;
 pub use write::{Source, write};

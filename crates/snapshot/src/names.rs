@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use refloat_types::{EntryId, Epoch, GroupId, GroupKey, Index, Term};
 
+use crate::SnapshotMeta;
+
 /// The directory of a group's snapshots below the directory of all: `g<id>-e<epoch>`,
 /// 16 hex digits each.
 #[must_use]
@@ -34,6 +36,12 @@ pub(crate) fn temporary_path(dir: &Path, id: EntryId) -> PathBuf {
 /// to one entry may differ.
 pub(crate) fn part_path(dir: &Path, id: EntryId, digest: u32) -> PathBuf {
     dir.join(format!("{:016x}-{:016x}-{digest:08x}.part", id.term.0, id.index.0))
+}
+
+/// Where a reception of this snapshot is kept until it is whole.
+#[must_use]
+pub fn part_of(dir: &Path, meta: &SnapshotMeta) -> PathBuf {
+    part_path(dir, meta.id, meta.digest)
 }
 
 /// What a name in a group's directory stands for.

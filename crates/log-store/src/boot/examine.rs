@@ -1,12 +1,11 @@
 //! Reading a data directory without changing it.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use refloat_planted::{Defect, is};
 use refloat_snapshot::SnapshotFile;
-use refloat_types::{EntryId, Generation, GroupKey};
+use refloat_types::{EntryId, Generation, GroupKey, IndexSet};
 use refloat_vfs::Vfs;
 use refloat_wal::{Damage, FileReport, Scan, Verdict};
 
@@ -19,6 +18,7 @@ use crate::error::BootError;
 use crate::identity::{self, NodeIdentity};
 use crate::options::Options;
 use crate::state::{GroupBoot, GroupState};
+use crate::store::Retired;
 
 /// Everything that a directory says, judged. Nothing was written to find it out.
 #[derive(Debug)]
@@ -31,8 +31,14 @@ pub struct Examination {
     pub(crate) snapshots: BTreeMap<GroupKey, Arc<SnapshotFile>>,
     pub(crate) maps: BTreeMap<GroupKey, crate::log_map::LogMap>,
     pub(crate) published: BTreeMap<GroupKey, Vec<EntryId>>,
-    pub(crate) retired: Vec<PathBuf>,
+    pub(crate) retired: Retired,
+    /// Per group: the live indexes of the snapshots that are kept.
+    pub(crate) live: BTreeMap<GroupKey, IndexSet>,
+    /// Whether the small state has no hole: what it does not name is dead.
+    intact: bool,
     pub(crate) hold_from: Option<Generation>,
+    /// Groups that are gone and of which something may be left.
+    pub(crate) graves: BTreeSet<GroupKey>,
     groups: Vec<GroupBoot>,
     report: BootReport,
 }
@@ -95,13 +101,16 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
         maps: BTreeMap::new(),
         snapshots: BTreeMap::new(),
         published: BTreeMap::new(),
-        retired: std::mem::take(&mut segments.retired),
+        retired: Retired { segments: std::mem::take(&mut segments.retired), ..Retired::default() },
+        live: BTreeMap::new(),
+        intact,
         hold_from: wal
             .damage
             .iter()
             .map(|d| d.at.generation)
             .filter(|generation| *generation > replay.state.flushed)
             .min(),
+        graves: graves(&replay, &votes_replay, &segments),
         identity,
         replay,
         wal: None,
@@ -117,9 +126,18 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
         votes_replay: &votes_replay,
     };
     examination.judge_groups(vfs, options, &damage)?;
+    examination.retire_gone_groups(vfs, options);
     examination.wal = Some(wal);
     examination.votes = Some(votes);
     Ok(examination)
+}
+
+fn graves(replay: &Replay, votes: &Replay, segments: &SegmentsFound) -> BTreeSet<GroupKey> {
+    let mut graves = replay.deleted.clone();
+    graves.extend(votes.state.groups.keys().copied());
+    graves.extend(segments.set.groups());
+    graves.retain(|key| !replay.state.groups.contains_key(key));
+    graves
 }
 
 struct LogDamage<'a> {
@@ -144,6 +162,7 @@ fn read_log(vfs: &dyn Vfs, options: &refloat_wal::Options) -> Result<(Replay, Sc
     let mut replay = Replay::new();
     let scan = refloat_wal::scan(vfs, options, &mut replay)
         .map_err(|e| BootError::Refused { reason: crate::store::with_cause(&e) })?;
+    replay.end_checkpoint();
     Ok((replay, scan))
 }
 
@@ -174,7 +193,8 @@ impl Examination {
             let record = self.replay.state.groups.get_mut(&key).expect("listed above");
             judge::recall(record, damage.votes_replay, key);
             let record = record.clone();
-            let found = snapshots::find(vfs, options, self.identity.identity, key, &record)?;
+            let found =
+                snapshots::find(vfs, options, self.identity.identity, key, &record, self.intact)?;
             let evidence = Evidence {
                 replay: &self.replay,
                 wal_damage: damage.wal,
@@ -195,6 +215,17 @@ impl Examination {
         record.unhealed = judged.unhealed().filter(|_| !is(Defect::UnhealedForgotten));
         record.commit_hint = judged.boot.commit;
         record.last = judged.boot.last;
+        let base = judged.boot.snapshot;
+        let retired = &mut self.retired;
+        if judged.boot.state == GroupState::Clean {
+            // Where the newest does not verify the older one takes its place: a rotten file must
+            // not become the fallback of the next.
+            if base != record.snapshot {
+                (record.snapshot, record.previous) = (base, base);
+                record.conf = judged.boot.conf.clone();
+            }
+            retired.damaged.extend(found.rotten.iter().cloned());
+        }
         let mut published = vec![record.snapshot, record.previous];
         published.retain(|id| *id != EntryId::ZERO);
         self.published.insert(key, published);
@@ -203,8 +234,10 @@ impl Examination {
             self.report.damage.push(format!("group {key}: {damage}"));
         }
         self.report.set_aside.extend(found.strangers.iter().map(|p| unknown(p)));
-        self.report.set_aside.extend(found.retired.iter().map(|p| retired(p)));
-        self.retired.extend(found.retired);
+        self.report.set_aside.extend(found.retired.iter().map(|p| removed(p)));
+        self.report.set_aside.extend(found.rotten.iter().map(|p| rotten(p)));
+        retired.snapshots.extend(found.retired);
+        self.live.insert(key, found.live);
         self.report.groups.push(line(&judged.boot));
         if let Some(file) = found.file {
             self.snapshots.insert(key, file);
@@ -238,7 +271,15 @@ impl Examination {
         }
         report.set_aside.extend(wal.strays.iter().chain(&votes.strays).map(|p| unknown(p)));
         report.set_aside.extend(self.segments.strangers.iter().map(|p| unknown(p)));
-        report.set_aside.extend(self.retired.iter().map(|p| retired(p)));
+        report.set_aside.extend(self.retired.segments.iter().map(|p| removed(p)));
+    }
+
+    fn retire_gone_groups(&mut self, vfs: &dyn Vfs, options: &Options) {
+        if self.intact {
+            let gone = snapshots::of_gone_groups(vfs, options, &self.replay.state);
+            self.report.set_aside.extend(gone.iter().map(|p| removed(p)));
+            self.retired.snapshots.extend(gone);
+        }
     }
 }
 
@@ -246,8 +287,12 @@ fn unknown(path: &std::path::Path) -> String {
     format!("{}: of unknown origin, left alone", path.display())
 }
 
-fn retired(path: &std::path::Path) -> String {
+fn removed(path: &std::path::Path) -> String {
     format!("{}: nothing names it, removed", path.display())
+}
+
+fn rotten(path: &std::path::Path) -> String {
+    format!("{}: does not verify, kept", path.display())
 }
 
 fn file_line(file: &FileReport) -> FileLine {

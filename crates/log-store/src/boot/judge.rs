@@ -47,6 +47,7 @@ pub(crate) fn judge(
     judge_votes(evidence, key, &mut case);
     judge_value(evidence, key, record, &mut case);
     judge_snapshots(record, base, &mut log, snapshot, &mut case);
+    judge_overwrites(evidence, key, record, base, &mut log, &mut case);
     judge_head(evidence, key, record, &log.map, &mut case);
     let last = log.map.last().filter(|last| last.index > base.index).unwrap_or(base);
     let configs = configs(evidence, key, base.index, last.index, &mut log, &mut case);
@@ -153,6 +154,25 @@ fn judge_value(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord, cas
     }
 }
 
+/// An overwrite that was lost leaves what it overwrote. Where it began is not known: only what was
+/// committed cannot have been overwritten.
+fn judge_overwrites(
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    record: &GroupRecord,
+    base: EntryId,
+    log: &mut Outline,
+    case: &mut Case,
+) {
+    let Some(track) = evidence.replay.tracks.get(&key) else { return };
+    let Some((index, found, said)) = log.map.conflict(&track.said, base.index) else { return };
+    case.note(
+        GroupState::HeadUnknown,
+        format!("entry {index} is of term {found}, other records speak of term {said} there: what overwrote it is lost"),
+    );
+    log.end_before(record.commit_hint.max(base.index).min(index.prev()).next());
+}
+
 /// The end of the log is proven unless damage of unknown owners may have taken it, or the log is
 /// shorter than a record says.
 fn judge_head(
@@ -163,6 +183,10 @@ fn judge_head(
     case: &mut Case,
 ) {
     let Some(track) = evidence.replay.tracks.get(&key) else { return };
+    if track.unregistered {
+        let why = "the record of the group's registration is lost, records behind it are not";
+        case.note(GroupState::HeadUnknown, why.into());
+    }
     for damage in evidence.wal_damage.iter().filter(|damage| damage.at > track.healed_at) {
         let hurt = match &damage.owners {
             Owners::Known(_) => false, // its entries are holes, found below

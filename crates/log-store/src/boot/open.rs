@@ -1,12 +1,12 @@
 //! From an examined directory to a running store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use refloat_types::Now;
+use refloat_types::{GroupKey, Now};
 use refloat_vfs::{FileLock, Vfs};
 use refloat_wal::{Record, Writer};
 
@@ -15,6 +15,7 @@ use super::report::BootReport;
 use crate::error::{BootError, Poisoned};
 use crate::identity::NodeIdentity;
 use crate::options::Options;
+use crate::small_state::{Change, SmallState};
 use crate::state::GroupBoot;
 use crate::store::{GroupLog, LogStore, Parts, SnapshotBook};
 
@@ -54,7 +55,7 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
     for group in examined.groups() {
         let map = examined.maps.get(&group.key).cloned().unwrap_or_default();
         let record = &examined.replay.state.groups[&group.key];
-        let live = examined.snapshots.get(&group.key).map(|f| f.meta().live.clone());
+        let live = examined.live.get(&group.key).cloned();
         let log = GroupLog {
             map,
             base: group.snapshot,
@@ -85,6 +86,7 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
         published: std::mem::take(&mut examined.published),
         // Evidence is kept for those that may need it.
         hold_from: examined.hold_from.filter(|_| !examined.is_clean()),
+        graves: std::mem::take(&mut examined.graves),
         retired: std::mem::take(&mut examined.retired),
         options,
         lock,
@@ -148,7 +150,8 @@ fn resume_logs(
     let state = &examined.replay.state;
     let (checkpoint, votes_checkpoint) = (state.checkpoint(), state.votes_checkpoint());
     let wal = examined.wal.take().expect("scanned, and taken only here");
-    let again: Vec<Record> = wal.unproven().to_vec();
+    let mut again: Vec<Record> = wal.unproven().to_vec();
+    again.extend(verdicts_on(&again, state));
     let votes = examined.votes.take().expect("scanned, and taken only here");
     let votes_again: Vec<Record> = votes.unproven().to_vec();
     let mut votes = Writer::resume(
@@ -161,6 +164,23 @@ fn resume_logs(
     let mut wal = Writer::resume(wal, wal_options(options, &examined.identity), checkpoint, again);
     finish(vfs, &mut wal)?;
     Ok((wal, votes))
+}
+
+/// What this boot decided about the groups whose small state is written again: the old records
+/// stand behind the checkpoint and would undo a clamped hint or a snapshot given up.
+fn verdicts_on(again: &[Record], state: &SmallState) -> Vec<Record> {
+    let written: BTreeSet<GroupKey> = again
+        .iter()
+        .filter_map(|record| match record {
+            Record::State { group, .. } => Some(*group),
+            Record::Log { .. } => None,
+        })
+        .collect();
+    let verdict = |group: GroupKey| {
+        let record = state.groups.get(&group)?;
+        Some(Record::State { group, body: Change::CheckpointGroup(record.clone()).encode() })
+    };
+    written.into_iter().filter_map(verdict).collect()
 }
 
 fn finish(vfs: &Arc<dyn Vfs>, writer: &mut Writer) -> Result<(), BootError> {

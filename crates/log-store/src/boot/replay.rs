@@ -1,12 +1,13 @@
 //! One pass over a log: rebuilds the small state, the memtables, and what is known of each log's
 //! end. The tables are owned by recovery and carried from file to file; nothing else touches them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_memtable::Memtables;
 use refloat_types::{EntryId, Generation, GroupKey, Index, LogOp};
 use refloat_wal::{Lsn, Record, Trust, Visit};
 
+use crate::log_map::LogMap;
 use crate::small_state::{Change, SmallState};
 
 /// What replaying the main log yields.
@@ -17,6 +18,10 @@ pub(crate) struct Replay {
     pub(crate) tracks: BTreeMap<GroupKey, Track>,
     /// Records that verify and say nothing that this version understands.
     pub(crate) unreadable: Vec<(Lsn, String)>,
+    /// Groups whose deletion was read.
+    pub(crate) deleted: BTreeSet<GroupKey>,
+    /// Where the checkpoint of a file begins, while its records are read.
+    checkpoint: Option<Lsn>,
     started: bool,
 }
 
@@ -25,6 +30,11 @@ pub(crate) struct Replay {
 pub(crate) struct Track {
     /// Where the log should end.
     pub(crate) expected: Index,
+    /// The terms that records speak of, entries or not: what they follow, where a checkpoint saw
+    /// the end. An index alone does not tell an entry from the one that it overwrote.
+    pub(crate) said: LogMap,
+    /// Whether there are records of the group and none that registers it.
+    pub(crate) unregistered: bool,
     /// Entries that a record names and that did not survive.
     pub(crate) holes: BTreeMap<Index, EntryId>,
     /// The last record of this group.
@@ -48,11 +58,32 @@ impl Replay {
             memtables: Memtables::new(Generation::ZERO),
             tracks: BTreeMap::new(),
             unreadable: Vec::new(),
+            deleted: BTreeSet::new(),
+            checkpoint: None,
             started: false,
         }
     }
 
-    fn small(&mut self, at: Lsn, group: GroupKey, body: &[u8]) {
+    /// A checkpoint restates every group: what it does not name was deleted, whether or not the
+    /// record that says so can be read.
+    pub(crate) fn end_checkpoint(&mut self) {
+        let Some(at) = self.checkpoint.take() else { return };
+        let restated = |group: &GroupKey| {
+            self.tracks.get(group).is_some_and(|track| track.checkpoint_at == at)
+        };
+        let gone: Vec<GroupKey> =
+            self.state.groups.keys().filter(|group| !restated(group)).copied().collect();
+        gone.into_iter().for_each(|group| self.delete(group));
+    }
+
+    fn delete(&mut self, group: GroupKey) {
+        self.tracks.remove(&group);
+        self.memtables.drop_group(group);
+        self.state.groups.remove(&group);
+        self.deleted.insert(group);
+    }
+
+    fn small(&mut self, at: Lsn, trust: Trust, group: GroupKey, body: &[u8]) {
         let change = match Change::decode(body) {
             Ok(change) => change,
             Err(e) => {
@@ -61,43 +92,56 @@ impl Replay {
             }
         };
         match &change {
-            Change::Deleted => {
-                self.tracks.remove(&group);
-                self.memtables.drop_group(group);
+            Change::Deleted => self.delete(group),
+            Change::Created(_) => {
+                let track = Track { checkpoint_at: at, ..Track::default() };
+                self.tracks.insert(group, track);
             }
-            Change::Created(_) => drop(self.tracks.insert(group, Track::default())),
             Change::CheckpointGroup(record) => {
                 let fresh = !self.tracks.contains_key(&group);
                 let snapshot = record.snapshot.index;
                 let track = self.tracks.entry(group).or_default();
-                if !fresh && track.expected.max(snapshot) != record.last.index.max(snapshot) {
+                let goes_on = track.expected.max(snapshot) == record.last.index.max(snapshot)
+                    && track.agrees(record.last);
+                if !fresh && !goes_on {
                     track.breaks.push(at);
                 }
+                track.say_end(record.last);
                 track.expected = record.last.index;
                 track.checkpoint_at = at;
+                track.unregistered = false;
                 self.promised(at, group, record.value.change);
             }
             Change::Verdict(None) => {
                 let track = self.tracks.entry(group).or_default();
                 track.healed_at = at;
                 track.breaks.clear();
+                track.said = LogMap::default();
             }
             Change::HardState { value, .. } => self.promised(at, group, *value),
             Change::Value { value, .. } => self.promised(at, group, value.change),
             Change::Installed { id, .. } => {
                 let track = self.tracks.entry(group).or_default();
                 track.expected = track.expected.max(id.index);
+                track.said.drop_through(id.index);
             }
+            Change::CheckpointNode { .. } if trust != Trust::Salvaged => {
+                self.checkpoint = Some(at);
+            }
+            // A seal may still carry the hint of a group that was deleted meanwhile.
+            Change::CommitHint(_) if !self.state.groups.contains_key(&group) => return,
             _ => {}
         }
-        if !matches!(
+        let of_group = !matches!(
             change,
             Change::Deleted
                 | Change::NodeState { .. }
                 | Change::Segments { .. }
                 | Change::CheckpointNode { .. }
-        ) {
-            self.tracks.entry(group).or_default().last_record = at;
+        );
+        if of_group {
+            let registers = matches!(change, Change::Created(_) | Change::CheckpointGroup(_));
+            self.touch(at, group, registers);
         }
         self.state.apply(group, &change);
     }
@@ -108,14 +152,24 @@ impl Replay {
         track.value_change = track.value_change.max(value);
     }
 
-    fn log(&mut self, at: Lsn, group: GroupKey, op: LogOp, missing: &[EntryId]) {
-        let snapshot = self.state.groups.get(&group).map_or(Index::ZERO, |r| r.snapshot.index);
+    fn touch(&mut self, at: Lsn, group: GroupKey, registers: bool) {
         let track = self.tracks.entry(group).or_default();
         track.last_record = at;
+        if !registers && !self.state.groups.contains_key(&group) {
+            track.unregistered = true;
+            self.state.groups.entry(group).or_default();
+        }
+    }
+
+    fn log(&mut self, at: Lsn, group: GroupKey, op: LogOp, missing: &[EntryId]) {
+        self.touch(at, group, false);
+        let snapshot = self.state.groups.get(&group).map_or(Index::ZERO, |r| r.snapshot.index);
+        let track = self.tracks.entry(group).or_default();
         if let LogOp::Append { prev, .. } = &op {
-            if prev.index > track.expected.max(snapshot) {
+            if prev.index > track.expected.max(snapshot) || !track.agrees(*prev) {
                 track.breaks.push(at);
             }
+            track.say_end(*prev);
             let last = op.entries().last().map(|e| e.id.index);
             let gone = missing.last().map(|id| id.index);
             track.expected = last.max(gone).unwrap_or(prev.index);
@@ -127,6 +181,7 @@ impl Replay {
         };
         if let Some(from) = cut {
             track.holes.split_off(&from);
+            track.said.cut(from);
             if matches!(op, LogOp::Cut { .. }) {
                 track.expected = track.expected.min(from.prev());
             }
@@ -134,6 +189,8 @@ impl Replay {
         for entry in op.entries() {
             track.holes.remove(&entry.id.index);
         }
+        track.said.put_all(op.entries());
+        missing.iter().for_each(|id| track.said.put(*id));
         track.holes.extend(missing.iter().map(|id| (id.index, *id)));
         self.insert(group, op, missing.is_empty());
     }
@@ -150,6 +207,21 @@ impl Replay {
     }
 }
 
+impl Track {
+    /// Whether nothing that was read before says another term.
+    fn agrees(&self, id: EntryId) -> bool {
+        self.said.term(id.index).is_none_or(|term| term == id.term)
+    }
+
+    /// The log ends here, and with this term.
+    fn say_end(&mut self, id: EntryId) {
+        self.said.cut(id.index.next());
+        if id.index > Index::ZERO {
+            self.said.put(id);
+        }
+    }
+}
+
 impl Visit for Replay {
     fn file(&mut self, generation: Generation) {
         if self.started {
@@ -160,9 +232,12 @@ impl Visit for Replay {
         }
     }
 
-    fn record(&mut self, at: Lsn, _trust: Trust, record: Record, missing: &[EntryId]) {
+    fn record(&mut self, at: Lsn, trust: Trust, record: Record, missing: &[EntryId]) {
+        if self.checkpoint.is_some_and(|checkpoint| checkpoint != at) {
+            self.end_checkpoint();
+        }
         match record {
-            Record::State { group, body } => self.small(at, group, &body),
+            Record::State { group, body } => self.small(at, trust, group, &body),
             Record::Log { group, op } => self.log(at, group, op, missing),
         }
     }

@@ -24,11 +24,11 @@ pub enum Lane {
     Votes,
     /// Preparing the next WAL files.
     Prepare,
-    /// Flushes, compaction and removals.
+    /// Flushes, compaction, and removals of segments.
     Flush,
     /// Reads of old entries.
     Read,
-    /// Snapshots written, read and received.
+    /// Snapshots written, read, received and removed.
     Snapshot,
 }
 
@@ -44,7 +44,9 @@ enum Work {
     Compact(Box<CompactJob>),
     Read(ReadJob),
     Snapshot(Box<SnapshotJob>),
-    Remove(Vec<PathBuf>),
+    /// In the lane that writes files of these names, so that a name that is written anew is not
+    /// removed by an order that comes late.
+    Remove(Vec<PathBuf>, Lane),
 }
 
 /// What a [`Job`] brings back.
@@ -71,7 +73,8 @@ impl Job {
             Work::Votes(job) if job.is_background() => Lane::Prepare,
             Work::Wal(_) => Lane::Wal,
             Work::Votes(_) => Lane::Votes,
-            Work::Flush(_) | Work::Compact(_) | Work::Remove(_) => Lane::Flush,
+            Work::Flush(_) | Work::Compact(_) => Lane::Flush,
+            Work::Remove(_, lane) => *lane,
             Work::Read(_) => Lane::Read,
             Work::Snapshot(_) => Lane::Snapshot,
         }
@@ -87,7 +90,7 @@ impl Job {
             Work::Compact(job) => Outcome::Compact(Box::new(job.run(vfs))),
             Work::Read(job) => Outcome::Read(job.run(vfs)),
             Work::Snapshot(job) => Outcome::Snapshot(Box::new(job.run(vfs))),
-            Work::Remove(paths) => {
+            Work::Remove(paths, _) => {
                 remove_all(vfs.as_ref(), &paths);
                 Outcome::Removed
             }
@@ -113,7 +116,10 @@ impl Job {
         Job(Work::Snapshot(Box::new(job)))
     }
     pub(super) fn remove(paths: Vec<PathBuf>) -> Job {
-        Job(Work::Remove(paths))
+        Job(Work::Remove(paths, Lane::Flush))
+    }
+    pub(super) fn remove_snapshots(paths: Vec<PathBuf>) -> Job {
+        Job(Work::Remove(paths, Lane::Snapshot))
     }
 }
 
@@ -162,9 +168,9 @@ impl LogStore {
                 self.wal.release(self.hold_from.map_or(below, |hold| below.min(hold)));
             }
             Then::Remove(paths) => self.queue.push_back(Job::remove(paths)),
-            Then::SnapshotPublished { group } => {
+            Then::SnapshotPublished { group, id, previous } => {
                 self.worth_planning = true;
-                self.snapshot_published(group);
+                self.snapshot_published(group, id, previous);
             }
             Then::GroupGone(group) => {
                 self.worth_planning = true;

@@ -68,6 +68,8 @@ pub struct LogStore {
     hints: BTreeSet<GroupKey>,
     /// Deleted groups whose deletion is not durable yet.
     leaving: BTreeSet<GroupKey>,
+    /// Keys of deleted groups of which an entry or a vote may be left on the disk.
+    graves: BTreeSet<GroupKey>,
     /// The snapshot files of each group that a record named and that were not retired yet.
     published: BTreeMap<GroupKey, Vec<EntryId>>,
     events: Vec<Event>,
@@ -89,8 +91,8 @@ enum Then {
     Released(Generation),
     /// These files are named by nothing any more.
     Remove(Vec<std::path::PathBuf>),
-    /// A local snapshot is real.
-    SnapshotPublished { group: GroupKey },
+    /// A snapshot is real: `id`, with `previous` as its fallback.
+    SnapshotPublished { group: GroupKey, id: EntryId, previous: EntryId },
     /// A group is gone, and its snapshots with it.
     GroupGone(GroupKey),
     /// A group is whole again.
@@ -110,11 +112,21 @@ pub(crate) struct Parts {
     pub(crate) snapshots: Snapshots,
     pub(crate) published: BTreeMap<GroupKey, Vec<EntryId>>,
     pub(crate) hold_from: Option<Generation>,
-    pub(crate) retired: Vec<std::path::PathBuf>,
+    pub(crate) graves: BTreeSet<GroupKey>,
+    pub(crate) retired: Retired,
     pub(crate) lock: Box<dyn FileLock>,
 }
 
-pub(crate) use snapshots::Snapshots as SnapshotBook;
+/// Files that the boot found to be of no use, by the lane in which their names are written.
+#[derive(Debug, Default)]
+pub(crate) struct Retired {
+    pub(crate) segments: Vec<std::path::PathBuf>,
+    pub(crate) snapshots: Vec<std::path::PathBuf>,
+    /// Damaged snapshots, to be kept under another name.
+    pub(crate) damaged: Vec<std::path::PathBuf>,
+}
+
+pub(crate) use snapshots::{Snapshots as SnapshotBook, add_all, own_files};
 
 impl LogStore {
     pub(crate) fn from_parts(parts: Parts) -> LogStore {
@@ -138,6 +150,7 @@ impl LogStore {
             next_request: 0,
             hints: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            graves: parts.graves,
             published: parts.published,
             events: Vec::new(),
             poisoned: None,
@@ -146,8 +159,15 @@ impl LogStore {
             not_before: Now(0),
             _lock: parts.lock,
         };
-        if !parts.retired.is_empty() {
-            store.queue.push_back(Job::remove(parts.retired));
+        let Retired { segments, snapshots, damaged } = parts.retired;
+        if !segments.is_empty() {
+            store.queue.push_back(Job::remove(segments));
+        }
+        if !damaged.is_empty() {
+            store.queue.push_back(Job::snapshot(snapshots::SnapshotJob::SetAside(damaged)));
+        }
+        if !snapshots.is_empty() {
+            store.queue.push_back(Job::remove_snapshots(snapshots));
         }
         store
     }

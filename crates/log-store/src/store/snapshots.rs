@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use refloat_snapshot::{Chunk, Head, Incoming, SnapshotError, SnapshotFile, SnapshotMeta, Source};
-use refloat_types::{ConfState, EntryId, GroupKey, Identity, IndexSet};
+use refloat_types::{ConfState, EntryId, GroupKey, Identity, Index, IndexSet, Term};
 use refloat_vfs::Vfs;
 
 use super::read::with_cause;
 use super::{Job, LogStore, Then};
 use crate::error::{Poisoned, SubmitError};
-use crate::event::{Event, RequestId};
+use crate::event::{Event, RequestId, Ticket};
 use crate::small_state::Change;
 
 /// What the store knows of its snapshots.
@@ -20,8 +20,9 @@ use crate::small_state::Change;
 pub(crate) struct Snapshots {
     /// The newest published one of each group.
     newest: BTreeMap<GroupKey, Arc<SnapshotFile>>,
-    /// Written or received and durable, waiting for the record that names it.
-    waiting: BTreeMap<GroupKey, Arc<SnapshotFile>>,
+    /// Written or received and durable, waiting for the record that names it. A local one and one
+    /// from a leader may wait at the same time.
+    waiting: BTreeMap<(GroupKey, EntryId), Arc<SnapshotFile>>,
     writing: BTreeSet<GroupKey>,
     receiving: BTreeMap<GroupKey, Reception>,
 }
@@ -57,6 +58,10 @@ pub(crate) enum SnapshotJob {
         incoming: Option<Box<Incoming>>,
         chunks: Vec<Chunk>,
     },
+    /// Keeps damaged files under another name.
+    SetAside(Vec<PathBuf>),
+    /// Removes what the store made in the directory of a group that is gone.
+    Clear(PathBuf),
 }
 
 impl fmt::Debug for SnapshotJob {
@@ -71,6 +76,8 @@ impl fmt::Debug for SnapshotJob {
             SnapshotJob::Receive { meta, chunks, .. } => {
                 write!(f, "receive {} chunks of {:?} of {}", chunks.len(), meta.id, meta.group)
             }
+            SnapshotJob::SetAside(paths) => write!(f, "set aside {paths:?}"),
+            SnapshotJob::Clear(dir) => write!(f, "clear {}", dir.display()),
         }
     }
 }
@@ -80,6 +87,7 @@ pub(crate) enum SnapshotDone {
     Written { group: GroupKey, result: Result<Arc<SnapshotFile>, SnapshotError> },
     Read { request: RequestId, result: Result<Chunk, SnapshotError> },
     Received { group: GroupKey, result: Result<Received, SnapshotError> },
+    Tidied,
 }
 
 #[derive(Debug)]
@@ -144,10 +152,14 @@ impl LogStore {
     }
 
     /// Takes chunks of a snapshot that a leader sends, in any order; none begins the reception
-    /// and asks how far an earlier one got. [`Event::SnapshotProgress`] and, at the end,
+    /// and asks how far an earlier one got. Those for a group that is not registered are dropped.
+    /// [`Event::SnapshotProgress`] and, at the end,
     /// [`Event::SnapshotReceived`] follow. A newer snapshot replaces one being received.
     pub fn receive_snapshot(&mut self, meta: SnapshotMeta, chunk: Option<Chunk>) {
         let group = meta.group;
+        if !self.has_group(group) {
+            return;
+        }
         let known = self.snapshots.receiving.get(&group).is_some_and(|r| r.meta == meta);
         if !known {
             let busy = self.snapshots.receiving.get(&group).is_some_and(|r| r.busy);
@@ -202,6 +214,7 @@ impl LogStore {
                 Ok(())
             }
             SnapshotDone::Received { group, result } => self.snapshot_received(group, result),
+            SnapshotDone::Tidied => Ok(()),
         }
     }
 
@@ -219,22 +232,35 @@ impl LogStore {
                 return Ok(());
             }
         };
+        let id = file.meta().id;
         let Some(record) = self.state.groups.get(&group) else { return Ok(()) };
-        if record.snapshot.index >= file.meta().id.index {
-            return Ok(()); // one from the leader overtook it
+        if record.snapshot.index >= id.index {
+            self.discard_snapshot(group, id); // one from the leader overtook it
+            return Ok(());
         }
-        let change = Change::Published { id: file.meta().id, conf: file.meta().conf.clone() };
-        let ticket = match self.submit_change(group, change) {
-            Ok(ticket) => ticket,
-            Err(SubmitError::Poisoned(poisoned)) => return Err(poisoned),
-            Err(e) => {
-                self.events.push(Event::SnapshotFailed { group, reason: e.to_string() });
-                return Ok(());
+        let change = Change::Published { id, conf: file.meta().conf.clone() };
+        match self.submit_change(group, change) {
+            Ok(ticket) => {
+                self.snapshots.waiting.insert((group, id), file);
+                self.publish_after(ticket, group);
+                Ok(())
             }
-        };
-        self.snapshots.waiting.insert(group, file);
-        self.after.push_back((ticket, Then::SnapshotPublished { group }));
-        Ok(())
+            Err(SubmitError::Poisoned(poisoned)) => Err(poisoned),
+            Err(e) => {
+                self.discard_snapshot(group, id);
+                self.events.push(Event::SnapshotFailed { group, reason: e.to_string() });
+                Ok(())
+            }
+        }
+    }
+
+    /// The record that names a group's newest snapshot was submitted under this ticket. What it
+    /// names is noted now: when the ticket is durable a later record may have been submitted, on
+    /// which nothing may rest yet.
+    pub(super) fn publish_after(&mut self, ticket: Ticket, group: GroupKey) {
+        let Some(record) = self.state.groups.get(&group) else { return };
+        let (id, previous) = (record.snapshot, record.previous);
+        self.after.push_back((ticket, Then::SnapshotPublished { group, id, previous }));
     }
 
     fn snapshot_received(
@@ -255,7 +281,7 @@ impl LogStore {
             Ok(Received::Whole(file)) => {
                 self.snapshots.receiving.remove(&group);
                 let meta = file.meta().clone();
-                self.snapshots.waiting.insert(group, Arc::new(*file));
+                self.snapshots.waiting.insert((group, meta.id), Arc::new(*file));
                 self.events.push(Event::SnapshotReceived { group, meta });
             }
             Err(e) if e.is_poison() => return Err(Poisoned { reason: with_cause(&e) }),
@@ -265,27 +291,62 @@ impl LogStore {
         Ok(())
     }
 
+    /// A received snapshot that waits for its install.
+    pub(super) fn received_snapshot(&self, group: GroupKey, id: EntryId) -> Option<&SnapshotMeta> {
+        self.snapshots.waiting.get(&(group, id)).map(|file| file.meta())
+    }
+
     /// The record that names the snapshot is durable: it is the newest, and what is older than the
     /// one before it may go.
-    pub(super) fn snapshot_published(&mut self, group: GroupKey) {
-        let Some(record) = self.state.groups.get(&group) else { return };
-        let (id, previous) = (record.snapshot, record.previous);
-        if let Some(file) = self.snapshots.waiting.remove(&group).filter(|f| f.meta().id == id) {
+    pub(super) fn snapshot_published(&mut self, group: GroupKey, id: EntryId, previous: EntryId) {
+        if !self.has_group(group) {
+            return;
+        }
+        if let Some(file) = self.snapshots.waiting.remove(&(group, id)) {
             let replaced = self.snapshots.newest.insert(group, file.clone());
             if let Some(log) = self.logs.get_mut(&group) {
                 log.base = log.base.max(id);
                 log.dead = previous.index;
                 log.map.drop_through(previous.index);
+                if previous == id {
+                    log.durable = log.durable.max(id.index); // installed: it is the log now
+                }
                 log.live = file.meta().live.clone();
                 if let Some(replaced) = replaced.filter(|_| previous != id) {
-                    for (first, last) in replaced.meta().live.ranges() {
-                        log.live.insert_range(*first, *last);
-                    }
+                    add_all(&mut log.live, &replaced.meta().live);
                 }
             }
         }
         self.retire_snapshots(group, &[id, previous]);
+        self.drop_overtaken(group, id);
         self.events.push(Event::SnapshotWritten { group, id });
+    }
+
+    /// Received snapshots that are older than a published one will never be installed.
+    fn drop_overtaken(&mut self, group: GroupKey, published: EntryId) {
+        let all = (group, EntryId::ZERO)..=(group, EntryId::new(Term(u64::MAX), Index(u64::MAX)));
+        let overtaken: Vec<EntryId> = self
+            .snapshots
+            .waiting
+            .range(all)
+            .map(|((_, id), _)| *id)
+            .filter(|id| id.index <= published.index)
+            .collect();
+        for id in overtaken {
+            self.snapshots.waiting.remove(&(group, id));
+            self.discard_snapshot(group, id);
+        }
+    }
+
+    /// Removes a file that no record will name, unless a record names another of the same id.
+    fn discard_snapshot(&mut self, group: GroupKey, id: EntryId) {
+        let named =
+            self.state.groups.get(&group).is_some_and(|r| [r.snapshot, r.previous].contains(&id));
+        let published = self.published.get(&group).is_some_and(|ids| ids.contains(&id));
+        if !named && !published && !self.snapshots.waiting.contains_key(&(group, id)) {
+            let path = refloat_snapshot::snapshot_path(&self.snapshot_dir(group), id);
+            self.queue.push_back(Job::remove_snapshots(vec![path]));
+        }
     }
 
     /// Removes a group's snapshots that were published before and are not among those kept.
@@ -299,16 +360,23 @@ impl LogStore {
             .collect();
         *published = keep.iter().copied().filter(|id| id.index.0 > 0).collect();
         if !gone.is_empty() {
-            self.queue.push_back(Job::remove(gone));
+            self.queue.push_back(Job::remove_snapshots(gone));
         }
     }
 
     pub(super) fn forget_snapshots(&mut self, group: GroupKey) {
         self.snapshots.newest.remove(&group);
-        self.snapshots.waiting.remove(&group);
+        self.snapshots.waiting.retain(|(key, _), _| *key != group);
         self.snapshots.receiving.remove(&group);
-        self.retire_snapshots(group, &[]);
         self.published.remove(&group);
+        self.queue.push_back(Job::snapshot(SnapshotJob::Clear(self.snapshot_dir(group))));
+    }
+}
+
+/// Adds all of one set to another.
+pub(crate) fn add_all(to: &mut IndexSet, from: &IndexSet) {
+    for (first, last) in from.ranges() {
+        to.insert_range(*first, *last);
     }
 }
 
@@ -331,13 +399,23 @@ impl SnapshotJob {
                 let result = receive(vfs, &dir, &identity, meta, incoming, &chunks);
                 SnapshotDone::Received { group, result }
             }
+            SnapshotJob::SetAside(paths) => {
+                paths.iter().for_each(|path| set_aside(vfs, path));
+                SnapshotDone::Tidied
+            }
+            SnapshotJob::Clear(dir) => {
+                for path in own_files(vfs, &dir) {
+                    let _ = vfs.remove_file(&path); // what stays is retired by the next boot
+                }
+                SnapshotDone::Tidied
+            }
         }
     }
 }
 
 fn receive(
     vfs: &dyn Vfs,
-    dir: &std::path::Path,
+    dir: &Path,
     identity: &Identity,
     meta: SnapshotMeta,
     incoming: Option<Box<Incoming>>,
@@ -346,7 +424,12 @@ fn receive(
     let path = refloat_snapshot::snapshot_path(dir, meta.id);
     let mut incoming = match incoming {
         Some(incoming) => incoming,
-        None => Box::new(Incoming::begin(vfs, dir, identity, meta)?),
+        None => {
+            // Only one is received at a time: what an earlier one left would stay for good.
+            let part = refloat_snapshot::part_of(dir, &meta);
+            refloat_snapshot::remove_leftovers(vfs, dir, &|path| path == part)?;
+            Box::new(Incoming::begin(vfs, dir, identity, meta)?)
+        }
     };
     for chunk in chunks {
         match incoming.put(chunk) {
@@ -360,4 +443,31 @@ fn receive(
     }
     incoming.finish(vfs)?;
     SnapshotFile::open(vfs, &path, identity).map(|file| Received::Whole(Box::new(file)))
+}
+
+/// Damaged snapshots of one group that are kept.
+const SET_ASIDE: usize = 4;
+
+/// Keeps a damaged snapshot whole under another name. Nothing relies on it: what fails here is
+/// tried again by the next boot.
+fn set_aside(vfs: &dyn Vfs, path: &Path) {
+    let _ = refloat_snapshot::set_aside(vfs, path);
+    let Some(dir) = path.parent() else { return };
+    let mut bad = vfs.list(dir).unwrap_or_default();
+    bad.retain(|p| p.extension().is_some_and(|e| e == "bad"));
+    // Names begin with term and index: the oldest snapshots first.
+    bad.sort();
+    let more = bad.len().saturating_sub(SET_ASIDE);
+    for path in bad.iter().take(more) {
+        let _ = vfs.remove_file(path);
+    }
+}
+
+/// What the store itself made in a group's directory.
+pub(crate) fn own_files(vfs: &dyn Vfs, dir: &Path) -> Vec<PathBuf> {
+    let mut files = vfs.list(dir).unwrap_or_default();
+    files.retain(|p| {
+        p.extension().is_some_and(|e| ["snap", "tmp", "part"].iter().any(|own| e == *own))
+    });
+    files
 }

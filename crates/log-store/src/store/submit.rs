@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use refloat_planted::{Defect, is};
-use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, Index, LogOp, Now};
+use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, Index, IndexSet, LogOp, Now};
 use refloat_wal::{Lsn, RecordRef};
 
 use super::{GroupLog, LogStore, Then};
@@ -69,7 +69,10 @@ impl LogStore {
             self.memtables.apply(write.group, op);
             let log = self.logs.entry(write.group).or_default();
             log.apply(op);
-            appended.extend(op.entries().last().map(|e| (write.group, e.id)));
+            // What fills holes says nothing about what stands between it and the end.
+            if let LogOp::Append { entries, .. } = op {
+                appended.extend(entries.last().map(|e| (write.group, e.id)));
+            }
         }
         Ok(self.tickets.issue(wal, votes, appended))
     }
@@ -94,7 +97,8 @@ impl LogStore {
     /// acknowledges can outlive its registration. A registered group is left as it is.
     ///
     /// # Errors
-    /// Nothing was written.
+    /// Nothing was written. A key is for one life: after a deletion it is refused, because old
+    /// entries and votes under it would count as the new group's.
     pub fn create_group(
         &mut self,
         _now: Now,
@@ -104,6 +108,9 @@ impl LogStore {
         self.check_alive()?;
         if self.has_group(key) {
             return Ok(self.tickets.last());
+        }
+        if self.graves.contains(&key) {
+            return Err(SubmitError::KeyInUse);
         }
         let ticket = self.submit_change(key, Change::Created(conf.clone()))?;
         self.logs.insert(key, GroupLog::default());
@@ -123,6 +130,7 @@ impl LogStore {
         self.logs.remove(&key);
         self.memtables.drop_group(key);
         self.leaving.insert(key);
+        self.graves.insert(key);
         self.after.push_back((ticket, Then::GroupGone(key)));
         Ok(ticket)
     }
@@ -144,8 +152,12 @@ impl LogStore {
     /// Makes a snapshot that was received and verified this replica's log head, and cuts the log
     /// if it does not contain the snapshot's last entry: one record, whole or not at all.
     ///
+    /// Live entries that this replica lacks are written before, with [`LogOp::Fill`]; they are
+    /// durable when the install is.
+    ///
     /// # Errors
-    /// Nothing was written.
+    /// Nothing was written: the snapshot was not received, is not newer than the one that is
+    /// there, or names live entries that are not here.
     pub fn install_snapshot(
         &mut self,
         _now: Now,
@@ -154,17 +166,39 @@ impl LogStore {
         conf: &ConfState,
     ) -> Result<Ticket, SubmitError> {
         self.check_alive()?;
+        let live = self.installable(key, id)?;
         let keeps_log =
             self.logs.get(&key).is_some_and(|log| log.map.term(id.index) == Some(id.term));
-        let cut = (!keeps_log).then_some(LogOp::Cut { from: Index(1) });
+        // Only above: what is below is dead, but for the live entries, which came before.
+        let cut = (!keeps_log).then_some(LogOp::Cut { from: id.index.next() });
         let change = Change::Installed { id, conf: conf.clone() };
         let ticket = self.submit_change_and_op(key, change, cut)?;
         let log = self.logs.entry(key).or_default();
+        super::add_all(&mut log.live, &live);
         log.map.drop_through(id.index);
         log.base = id;
-        log.durable = log.durable.max(id.index);
-        self.after.push_back((ticket, Then::SnapshotPublished { group: key }));
+        self.publish_after(ticket, key);
         Ok(ticket)
+    }
+
+    /// The live indexes of a received snapshot that may be installed.
+    fn installable(&self, key: GroupKey, id: EntryId) -> Result<IndexSet, SubmitError> {
+        let (Some(record), Some(log)) = (self.state.groups.get(&key), self.logs.get(&key)) else {
+            return Err(SubmitError::UnknownGroup);
+        };
+        let newest = record.snapshot;
+        if id.index <= newest.index {
+            return Err(SubmitError::SnapshotObsolete { id, newest });
+        }
+        let Some(meta) = self.received_snapshot(key, id) else {
+            return Err(SubmitError::SnapshotUnknown { id });
+        };
+        let here = |i: &Index| log.map.term(*i).is_some() || log.live.contains(*i);
+        let missing: IndexSet = meta.live.iter().filter(|i| !here(i)).collect();
+        match missing.is_empty() {
+            true => Ok(meta.live.clone()),
+            false => Err(SubmitError::LiveEntriesMissing { id, missing }),
+        }
     }
 
     /// Tells how far a group is committed. Written down by the next seal or checkpoint, never

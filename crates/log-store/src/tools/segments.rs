@@ -160,7 +160,7 @@ fn role(seen: &Examination, file: &Found) -> SegmentRole {
     match file.name {
         Some(name) if seen.segments.adopted.contains(&name) => SegmentRole::Adoptable,
         Some(name) if seen.replay.state.segments.contains(&name) => SegmentRole::Listed,
-        _ if seen.retired.contains(&file.path) => SegmentRole::Retired,
+        _ if seen.retired.segments.contains(&file.path) => SegmentRole::Retired,
         _ => SegmentRole::Stranger,
     }
 }

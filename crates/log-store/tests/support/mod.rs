@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use refloat_log_store::identity::{self, NodeIdentity};
 use refloat_log_store::{
-    Boot, BootError, Event, GroupState, Job, Lane, LogStore, Options, Poisoned, Read, SubmitError,
-    Ticket,
+    Boot, BootError, Chunk, Event, GroupState, Job, Lane, LogStore, Options, Poisoned, Read,
+    SnapshotMeta, SubmitError, Ticket,
 };
 use refloat_types::{
     ClusterId, ConfState, Entry, EntryId, EntryKind, Epoch, GroupId, GroupKey, GroupWrite,
@@ -262,6 +262,64 @@ impl Disk {
         Ok(())
     }
 
+    /// Starts a snapshot up to `at`, without waiting for anything.
+    pub fn begin_snapshot(&mut self, key: GroupKey, at: EntryId, live: IndexSet) {
+        let payload = Bytes::from(format!("state at {at}"));
+        let conf = ConfState::of_voters([ME]);
+        self.store().write_snapshot(key, at, conf, live, Box::new(std::iter::once(payload)));
+    }
+
+    /// Receives a whole snapshot from a leader: durable under its name, not yet installed.
+    pub fn receive(&mut self, key: GroupKey, at: EntryId, live: IndexSet) -> Result<(), Poisoned> {
+        let (meta, chunks) = sent_snapshot(key, at, live);
+        self.store().receive_snapshot(meta.clone(), None);
+        self.sync()?;
+        for chunk in chunks {
+            self.store().receive_snapshot(meta.clone(), Some(chunk));
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a received snapshot the head of the log.
+    pub fn install(&mut self, key: GroupKey, at: EntryId) -> Result<Ticket, SubmitError> {
+        let (now, conf) = (self.now, ConfState::of_voters([ME]));
+        let ticket = self.store().install_snapshot(now, key, at, &conf)?;
+        self.record(ticket, |m| {
+            let model = m.get_mut(&key).expect("registered");
+            if model.log.get(&at.index).is_none_or(|e| e.id != at) {
+                model.log.split_off(&at.index.next());
+                model.log.clear();
+            }
+            model.snapshot = at;
+        });
+        Ok(ticket)
+    }
+
+    /// Entries that keep their place and cut nothing.
+    pub fn fill(&mut self, key: GroupKey, ids: &[EntryId]) -> Ticket {
+        let entries = ids.iter().map(|id| entry(id.term.0, id.index.0, 30)).collect();
+        self.write(key, None, Some(LogOp::Fill { entries })).expect("fill")
+    }
+
+    /// Flips a bit wherever a file of the folder holds the text.
+    pub fn rot(&self, folder: &str, text: &str) {
+        let mut hit = 0;
+        for file in self.files(folder) {
+            self.fs
+                .corrupt(&file, |bytes| {
+                    for at in 0..bytes.len().saturating_sub(text.len()) {
+                        if bytes[at..].starts_with(text.as_bytes()) {
+                            bytes[at] ^= 1;
+                            hit += 1;
+                        }
+                    }
+                })
+                .expect("the file is there");
+        }
+        assert!(hit > 0, "{text} stands nowhere in {folder}");
+    }
+
     /// How much of the history is acknowledged.
     pub fn acked(&self) -> usize {
         let Some(store) = &self.store else { return 0 };
@@ -333,6 +391,19 @@ impl Disk {
         }
         Ok(model)
     }
+}
+
+/// A snapshot as a leader would send it: made on a disk of its own.
+pub fn sent_snapshot(key: GroupKey, at: EntryId, live: IndexSet) -> (SnapshotMeta, Vec<Chunk>) {
+    let fs = SimFs::new();
+    let (dir, identity) = (Path::new("/"), node_identity().identity);
+    let head = refloat_snapshot::Head::new(key, at, ConfState::of_voters([ME]), live);
+    let mut payload = std::iter::once(Bytes::from(format!("state at {at}")));
+    let meta = refloat_snapshot::write(&fs, dir, &identity, head, &mut payload).expect("written");
+    let path = refloat_snapshot::snapshot_path(dir, at);
+    let file = refloat_snapshot::SnapshotFile::open(&fs, &path, &identity).expect("opens");
+    let chunks = (0..meta.chunks).map(|n| file.chunk(n).expect("verifies")).collect();
+    (meta, chunks)
 }
 
 /// What a boot says, without the store.

@@ -78,7 +78,7 @@ impl Planner<'_> {
         let unknown =
             strays.chain(&seen.segments.strangers).map(|path| (path, "of unknown origin"));
         let dir = self.options.segment_dir();
-        let retired = seen.retired.iter().filter(|path| path.starts_with(&dir));
+        let retired = seen.retired.segments.iter().filter(|path| path.starts_with(&dir));
         for (path, reason) in unknown.chain(retired.map(|path| (path, "nothing names it"))) {
             match is_whole(seen) {
                 true => self.set_aside(path, reason)?,
@@ -98,7 +98,7 @@ impl Planner<'_> {
             .map_err(|error| BootError::Refused { reason: with_cause(&error) })?;
         let is_evidence = |path: &&PathBuf| path.extension().is_some_and(|e| e == "bad");
         let strays = left.strays.iter().filter(|path| !is_evidence(path));
-        let retired = seen.retired.iter().filter(|path| path.starts_with(&dir));
+        let retired = seen.retired.snapshots.iter().filter(|path| path.starts_with(&dir));
         let files = strays
             .map(|path| (path, "of unknown origin"))
             .chain(retired.map(|path| (path, "nothing names it")));

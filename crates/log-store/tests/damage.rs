@@ -1,0 +1,344 @@
+//! Damage in durable data: what is lost is said, and nothing that was cut comes back.
+
+mod support;
+
+use refloat_log_store::{GroupBoot, GroupState, SubmitError, examine};
+use refloat_types::{HardState, Index, LogOp, Term};
+use refloat_vfs::{Fate, Vfs};
+use support::*;
+
+const BLOCK: usize = 4096;
+
+fn two_groups() -> Disk {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    disk.create_group(group(2)).unwrap();
+    disk.sync().unwrap();
+    disk
+}
+
+fn as_it_is(disk: &Disk) -> Disk {
+    Disk::on(disk.fs.power_cut(|_| Fate::Kept), &disk.options)
+}
+
+/// Zeroes the block of the log that holds a text, and `more` blocks behind it.
+fn zero_blocks_at(disk: &Disk, text: &str, more: usize) {
+    let mut hit = false;
+    for file in disk.files("wal") {
+        let bytes = disk.fs.contents(&file).unwrap();
+        let Some(at) = bytes.windows(text.len()).position(|w| w == text.as_bytes()) else {
+            continue;
+        };
+        let from = at / BLOCK * BLOCK;
+        disk.fs.corrupt(&file, |b| b[from..from + (more + 1) * BLOCK].fill(0)).unwrap();
+        hit = true;
+    }
+    assert!(hit, "{text} stands nowhere in the log");
+}
+
+fn found(disk: &Disk) -> Vec<GroupBoot> {
+    examine(&disk.fs, &disk.options).unwrap().groups().to_vec()
+}
+
+#[test]
+fn w33_an_overwrite_lost_in_the_middle_does_not_bring_the_overwritten_entries_back() {
+    for rolled in [false, true] {
+        let mut disk = two_groups();
+        disk.append(group(1), 1, 9, 60);
+        disk.sync().unwrap();
+        disk.append_after(group(1), id(1, 5), 2, 4, 60).unwrap();
+        disk.sync().unwrap();
+        for _ in 0..3 {
+            disk.append(group(2), 1, 1, 60);
+            disk.sync().unwrap();
+        }
+        if rolled {
+            // The next file's checkpoint says where the log ends, with its term.
+            for _ in 0..8 {
+                disk.append(group(2), 1, 1, 8000);
+                disk.sync_without(refloat_log_store::Lane::Flush).unwrap();
+            }
+        } else {
+            disk.append(group(1), 2, 1, 60);
+            disk.sync().unwrap();
+        }
+        disk.idle().unwrap();
+        let mut back = as_it_is(&disk);
+        zero_blocks_at(&back, "t2 i6 ", 1);
+        let boot = back.boot().unwrap();
+        let g = &boot.groups[0];
+        assert_ne!(g.state, GroupState::Clean, "{g:?}\n{}", boot.report);
+        assert!(g.waits_for.is_some());
+        // The block behind was the other group's alone.
+        assert_eq!(boot.groups[1].state, GroupState::Damaged, "{}", boot.report);
+    }
+}
+
+#[test]
+fn w11_an_overwrite_lost_with_a_whole_file_does_not_bring_the_overwritten_entries_back() {
+    let mut disk = two_groups();
+    disk.append(group(1), 1, 9, 60);
+    disk.sync().unwrap();
+    let mut held = Vec::new();
+    let mut roll = |disk: &mut Disk| {
+        let before = disk.store().stats().generation;
+        while disk.store().stats().generation == before {
+            disk.append(group(2), 1, 1, 9000);
+            held.extend(disk.sync_without(refloat_log_store::Lane::Flush).unwrap());
+        }
+    };
+    roll(&mut disk);
+    let lost = disk.store().stats().generation;
+    disk.append_after(group(1), id(1, 5), 2, 4, 60).unwrap();
+    roll(&mut disk);
+    roll(&mut disk);
+    disk.append(group(1), 2, 1, 60);
+    disk.sync_without(refloat_log_store::Lane::Flush).unwrap();
+    let back = as_it_is(&disk);
+    let file = back
+        .files("wal")
+        .into_iter()
+        .find(|f| f.file_name().unwrap().to_string_lossy() == format!("{:020}.wal", lost.0));
+    back.fs.remove_file(&file.expect("the file")).unwrap();
+    let g = &found(&back)[0];
+    assert_ne!(g.state, GroupState::Clean, "{g:?}");
+}
+
+#[test]
+fn a_group_whose_registration_was_lost_is_named_and_not_forgotten() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    disk.sync().unwrap();
+    disk.append(group(1), 1, 1, 60);
+    disk.sync().unwrap();
+    disk.create_group(group(2)).unwrap();
+    disk.append(group(1), 3, 1, 60); // in the same batch
+    disk.sync().unwrap();
+    disk.append(group(1), 3, 1, 60);
+    disk.sync().unwrap();
+    disk.append(group(2), 1, 3, 60);
+    disk.sync().unwrap();
+    disk.idle().unwrap();
+    let mut back = as_it_is(&disk);
+    zero_blocks_at(&back, "t3 i2 ", 1);
+    for _ in 0..2 {
+        let boot = back.boot().unwrap();
+        let g = boot.groups.iter().find(|g| g.key == group(2)).expect("named");
+        assert_ne!(g.state, GroupState::Clean, "{}", boot.report);
+        assert!(g.waits_for.as_ref().unwrap().contains("registration"), "{:?}", g.waits_for);
+        back.kill();
+    }
+}
+
+#[test]
+fn a_deletion_lost_to_damage_does_not_bring_the_group_back_over_a_later_checkpoint() {
+    let mut disk = two_groups();
+    disk.append(group(2), 1, 2, 60);
+    disk.sync().unwrap();
+    disk.delete_group(group(2)).unwrap();
+    disk.append(group(1), 3, 1, 60); // in the same batch
+    disk.sync().unwrap();
+    for _ in 0..12 {
+        disk.append(group(1), 3, 1, 8000);
+        disk.sync_without(refloat_log_store::Lane::Flush).unwrap();
+    }
+    disk.idle().unwrap();
+    let back = as_it_is(&disk);
+    zero_blocks_at(&back, "t3 i1 ", 1);
+    let groups = found(&back);
+    assert!(groups.iter().all(|g| g.key != group(2)), "{groups:?}");
+}
+
+#[test]
+fn w20_a_votes_log_that_is_gone_proves_no_vote() {
+    let mut disk = two_groups();
+    disk.vote(group(1), 7).unwrap();
+    disk.append(group(1), 3, 1, 60); // in the same batch
+    disk.sync().unwrap();
+    for _ in 0..2 {
+        disk.append(group(1), 3, 1, 60);
+        disk.sync().unwrap();
+    }
+    disk.idle().unwrap();
+    let back = as_it_is(&disk);
+    zero_blocks_at(&back, "t3 i1 ", 1);
+    // The votes log has it.
+    let g = &found(&back)[0];
+    assert_eq!(g.hard_state, HardState { term: Term(7), vote: Some(ME) });
+    assert_ne!(g.state, GroupState::Amnesia, "{g:?}");
+    for file in back.files("votes") {
+        back.fs.remove_file(&file).unwrap();
+    }
+    let g = &found(&back)[0];
+    assert_eq!(g.state, GroupState::Amnesia, "{g:?}");
+}
+
+#[test]
+fn w20_a_vote_survives_every_dropped_or_damaged_tail_that_did_not_contain_it() {
+    let mut disk = two_groups();
+    disk.vote(group(1), 7).unwrap();
+    disk.sync().unwrap();
+    disk.append(group(1), 7, 1, 60);
+    disk.sync().unwrap();
+    let stop = disk.fs.op_count() + 1;
+    disk.fs.crash_at(stop);
+    disk.append(group(1), 7, 4, 9000);
+    let _ = disk.sync();
+    let check = |mut back: Disk, story: String| {
+        for _ in 0..2 {
+            let boot = back.boot().unwrap_or_else(|e| panic!("{story}: {e}"));
+            let g = &boot.groups[0];
+            assert_eq!(g.hard_state, HardState { term: Term(7), vote: Some(ME) }, "{story}");
+            assert_ne!(g.state, GroupState::Amnesia, "{story}");
+            back.kill();
+        }
+    };
+    for image in disk.fs.crash_images(40) {
+        let story = image.story();
+        let garbled = Disk::on(image.fork(), &disk.options);
+        check(Disk::on(image, &disk.options), story.clone());
+        // The same tail, and garbage in it: suspect rather than torn.
+        for file in garbled.files("wal") {
+            let tail = |bytes: &mut Vec<u8>| {
+                let end = bytes.iter().rposition(|b| *b != 0).unwrap_or(0);
+                if let Some(byte) = bytes.get_mut(end) {
+                    *byte ^= 0x55;
+                }
+            };
+            garbled.fs.corrupt(&file, tail).unwrap();
+        }
+        check(garbled, format!("{story}, last byte flipped"));
+    }
+}
+
+#[test]
+fn w20_a_vote_in_a_suspect_batch_still_binds() {
+    let mut disk = two_groups();
+    disk.vote(group(1), 7).unwrap();
+    disk.append(group(1), 3, 1, 6000);
+    disk.sync().unwrap();
+    // The last batch of both logs, with its payload garbled: nothing proves or disproves it.
+    let mut back = as_it_is(&disk);
+    let text = "t3 i1 ".repeat(20);
+    back.rot("wal", &text);
+    for file in back.files("votes") {
+        back.fs.remove_file(&file).unwrap();
+    }
+    let report = examine(&back.fs, &back.options).unwrap();
+    let g = &report.groups()[0];
+    assert_eq!(g.hard_state, HardState { term: Term(7), vote: Some(ME) }, "{}", report.report());
+    let _ = back.boot();
+}
+
+#[test]
+fn w10_damage_in_an_older_file_hurts_only_while_it_is_needed() {
+    for needed in [true, false] {
+        let mut disk = two_groups();
+        disk.append(group(1), 1, 4, 200);
+        disk.sync().unwrap();
+        let first = disk.files("wal").remove(0);
+        let mut held = Vec::new();
+        while disk.store().stats().generation.0 < 3 {
+            disk.append(group(2), 1, 1, 9000);
+            held.extend(disk.sync_without(refloat_log_store::Lane::Flush).unwrap());
+        }
+        if !needed {
+            // Flushed and published; the file itself stays, as one of the two newest or not yet
+            // recycled.
+            held.into_iter().for_each(|job| disk.run(job).unwrap());
+            let kept = disk.sync_without(refloat_log_store::Lane::Prepare).unwrap();
+            drop(kept);
+        }
+        let back_fs = disk.fs.power_cut(|_| Fate::Kept);
+        assert!(back_fs.exists(&first).unwrap(), "needed: {needed}");
+        let mut back = Disk::on(back_fs, &disk.options);
+        let wanted = "t1 i3 ".repeat(20);
+        back.fs
+            .corrupt(&first, |bytes| {
+                let at = bytes.windows(120).position(|w| w == wanted.as_bytes()).expect("there");
+                bytes[at + 2] ^= 8;
+            })
+            .unwrap();
+        for _ in 0..2 {
+            let boot = back.boot().unwrap();
+            let states: Vec<_> = boot.groups.iter().map(|g| g.state).collect();
+            let hurt = if needed { GroupState::Damaged } else { GroupState::Clean };
+            assert_eq!(states, [hurt, GroupState::Clean], "needed: {needed}\n{}", boot.report);
+            assert!(!boot.report.damage.is_empty(), "said in any case");
+            if needed {
+                back.sync().unwrap();
+                let aside = back.fs.exists(&first.with_extension("damaged")).unwrap();
+                let there = back.fs.exists(&first).unwrap();
+                assert!(there || aside, "kept while it may explain the hole");
+            }
+            back.kill();
+        }
+    }
+}
+
+#[test]
+fn g08_a_key_of_which_anything_is_left_is_not_given_to_another_group() {
+    let mut disk = two_groups();
+    for _ in 0..6 {
+        disk.append(group(2), 1, 1, 9000);
+        disk.sync().unwrap();
+    }
+    disk.vote(group(2), 5).unwrap();
+    disk.sync().unwrap();
+    disk.delete_group(group(2)).unwrap();
+    assert_eq!(disk.create_group(group(2)), Err(SubmitError::KeyInUse));
+    disk.sync().unwrap();
+    assert_eq!(disk.create_group(group(2)), Err(SubmitError::KeyInUse));
+    // The same id in another life is another group, and knows nothing of the one before.
+    let next = refloat_types::GroupKey::new(group(2).id, refloat_types::Epoch(99));
+    disk.create_group(next).unwrap();
+    disk.append(next, 1, 1, 10);
+    disk.sync().unwrap();
+    let mut back = as_it_is(&disk);
+    let boot = back.boot().unwrap();
+    let g = boot.groups.iter().find(|g| g.key == next).unwrap();
+    assert_eq!(
+        (g.state, g.last, g.hard_state),
+        (GroupState::Clean, id(1, 1), HardState::default())
+    );
+    assert_eq!(back.read_log(next, Index(1)).unwrap().len(), 1);
+    assert_eq!(back.create_group(group(2)), Err(SubmitError::KeyInUse), "also after a boot");
+}
+
+#[test]
+fn w14_a_write_that_no_file_holds_is_too_large_and_never_poisons() {
+    let mut refused = 0;
+    for len in (30_000..60_000).step_by(97) {
+        let mut disk = Disk::small();
+        disk.create_group(group(1)).unwrap();
+        disk.sync().unwrap();
+        disk.append(group(1), 1, 1, 900);
+        match disk.try_append(group(1), 1, 3, len / 3) {
+            Ok(_) => disk.sync().unwrap(),
+            Err(SubmitError::TooLarge { .. }) => refused += 1,
+            Err(e) => panic!("{len} bytes: {e}"),
+        }
+        disk.append(group(1), 1, 1, 10);
+        disk.sync().unwrap();
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn damage_that_took_a_cut_does_not_bring_the_cut_entries_back() {
+    let mut disk = two_groups();
+    disk.append(group(1), 1, 9, 60);
+    disk.sync().unwrap();
+    disk.write(group(1), None, Some(LogOp::Cut { from: Index(6) })).unwrap();
+    disk.append(group(2), 5, 1, 60); // in the same batch
+    disk.sync().unwrap();
+    for _ in 0..10 {
+        disk.append(group(2), 5, 1, 8000);
+        disk.sync_without(refloat_log_store::Lane::Flush).unwrap();
+    }
+    disk.idle().unwrap();
+    let back = as_it_is(&disk);
+    zero_blocks_at(&back, "t5 i1 ", 1);
+    let g = &found(&back)[0];
+    assert_ne!(g.state, GroupState::Clean, "{g:?}");
+}
