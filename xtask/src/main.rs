@@ -6,6 +6,7 @@
 //! | `scenarios` | writes `docs/scenarios.md` from the tests; `--check` fails if it is stale; `--run` runs them |
 //! | `layers` | the layering rules alone |
 //! | `planted` | every planted defect against the test that must catch it |
+//! | `crash` | the crash images of the log store, counted; `--deep` for many more |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
 //! | `bench` | the figures of `docs/performance.md` |
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 mod bench;
 mod catalogue;
 mod ci;
+mod crash;
 mod layers;
 mod planted;
 mod process;
@@ -28,6 +30,7 @@ const USAGE: &str = "usage: cargo xtask <command>
                                 run the tests that bear an id
   layers                        who may depend on whom
   planted [NAME …]              plant one defect at a time, and see that its test fails
+  crash [--deep]                every crash image of the log store: workload, stops, images, seconds
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
   bench [--only P1] [--json F]  the figures, beside the device and the peers
   bench damage                  the same damage on refloat and on other logs";
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         "layers" => layers::check(),
         "planted" => planted::run(rest),
         "sim" => sim::run(rest),
+        "crash" => crash::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -3,7 +3,7 @@
 
 mod support;
 
-use refloat_types::{Index, IndexSet};
+use refloat_types::{Index, IndexSet, LogOp};
 use support::*;
 
 /// What is done to the disk, step by step, until something fails.
@@ -18,8 +18,30 @@ struct Counts {
     images: u64,
 }
 
+/// How many images of each stop are tried: the bounded slice, or many more of them where
+/// `cargo xtask crash --deep` asks for it.
+fn depth(images_per_stop: usize) -> usize {
+    match std::env::var_os("REFLOAT_CRASH_DEEP") {
+        Some(_) => images_per_stop * 20,
+        None => images_per_stop,
+    }
+}
+
+/// How long an enumeration takes is told to people, and decides nothing.
+#[allow(clippy::disallowed_methods)]
+fn clock() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// One line of the table that `cargo xtask crash` prints.
+fn tell(name: &str, counts: &Counts, since: std::time::Instant) {
+    let seconds = since.elapsed().as_secs_f64();
+    println!("crash: {name}: {} stops, {} images, {seconds:.1} s", counts.stops, counts.images);
+}
+
 /// Runs `script` once in full to count its operations, then again for each place to stop.
 fn at_every_stop(name: &str, images_per_stop: usize, every: u64, script: Script) -> Counts {
+    let since = clock();
     let mut whole = Disk::small();
     let start = whole.fs.op_count();
     script(&mut whole).expect("the script runs without a crash");
@@ -31,7 +53,7 @@ fn at_every_stop(name: &str, images_per_stop: usize, every: u64, script: Script)
         let _ = script(&mut disk);
         let acked = disk.acked();
         counts.stops += 1;
-        for image in disk.fs.crash_images(images_per_stop) {
+        for image in disk.fs.crash_images(depth(images_per_stop)) {
             counts.images += 1;
             let story = image.story();
             let check = recover_twice(image, &disk, acked);
@@ -40,8 +62,64 @@ fn at_every_stop(name: &str, images_per_stop: usize, every: u64, script: Script)
             }
         }
     }
-    println!("{name}: {} stops, {} images", counts.stops, counts.images);
+    tell(name, &counts, since);
     counts
+}
+
+/// Crashes inside the boot that follows a crash: the script is stopped somewhere, the disk is left
+/// as a kill or a power cut leaves it, and the boot over it, with the jobs behind it, is stopped
+/// at every operation again.
+fn at_every_stop_of_the_boot(
+    name: &str,
+    images_per_stop: usize,
+    every: u64,
+    script: Script,
+) -> Counts {
+    let since = clock();
+    let mut whole = Disk::small();
+    let start = whole.fs.op_count();
+    script(&mut whole).expect("the script runs without a crash");
+    let total = whole.fs.op_count() - start;
+    let mut counts = Counts { stops: 0, images: 0 };
+    for stop in (1..=total).step_by(every as usize) {
+        let left = || {
+            let mut disk = Disk::small();
+            disk.fs.crash_at(disk.fs.op_count() + stop);
+            let _ = script(&mut disk);
+            disk
+        };
+        let before = left();
+        let acked = before.acked();
+        for power in [false, true] {
+            let image = || match power {
+                true => before.fs.power_cut(|_| refloat_vfs::Fate::Lost),
+                false => before.fs.fork().kill(),
+            };
+            let mut counted = Disk::on(image(), &before.options);
+            let start = counted.fs.op_count();
+            boot_and_work(&mut counted).unwrap_or_else(|e| panic!("{name}: stop {stop}: {e}"));
+            for second in 1..=counted.fs.op_count() - start {
+                let mut disk = Disk::on(image(), &before.options);
+                disk.fs.crash_at(disk.fs.op_count() + second);
+                let _ = boot_and_work(&mut disk);
+                counts.stops += 1;
+                for image in disk.fs.crash_images(depth(images_per_stop)) {
+                    counts.images += 1;
+                    let story = image.story();
+                    if let Err(why) = recover_twice(image, &before, acked) {
+                        panic!("{name}: stopped at {stop}, its boot at {second}; {story}\n{why}");
+                    }
+                }
+            }
+        }
+    }
+    tell(name, &counts, since);
+    counts
+}
+
+fn boot_and_work(disk: &mut Disk) -> Result<(), String> {
+    disk.boot().map_err(text)?;
+    disk.sync().map_err(text)
 }
 
 /// Boots an image, kills it again, boots it again: same answer, and one that the history allows.
@@ -128,6 +206,47 @@ fn values_and_votes(disk: &mut Disk) -> Result<(), String> {
     disk.idle().map_err(text)
 }
 
+/// Snapshots of a leader: received, installed over a log that does not reach them, overtaking a
+/// local one, with live entries that come first.
+fn installs(disk: &mut Disk) -> Result<(), String> {
+    let a = group(1);
+    disk.create_group(a).map_err(text)?;
+    disk.try_append(a, 1, 4, 100).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.snapshot(a, IndexSet::new()).map_err(text)?;
+    disk.receive(a, id(2, 20), IndexSet::new()).map_err(text)?;
+    disk.install(a, id(2, 20)).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.try_append(a, 2, 4, 5000).map_err(text)?;
+    disk.sync().map_err(text)?;
+    disk.receive(a, id(2, 23), IndexSet::new()).map_err(text)?;
+    disk.install(a, id(2, 23)).map_err(text)?;
+    disk.sync().map_err(text)?;
+    for _ in 0..4 {
+        disk.try_append(a, 2, 2, 8000).map_err(text)?;
+        disk.sync().map_err(text)?;
+    }
+    Ok(())
+}
+
+/// Suffixes cut and overwritten across memtables and segments.
+fn truncates_and_overwrites(disk: &mut Disk) -> Result<(), String> {
+    let a = group(1);
+    disk.create_group(a).map_err(text)?;
+    for term in 1..6 {
+        disk.try_append(a, term, 4, 3500).map_err(text)?;
+        disk.sync().map_err(text)?;
+        let last = disk.model()[&a].last();
+        let from = Index(last.index.0 - 1);
+        disk.write(a, None, Some(LogOp::Cut { from })).map_err(text)?;
+        disk.sync().map_err(text)?;
+        let prev = disk.model()[&a].log[&Index(from.0 - 2)].id;
+        disk.append_after(a, prev, term, 3, 3000).map_err(text)?;
+        disk.sync().map_err(text)?;
+    }
+    disk.idle().map_err(text)
+}
+
 fn groups_come_and_go(disk: &mut Disk) -> Result<(), String> {
     let (a, b) = (group(1), group(2));
     disk.create_group(a).map_err(text)?;
@@ -168,6 +287,35 @@ fn g01_crash_at_every_step_of_roll_over_and_flush_loses_nothing() {
 fn n01_crash_at_every_step_of_snapshot_publish_and_compaction_loses_nothing() {
     let counts = at_every_stop("snapshot and compaction", 8, 1, snapshots_and_compaction);
     assert!(counts.stops > 50, "{} stops", counts.stops);
+}
+
+#[test]
+fn n01_crash_at_every_step_of_receiving_and_installing_loses_nothing() {
+    let counts = at_every_stop("snapshot install", 8, 1, installs);
+    assert!(counts.stops > 50, "{} stops", counts.stops);
+}
+
+#[test]
+fn crash_at_every_step_of_truncation_and_overwrite_mixes_nothing() {
+    let counts = at_every_stop("truncation and overwrite", 8, 1, truncates_and_overwrites);
+    assert!(counts.stops > 30, "{} stops", counts.stops);
+}
+
+#[test]
+fn w26_crash_at_every_step_of_the_boot_after_a_crash_loses_nothing() {
+    let deep = std::env::var_os("REFLOAT_CRASH_DEEP").is_some();
+    let mut stops = 0;
+    let scripts: [(&str, Script); 4] = [
+        ("boot after append", appends_and_votes),
+        ("boot after flush", rolls_and_flushes),
+        ("boot after snapshot", snapshots_and_compaction),
+        ("boot after install", installs),
+    ];
+    for (name, script) in scripts {
+        let every = if deep { 1 } else { 13 };
+        stops += at_every_stop_of_the_boot(name, 2, every, script).stops;
+    }
+    assert!(stops > 100, "{stops} stops");
 }
 
 #[test]

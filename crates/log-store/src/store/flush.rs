@@ -121,7 +121,13 @@ const RETRY_AFTER: u64 = 1_000_000;
 impl LogStore {
     pub(super) fn postpone(&mut self, now: Now) -> Result<(), Poisoned> {
         self.not_before = now.after(RETRY_AFTER);
+        self.postponed = true;
         Ok(())
+    }
+
+    /// When a flush or compaction that found no space is tried again.
+    pub(super) fn postponed_until(&self) -> Option<Now> {
+        self.postponed.then_some(self.not_before)
     }
 }
 

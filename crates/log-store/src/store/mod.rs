@@ -80,6 +80,8 @@ pub struct LogStore {
     hold_from: Option<Generation>,
     /// A flush or compaction that found no space, or a rotten input, is not tried before this.
     not_before: Now,
+    /// Whether one of them waits for that moment.
+    postponed: bool,
     /// Held as long as the store lives.
     _lock: Box<dyn FileLock>,
 }
@@ -157,8 +159,12 @@ impl LogStore {
             closing: false,
             hold_from: parts.hold_from,
             not_before: Now(0),
+            postponed: false,
             _lock: parts.lock,
         };
+        // The checkpoint that the boot wrote restates every vote: without this, each start would
+        // leave one file of the votes log behind.
+        store.votes.release(store.votes.generation());
         let Retired { segments, snapshots, damaged } = parts.retired;
         if !segments.is_empty() {
             store.queue.push_back(Job::remove(segments));
@@ -195,6 +201,12 @@ impl LogStore {
         self.logs.get(&key).map_or(Index::ZERO, |log| log.durable)
     }
 
+    /// The last entry of a group's log, durable or not; its snapshot where the log is empty.
+    #[must_use]
+    pub fn last(&self, key: GroupKey) -> EntryId {
+        self.logs.get(&key).map_or(EntryId::ZERO, GroupLog::last)
+    }
+
     /// What the host keeps under a slot of the node's own state.
     #[must_use]
     pub fn node_state(&self, slot: u32) -> Option<&bytes::Bytes> {
@@ -209,7 +221,8 @@ impl LogStore {
     /// When [`LogStore::poll_job`] should be called again though nothing happened.
     #[must_use]
     pub fn wake_at(&self) -> Option<Now> {
-        self.wal.wake_at().into_iter().chain(self.votes.wake_at()).min()
+        let logs = self.wal.wake_at().into_iter().chain(self.votes.wake_at());
+        logs.chain(self.postponed_until()).min()
     }
 
     /// Why the store stopped, if it did.
@@ -257,6 +270,7 @@ impl LogStore {
         if now < self.not_before {
             return None;
         }
+        self.postponed = false;
         self.start_flush().or_else(|| self.start_compaction())
     }
 
