@@ -50,7 +50,8 @@
 //!
 //! # Limits
 //!
-//! Healing from peers is the host's, and not built yet: a group that is not clean stays so.
+//! Healing from peers is the host's: it gets the holes of each log from the boot, submits what
+//! others have as `Fill`, and says with [`LogStore::note_healed`] that nothing is missing any more.
 //! All logs are driven by one caller; there is no scrubber.
 //!
 //! # The way of a write
