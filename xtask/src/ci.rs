@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo, stream};
-use crate::{layers, scenarios, sim};
+use crate::{adapters, layers, scenarios, sim};
 
 /// Targets whose tests run; doc tests have a step of their own.
 const TEST_TARGETS: [&str; 5] = ["--workspace", "--lib", "--bins", "--tests", "--examples"];
@@ -43,6 +43,7 @@ pub fn run(args: &[String]) -> Result<()> {
     });
     steps.run("scenarios", || scenarios::check_page_and_results(&tests.results));
     steps.run("simulation", sim::slice);
+    steps.run("adapters", || adapters::run(&[]));
     steps.run("deny", || {
         let installed = cargo(&["deny", "--version"]).output().is_ok_and(|o| o.status.success());
         if installed {

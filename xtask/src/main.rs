@@ -8,9 +8,11 @@
 //! | `planted` | every planted defect against the test that must catch it |
 //! | `crash` | the crash images of the log store, counted; `--deep` for many more |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
+//! | `adapters` | the examples that store another library's log |
 //! | `bench` | the figures of `docs/performance.md` |
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod bench;
 mod catalogue;
 mod ci;
@@ -32,6 +34,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   planted [NAME …]              plant one defect at a time, and see that its test fails
   crash [--deep]                every crash image of the log store: workload, stops, images, seconds
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
+  adapters                      the examples that store another library's log
   bench [--only P1] [--json F]  the figures, beside the device and the peers
   bench damage                  the same damage on refloat and on other logs";
 
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         "planted" => planted::run(rest),
         "sim" => sim::run(rest),
         "crash" => crash::run(rest),
+        "adapters" => adapters::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
