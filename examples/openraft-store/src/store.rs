@@ -42,7 +42,14 @@ impl Store {
     /// # Errors
     /// The directory cannot be read, belongs to another node, or is in use.
     pub fn open(options: Options, node: u64) -> io::Result<Arc<Store>> {
-        let vfs: Arc<dyn Vfs> = Arc::new(OsFs);
+        Store::open_on(Arc::new(OsFs), options, node)
+    }
+
+    /// The same on another file system; `SimFs` can be cut from its power.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn open_on(vfs: Arc<dyn Vfs>, options: Options, node: u64) -> io::Result<Arc<Store>> {
         make_or_check_identity(vfs.as_ref(), &options, node)?;
         let booted = boot(&vfs, options).map_err(io::Error::other)?;
         let mut found = BTreeMap::new();

@@ -3,14 +3,15 @@
 mod support;
 
 use std::process::Command;
+use std::sync::Arc;
 
 use openraft::Vote;
 use openraft::storage::{
     LogState, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
 };
-use refloat_openraft_store::{Log, Machine};
+use refloat_openraft_store::{Log, Machine, Store};
+use refloat_vfs::{Fate, Fault, SimFs};
 use support::*;
-use tempfile::TempDir;
 
 /// Three hundred entries of two leaders, a cut between them, a vote, and a purge.
 async fn work(log: &mut Log, machine: &mut Machine) {
@@ -28,9 +29,9 @@ async fn work(log: &mut Log, machine: &mut Machine) {
     log.blocking_append(entries(2, 300, 300)).await.unwrap();
 }
 
-/// All that [`work`] was told is done, read from a directory as it lies.
-async fn expect_work(dir: &TempDir) -> (Log, Machine) {
-    let (mut log, mut machine) = raft(&open(dir.path())).await;
+/// All that [`work`] was told is done, read from what the disk holds.
+async fn expect_work(store: Arc<Store>) -> (Log, Machine) {
+    let (mut log, mut machine) = raft(&store).await;
     let state = log.get_log_state().await.unwrap();
     let (purged, last) = (Some(log_id(1, 99)), Some(log_id(2, 300)));
     assert_eq!(state, LogState { last_purged_log_id: purged, last_log_id: last });
@@ -48,7 +49,7 @@ async fn everything_acknowledged_is_there_after_a_stop() {
     let (mut log, mut machine) = raft(&open(dir.path())).await;
     work(&mut log, &mut machine).await;
     drop((log, machine));
-    let (mut log, _machine) = expect_work(&dir).await;
+    let (mut log, _machine) = expect_work(open(dir.path())).await;
     // A stop loses no hint either.
     assert_eq!(log.read_committed().await.unwrap(), Some(log_id(2, 250)));
 }
@@ -74,10 +75,33 @@ async fn everything_acknowledged_is_there_after_a_kill() {
     let mut process = Command::new(std::env::current_exe().unwrap());
     process.args(["--ignored", "--exact", "works_and_dies"]).env(DIR, dir.path());
     assert_eq!(process.output().unwrap().status.code(), Some(DIED));
-    let (mut log, _machine) = expect_work(&dir).await;
+    let (mut log, _machine) = expect_work(open(dir.path())).await;
     // The hint may have stayed behind.
     let committed = log.read_committed().await.unwrap();
     assert!(committed >= Some(log_id(1, 99)) && committed <= Some(log_id(2, 250)));
+}
+
+#[tokio::test]
+async fn everything_acknowledged_is_there_after_a_power_cut_that_takes_all_it_may() {
+    let disk = SimFs::new();
+    let (mut log, mut machine) = raft(&open_sim(&disk)).await;
+    work(&mut log, &mut machine).await;
+    expect_work(open_sim(&disk.power_cut(|_| Fate::Lost))).await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_whose_write_failed_nor_anything_after_it() {
+    let disk = SimFs::new();
+    let (mut log, machine) = raft(&open_sim(&disk)).await;
+    log.save_vote(&Vote::new(1, 4)).await.unwrap();
+    disk.inject(Fault::on_change().forever());
+    assert!(log.blocking_append(entries(1, 0, 9)).await.is_err());
+    assert!(log.save_vote(&Vote::new(2, 5)).await.is_err());
+    assert!(log.purge(log_id(1, 5)).await.is_err());
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(1, 4)));
+    drop((log, machine));
+    let (mut log, _machine) = raft(&open_sim(&disk.power_cut(|_| Fate::Lost))).await;
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(1, 4)));
 }
 
 #[tokio::test]

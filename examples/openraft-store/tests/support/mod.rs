@@ -7,6 +7,7 @@ use std::sync::Arc;
 use openraft::{CommittedLeaderId, Entry, EntryPayload, LogId, RaftLogReader};
 use refloat_log_store::Options;
 use refloat_openraft_store::{Log, Machine, Set, Store, TypeConfig};
+use refloat_vfs::{OsFs, SimFs, Vfs};
 
 /// A store with small files, so that many of them are filled.
 pub fn open(dir: &Path) -> Arc<Store> {
@@ -14,10 +15,19 @@ pub fn open(dir: &Path) -> Arc<Store> {
 }
 
 pub fn try_open(dir: &Path, node: u64) -> std::io::Result<Arc<Store>> {
+    open_on(Arc::new(OsFs), dir, node)
+}
+
+/// On a disk in memory.
+pub fn open_sim(disk: &SimFs) -> Arc<Store> {
+    open_on(Arc::new(disk.clone()), "/data".as_ref(), 1).unwrap()
+}
+
+fn open_on(vfs: Arc<dyn Vfs>, dir: &Path, node: u64) -> std::io::Result<Arc<Store>> {
     let mut options = Options::new(dir);
     options.wal_file_size = 256 << 10;
     options.votes_file_size = 64 << 10;
-    Store::open(options, node)
+    Store::open_on(vfs, options, node)
 }
 
 pub async fn raft(store: &Arc<Store>) -> (Log, Machine) {
