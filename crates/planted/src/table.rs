@@ -29,7 +29,6 @@ pub enum Defect {
     DeadByUndurableRecord,
     RetiredSegmentAdopted,
     UnhealedForgotten,
-    InputsRemovedFirst,
 }
 
 /// The test that catches a defect.
@@ -79,7 +78,7 @@ pub const DEFECTS: &[Planted] = &[
     row(D::UnreadableAsZeros, "unreadable-as-zeros", "a block that cannot be read is taken for an empty one",
         ("refloat-wal", "scenarios", "w32_")),
     row(D::AckBeforeSync, "ack-before-sync", "a batch counts as durable when its write begins",
-        ("refloat-log-store", "crash", "appends_votes_and_overwrites")),
+        ("refloat-wal", "scenarios", "w12_crash_at_every_step_of_append_and_roll_over")),
     row(D::RottenCalledTorn, "rotten-called-torn", "a damaged batch is cut although a later one proves it",
         ("refloat-wal", "scenarios", "w07_")),
     row(D::UnprovenTrusted, "unproven-trusted", "the last batch of a crashed log is not written again",
@@ -105,21 +104,19 @@ pub const DEFECTS: &[Planted] = &[
     row(D::OnlySnapshotKept, "only-snapshot-kept", "the fallback snapshot is removed with the others",
         ("refloat-snapshot", "files", "n02_retention")),
     row(D::VoteInOneLog, "vote-in-one-log", "term and vote are not written to the votes log",
-        ("refloat-sim", "seeds", "")),
+        ("refloat-log-store", "damage", "w20_a_votes_log")),
     row(D::VoteRegresses, "vote-regresses", "an older record takes a vote back",
         ("refloat-log-store", "lib", "a_vote_is_never_taken_back")),
     row(D::HintNotClamped, "hint-not-clamped", "a commit hint beyond the log is believed",
         ("refloat-log-store", "scenarios", "s09_")),
     row(D::FlushLosesCuts, "flush-loses-cuts", "a flush forgets where its generation cut the log",
-        ("refloat-log-store", "scenarios", "g04_")),
+        ("refloat-log-store", "crash", "g01_")),
     row(D::DeadByUndurableRecord, "dead-by-undurable-record", "entries are dropped for a snapshot whose record may still be lost",
         ("refloat-log-store", "scenarios", "g07_")),
     row(D::RetiredSegmentAdopted, "retired-segment-adopted", "a segment that compaction replaced is taken in again",
         ("refloat-log-store", "scenarios", "g15_a_sealed")),
-    row(D::UnhealedForgotten, "unhealed-forgotten", "a group's damage is forgotten with the file that showed it",
-        ("refloat-log-store", "scenarios", "a_damaged_group_stays")),
-    row(D::InputsRemovedFirst, "inputs-removed-first", "compaction removes its inputs before the record of its output is durable",
-        ("refloat-log-store", "crash", "n01_crash")),
+    row(D::UnhealedForgotten, "unhealed-forgotten", "what is held against a group is forgotten by the next start",
+        ("refloat-log-store", "heal", "an_amnesia_that")),
 ];
 
 #[cfg(test)]

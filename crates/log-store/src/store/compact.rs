@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use refloat_planted::{Defect, is};
 use refloat_segment::{Compaction, Keep, Limits, Segment, SegmentError, SegmentName};
 use refloat_types::Now;
 use refloat_vfs::Vfs;
@@ -61,9 +60,6 @@ impl LogStore {
         let dir = self.options.segment_dir();
         let paths: Vec<std::path::PathBuf> =
             done.inputs.iter().map(|name| dir.join(name.to_string())).collect();
-        if is(Defect::InputsRemovedFirst) {
-            self.queue.push_back(Job::remove(Vec::clone(&paths)));
-        }
         let flushed = self.state.flushed;
         let change = Change::Segments { flushed, add, remove: done.inputs.clone() };
         let ticket = match self.submit_change(NODE, change) {

@@ -1,0 +1,141 @@
+//! What a boot says of a log with holes, and how a group becomes clean again.
+
+mod support;
+
+use refloat_log_store::GroupState;
+use refloat_types::{GroupWrite, Index, LogOp, Now};
+use refloat_vfs::Fate;
+use support::{Disk, entry, group, id};
+
+fn indexes(set: &refloat_types::IndexSet) -> Vec<u64> {
+    set.iter().map(|index| index.0).collect()
+}
+
+/// Entries 1 to 9 of term 1, all durable, of which entry 4 rotted.
+fn with_a_hole() -> Disk {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    for _ in 0..9 {
+        disk.append(group(1), 1, 1, 60);
+        disk.sync().unwrap();
+    }
+    disk.idle().unwrap();
+    let back = Disk::on(disk.fs.power_cut(|_| Fate::Kept), &disk.options);
+    back.rot("wal", "t1 i4 ");
+    back
+}
+
+fn fill(disk: &mut Disk, index: u64) {
+    let op = LogOp::Fill { entries: vec![entry(1, index, 60)] };
+    let write = GroupWrite { group: group(1), hard_state: None, log: Some(op) };
+    disk.store().submit(Now(0), &[write]).unwrap();
+}
+
+#[test]
+fn a_hole_keeps_its_place_and_its_term_in_what_a_boot_hands_out() {
+    let mut disk = with_a_hole();
+    let boot = disk.boot().unwrap();
+    let found = &boot.groups[0];
+    assert_eq!(found.state, GroupState::Damaged, "{}", boot.report);
+    assert_eq!(indexes(&found.holes), [4]);
+    assert_eq!((found.last, found.terms.as_slice()), (id(1, 9), &[id(1, 1)][..]));
+    // A lost last entry is part of the log too.
+    disk.kill();
+    disk.rot("wal", "t1 i9 ");
+    let boot = disk.boot().unwrap();
+    assert_eq!(indexes(&boot.groups[0].holes), [4, 9]);
+    assert_eq!(boot.groups[0].last, id(1, 9));
+}
+
+#[test]
+fn a_filled_hole_is_no_hole_for_the_next_boot_whether_the_record_of_it_was_written_or_not() {
+    for noted in [false, true] {
+        let mut disk = with_a_hole();
+        assert_eq!(disk.boot().unwrap().groups[0].state, GroupState::Damaged);
+        fill(&mut disk, 4);
+        if noted {
+            disk.store().note_healed(Now(0), group(1)).unwrap();
+        }
+        disk.sync().unwrap();
+        for _ in 0..2 {
+            disk.kill();
+            let boot = disk.boot().unwrap();
+            assert_eq!(boot.groups[0].state, GroupState::Clean, "{noted}: {}", boot.report);
+            assert!(boot.groups[0].holes.is_empty());
+        }
+        let log = disk.read_log(group(1), Index(1)).unwrap();
+        assert_eq!(log.len(), 9, "and every entry is read");
+    }
+}
+
+#[test]
+fn a_record_of_healing_is_never_durable_without_the_entries_that_healed() {
+    let mut disk = with_a_hole();
+    disk.boot().unwrap();
+    fill(&mut disk, 4);
+    disk.store().note_healed(Now(0), group(1)).unwrap();
+    let stop = disk.fs.op_count() + 1;
+    disk.fs.crash_at(stop);
+    let _ = disk.sync();
+    for image in disk.fs.crash_images(40) {
+        let story = image.story();
+        let mut back = Disk::on(image, &disk.options);
+        let boot = back.boot().unwrap();
+        let found = &boot.groups[0];
+        let whole = found.holes.is_empty();
+        assert_eq!(found.state == GroupState::Clean, whole, "{story}: {}", boot.report);
+        if whole {
+            assert_eq!(back.read_log(group(1), Index(1)).unwrap().len(), 9, "{story}");
+        }
+    }
+}
+
+#[test]
+fn an_amnesia_that_the_host_was_told_of_outlives_every_start() {
+    let mut disk = Disk::small();
+    for n in 1..=2 {
+        disk.create_group(group(n)).unwrap();
+        disk.append(group(n), 1, 3, 60);
+    }
+    disk.sync().unwrap();
+    disk.store().note_amnesia(Now(0), group(1), "its leader remembers more").unwrap();
+    disk.sync().unwrap();
+    for _ in 0..3 {
+        disk.kill();
+        let boot = disk.boot().unwrap();
+        let states: Vec<GroupState> = boot.groups.iter().map(|g| g.state).collect();
+        assert_eq!(states, [GroupState::Amnesia, GroupState::Clean], "{}", boot.report);
+        let why = boot.groups[0].waits_for.as_deref().unwrap_or_default();
+        assert!(why.contains("remembers more"), "{why}");
+    }
+}
+
+#[test]
+fn a_lost_end_stays_unknown_until_it_is_said_to_be_healed() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    disk.vote(group(1), 1).unwrap();
+    disk.sync().unwrap();
+    disk.append(group(1), 1, 3, 60);
+    disk.sync().unwrap();
+    disk.kill();
+    disk.boot().unwrap(); // a new file
+    disk.append(group(1), 1, 3, 60);
+    disk.sync().unwrap();
+    disk.kill();
+    let newest = disk.files("wal").into_iter().rfind(|f| f.extension().is_some_and(|e| e == "wal"));
+    refloat_vfs::Vfs::remove_file(&disk.fs, &newest.unwrap()).unwrap();
+    for _ in 0..3 {
+        let boot = disk.boot().unwrap();
+        assert_eq!(boot.groups.len(), 1, "{}", boot.report);
+        assert_eq!(boot.groups[0].state, GroupState::HeadUnknown, "{}", boot.report);
+        disk.kill();
+    }
+    disk.boot().unwrap();
+    disk.append_after(group(1), id(1, 3), 2, 1, 60).unwrap();
+    disk.store().note_healed(Now(0), group(1)).unwrap();
+    disk.sync().unwrap();
+    disk.kill();
+    let boot = disk.boot().unwrap();
+    assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+}
