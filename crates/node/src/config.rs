@@ -4,9 +4,9 @@
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// A follower that hears nothing for one to two of these starts an election. 1 s.
+    /// A follower that hears nothing for one to two of these starts an election. 500 ms.
     pub election_timeout: u64,
-    /// A leader shows itself this often. 100 ms.
+    /// A leader shows itself this often. 50 ms.
     pub heartbeat: u64,
     /// How long a request waits for a leader before [`crate::RequestError::NoLeader`]. 2 s.
     pub leader_wait: u64,
@@ -50,8 +50,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            election_timeout: 1_000_000,
-            heartbeat: 100_000,
+            election_timeout: 500_000,
+            heartbeat: 50_000,
             leader_wait: 2_000_000,
             proposal_timeout: 10_000_000,
             max_pending_bytes: 64 << 20,

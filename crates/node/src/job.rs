@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,6 +55,31 @@ pub struct JobDone {
 pub(crate) enum Outcome {
     Store(Box<log_store::Done>),
     Machine(Box<MachineDone>),
+    /// The pieces of a machine's snapshot ended in a panic.
+    SourcePanicked {
+        group: GroupKey,
+        reason: String,
+    },
+    /// The store's own work did: what it held is lost, so the node cannot go on.
+    StorePanicked(String),
+}
+
+/// What a panic in a machine's snapshot is turned into, so that it can be told from one in the
+/// store, whose thread draws the pieces.
+struct SourcePanic {
+    group: GroupKey,
+    reason: String,
+}
+
+/// The same pieces; a panic that they end in names the group.
+pub(crate) fn guarded(group: GroupKey, mut chunks: Chunks) -> impl Iterator<Item = Bytes> + Send {
+    std::iter::from_fn(move || {
+        let next = catch_unwind(AssertUnwindSafe(|| chunks.next()));
+        next.unwrap_or_else(|panic| {
+            let reason = panic_text(panic.as_ref());
+            resume_unwind(Box::new(SourcePanic { group, reason }))
+        })
+    })
 }
 
 /// Work on one group's state machine, in this order: restore, apply, ask, capture.
@@ -133,7 +158,7 @@ impl Job {
     #[must_use]
     pub fn run(self, vfs: &Arc<dyn Vfs>) -> JobDone {
         let outcome = match self.kind {
-            Kind::Store(job) => Outcome::Store(Box::new(job.run(vfs))),
+            Kind::Store(job) => run_store(*job, vfs),
             Kind::Machine(job) => Outcome::Machine(Box::new(job.run())),
         };
         JobDone { outcome }
@@ -149,6 +174,19 @@ impl fmt::Debug for Job {
 impl fmt::Debug for JobDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobDone").finish_non_exhaustive()
+    }
+}
+
+/// Runs a job of the store; a panic ends as an outcome, never as a thread that is gone in silence.
+fn run_store(job: log_store::Job, vfs: &Arc<dyn Vfs>) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| job.run(vfs))) {
+        Ok(done) => Outcome::Store(Box::new(done)),
+        Err(panic) => match panic.downcast::<SourcePanic>() {
+            Ok(source) => Outcome::SourcePanicked { group: source.group, reason: source.reason },
+            Err(panic) => {
+                Outcome::StorePanicked(format!("a job panicked: {}", message(panic.as_ref())))
+            }
+        },
     }
 }
 
@@ -208,9 +246,13 @@ fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Result<(), St
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
+    format!("the state machine panicked: {}", message(panic))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("the state machine panicked: {}", text.unwrap_or_else(|| "no message".into()))
+    text.unwrap_or_else(|| "no message".into())
 }

@@ -47,7 +47,10 @@
 //! * A linearizable read sees every write acknowledged before it began, on any member.
 //! * Creating a group is durable before anything of the group is.
 //! * A failed write or sync ends the node ([`StopReason::Poisoned`]); it never tries again.
-//! * A panic in a state machine stops that group on that node, and is shown in its status.
+//! * A panic in a state machine, also while its snapshot is drawn, stops that group on that node,
+//!   and is shown in its status.
+//! * A full disk refuses proposals with [`RequestError::NoSpace`] and stops nothing; what committed
+//!   entries decided about groups and snapshots is carried out when there is space.
 //! * Every queue is bounded; a budget that is used up is [`RequestError::Busy`].
 //!
 //! # What is assumed
@@ -93,5 +96,5 @@ pub use machine::{
 pub use shell::builder::{Builder, MakeTransport};
 pub use shell::handle::{Group, Node};
 pub use shell::inbox::{Completions, Operation, Request};
-pub use shell::init::init;
+pub use shell::init::{cluster_id, init};
 pub use status::{Counters, GroupStatus, MemberStatus, Status};

@@ -3,8 +3,8 @@
 mod support;
 
 use bytes::Bytes;
-use refloat_node::{Consistency, Input, RequestError, StopReason};
-use refloat_types::{Incarnation, Member, NodeId};
+use refloat_node::{Consistency, Input, JobLane, RequestError, StopReason};
+use refloat_types::{GroupId, Incarnation, Member, NodeId};
 use refloat_vfs::{Fault, OpKind};
 use support::Cluster;
 
@@ -206,4 +206,183 @@ fn w16_a_full_disk_refuses_proposals_and_resumes_when_there_is_space() {
     assert!(cluster.run_until(30, |c| c.leader(1).is_some()));
     cluster.run_for(3_000);
     cluster.proposed(1, 1, "space again").expect("resumed without a restart");
+}
+
+#[test]
+fn a_forward_that_comes_late_to_the_next_run_of_the_leader_is_not_applied_again() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let other = 1 + leader % 3;
+    cluster.record();
+    cluster.proposed(other, 1, "once").expect("applied");
+    cluster.kill(leader);
+    cluster.start(leader);
+    cluster.wait_for_leaders(1);
+    let now = cluster.leader(1).expect("elected");
+    if now != leader {
+        let transfer = |to| Input::Transfer { to, group: GroupId(1), target: NodeId(leader) };
+        let token = cluster.input(now, transfer);
+        cluster.answer(token).expect("begun");
+        assert!(cluster.run_until(10, |c| c.leader(1) == Some(leader)));
+    }
+    assert!(cluster.replay(other, leader) > 0);
+    cluster.run_for(500);
+    cluster.proposed(other, 1, "end").expect("applied");
+    assert_eq!(cluster.read(leader, 1, Consistency::Linearizable), Ok("once\nend".into()));
+}
+
+#[test]
+fn a_forward_ends_as_soon_as_the_leader_shows_a_new_run() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let other = 1 + leader % 3;
+    // The old process never answers, and nobody says that the connection is gone.
+    cluster.hold(leader, JobLane::Wal);
+    cluster.hold(1 + other % 3, JobLane::Wal);
+    let token = cluster.propose(other, 1, "open");
+    cluster.run_for(100);
+    cluster.kill(leader);
+    cluster.start(leader);
+    let result = cluster.answer(token);
+    assert!(matches!(result, Err(RequestError::Unknown { .. })), "{result:?}");
+}
+
+#[test]
+fn a_read_whose_index_is_never_applied_here_ends_within_a_bound() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let other = 1 + leader % 3;
+    cluster.hold(other, JobLane::Apply);
+    cluster.proposed(leader, 1, "slow to apply there").expect("applied elsewhere");
+    let read = cluster.read(other, 1, Consistency::Linearizable);
+    assert!(matches!(read, Err(RequestError::Unavailable { .. })), "{read:?}");
+    cluster.release(other, JobLane::Apply);
+    let read = cluster.read(other, 1, Consistency::Linearizable);
+    assert_eq!(read, Ok("slow to apply there".into()));
+}
+
+#[test]
+fn r01_a_follower_read_that_spans_a_change_of_leader_sees_what_was_acknowledged_before_it() {
+    let mut cluster = Cluster::formed(1);
+    for round in 0..6 {
+        let leader = cluster.leader(1).expect("a leader");
+        let reader = 1 + leader % 3;
+        let text = format!("round {round}");
+        cluster.proposed(leader, 1, &text).expect("applied");
+        let tokens: Vec<_> = (0..4)
+            .map(|n| {
+                if n == round % 4 {
+                    cluster.kill(leader);
+                }
+                let token = cluster.input(reader, |to| Input::Read {
+                    to,
+                    group: GroupId(1),
+                    consistency: Consistency::Linearizable,
+                    query: Box::new(support::journal_text),
+                });
+                (0..round).for_each(|_| cluster.crank());
+                token
+            })
+            .collect();
+        cluster.run_for(300);
+        cluster.start(leader);
+        for token in tokens {
+            let reply = cluster.answer(token).expect("a leader comes in time");
+            let seen = String::from_utf8_lossy(&reply.payload).into_owned();
+            assert!(seen.ends_with(&text), "{seen}");
+        }
+        cluster.wait_for_leaders(1);
+    }
+}
+
+#[test]
+fn o04_a_panic_while_a_snapshot_is_drawn_stops_that_group_and_no_other() {
+    let mut cluster = Cluster::formed(2);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.proposed(leader, 1, "bomb").expect("applied");
+    let token = cluster.input(leader, |to| Input::Snapshot { to, group: GroupId(1) });
+    let result = cluster.answer(token);
+    assert!(matches!(result, Err(RequestError::Unavailable { .. })), "{result:?}");
+    let status = cluster.nodes[&leader].status();
+    let text = status.groups[1].waits_for.clone().unwrap_or_default();
+    assert!(text.contains("panicked"), "{text}");
+    assert_eq!(cluster.nodes[&leader].counters().panics, 1);
+    // The others have the group, and this node's other groups make snapshots still.
+    cluster.run_until(20, |c| c.leader(1).is_some_and(|node| node != leader));
+    cluster.proposed(1 + leader % 3, 1, "goes on").expect("applied by the others");
+    cluster.proposed(leader, 2, "another group").expect("applied");
+    let token = cluster.input(leader, |to| Input::Snapshot { to, group: GroupId(2) });
+    cluster.answer(token).expect("a snapshot of another group");
+}
+
+#[test]
+fn a_node_of_one_that_is_killed_while_it_forms_forms_at_its_next_start() {
+    for cranks in 0..24 {
+        let mut cluster = Cluster::of(1, 1);
+        cluster.start(1);
+        (0..cranks).for_each(|_| cluster.crank());
+        cluster.kill(1);
+        cluster.start(1);
+        let leads = |c: &Cluster| c.leader(1).is_some();
+        assert!(cluster.run_until(20, leads), "{cranks}: {:?}", cluster.statuses());
+    }
+}
+
+/// A node that leads neither of two groups.
+fn leads_none(cluster: &Cluster, groups: [u64; 2]) -> u64 {
+    let leads = |node| groups.iter().any(|group| cluster.leader(*group) == Some(node));
+    (1..=3).find(|node| !leads(*node)).expect("two groups have at most two leaders")
+}
+
+/// A member on a full disk learns late which groups were created, but it learns it.
+#[test]
+fn w16_a_group_created_while_a_members_disk_is_full_is_there_when_there_is_space() {
+    let mut full_disks = 0;
+    for fillers in 0..40 {
+        let mut cluster = Cluster::formed(1);
+        cluster.run_for(200);
+        let full = leads_none(&cluster, [0, 1]);
+        let used = cluster.disks[&full].used();
+        cluster.disks[&full].set_capacity(Some(used));
+        let at = 1 + full % 3;
+        for _ in 0..fillers {
+            cluster.proposed(at, 1, &"x".repeat(16 << 10)).expect("applied");
+        }
+        let tokens: Vec<_> = (10..310)
+            .map(|id| {
+                let create =
+                    |to| Input::CreateGroup { to, group: GroupId(id), members: Vec::new() };
+                cluster.input(at, create)
+            })
+            .collect();
+        for token in tokens {
+            cluster.answer(token).expect("a majority has space");
+        }
+        cluster.run_for(500);
+        full_disks += usize::from(cluster.proposed(full, 1, "?") == Err(RequestError::NoSpace));
+        cluster.disks[&full].set_capacity(None);
+        let all = |c: &Cluster| {
+            let groups = c.nodes[&full].status().groups;
+            (10..310).all(|id| groups.iter().any(|g| g.group == id))
+        };
+        assert!(cluster.run_until(60, all), "{fillers}: groups are missing on node {full}");
+    }
+    assert!(full_disks > 10, "the disk was full {full_disks} times");
+}
+
+#[test]
+fn w16_a_full_disk_keeps_voting_in_groups_that_wait_for_no_space() {
+    let mut cluster = Cluster::formed(2);
+    cluster.run_for(200);
+    let leader = cluster.leader(1).expect("formed");
+    let full = leads_none(&cluster, [1, 2]);
+    let used = cluster.disks[&full].used();
+    cluster.disks[&full].set_capacity(Some(used));
+    while cluster.proposed(full, 2, "space?") != Err(RequestError::NoSpace) {
+        cluster.proposed(1 + full % 3, 2, &"x".repeat(30 << 10)).expect("applied");
+    }
+    // Without the leader of group 1 its two others need each other.
+    cluster.kill(leader);
+    let led = |c: &Cluster| c.leader(1).is_some();
+    assert!(cluster.run_until(20, led), "{:#?}", cluster.statuses());
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use refloat_node::{Consistency, Input};
+use refloat_node::{Consistency, Input, JobLane};
 use refloat_types::GroupId;
 use support::Cluster;
 
@@ -119,4 +119,164 @@ fn group_0_is_restored_from_a_snapshot_with_the_groups_it_created() {
     assert!(cluster.nodes[&lagging].counters().snapshots_installed >= 1);
     let token = cluster.input(lagging, |to| Input::Snapshot { to, group: GroupId(0) });
     cluster.answer(token).expect("a snapshot on demand");
+}
+
+/// A member that lags so far that only a snapshot helps, and who leads. What it had is applied.
+fn lagging(cluster: &mut Cluster) -> (u64, u64) {
+    write(cluster, 1, 0..5);
+    cluster.run_for(300);
+    let leader = cluster.leader(1).expect("formed");
+    let lagging = 1 + leader % 3;
+    let other = 1 + lagging % 3;
+    cluster.partition(lagging, leader);
+    cluster.partition(lagging, other);
+    write(cluster, leader, 5..60);
+    cluster.run_for(500);
+    (leader, lagging)
+}
+
+fn caught_up(cluster: &mut Cluster, node: u64, count: u32) {
+    let leader = cluster.leader(1).expect("a leader");
+    let level = |c: &Cluster| c.applied(node, 1) >= c.applied(leader, 1);
+    assert!(cluster.run_until(30, level), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(node, 1, Consistency::Linearizable), Ok(expected(count)));
+}
+
+#[test]
+fn a_snapshot_drawn_while_the_leaders_arrives_is_dropped_and_the_next_one_is_made() {
+    let mut cluster = snapshotting(1);
+    let (leader, lagging) = lagging(&mut cluster);
+    cluster.hold(lagging, JobLane::Apply);
+    let first = cluster.input(lagging, |to| Input::Snapshot { to, group: GroupId(1) });
+    assert!(
+        cluster.run_until(1, |c| c.held(lagging, JobLane::Apply) == 1),
+        "the state is being drawn"
+    );
+    cluster.heal();
+    let installed = |c: &Cluster| c.nodes[&lagging].counters().snapshots_installed >= 1;
+    assert!(cluster.run_until(20, installed), "{:#?}", cluster.statuses());
+    cluster.run_for(200);
+    cluster.release(lagging, JobLane::Apply);
+    cluster.answer(first).expect("the leader's serves as well");
+    caught_up(&mut cluster, lagging, 60);
+    write(&mut cluster, leader, 60..63);
+    let second = cluster.input(lagging, |to| Input::Snapshot { to, group: GroupId(1) });
+    cluster.answer(second).expect("nothing is stuck");
+}
+
+/// The record that names a local snapshot becomes durable in the moment in which the leader's
+/// snapshot is whole: the one must not be taken for the other.
+#[test]
+fn n04_a_local_snapshot_that_waits_for_its_record_does_not_push_out_a_received_one() {
+    for steps in 1..=4 {
+        let mut cluster = snapshotting(1);
+        let (_, lagging) = lagging(&mut cluster);
+        cluster.hold(lagging, JobLane::Wal);
+        let token = cluster.input(lagging, |to| Input::Snapshot { to, group: GroupId(1) });
+        cluster.run_for(50);
+        cluster.hold(lagging, JobLane::Snapshot);
+        cluster.heal();
+        for _ in 1..steps {
+            cluster.run_until(3, |c| c.held(lagging, JobLane::Snapshot) > 0);
+            cluster.release(lagging, JobLane::Snapshot);
+            cluster.hold(lagging, JobLane::Snapshot);
+        }
+        cluster.run_until(3, |c| c.held(lagging, JobLane::Snapshot) > 0);
+        cluster.release(lagging, JobLane::Snapshot);
+        cluster.release(lagging, JobLane::Wal);
+        cluster.answer(token).expect("one of the two");
+        caught_up(&mut cluster, lagging, 60);
+    }
+}
+
+#[test]
+fn n04_a_second_snapshot_that_arrives_while_the_first_is_applied_takes_its_place() {
+    let mut cluster = snapshotting(1);
+    let (leader, lagging) = lagging(&mut cluster);
+    cluster.hold(lagging, JobLane::Apply);
+    cluster.heal();
+    assert!(
+        cluster.run_until(20, |c| c.held(lagging, JobLane::Apply) == 1),
+        "the first is being restored"
+    );
+    let first = cluster.nodes[&lagging].counters().snapshots_installed;
+    let other = 1 + lagging % 3;
+    cluster.partition(lagging, leader);
+    cluster.partition(lagging, other);
+    write(&mut cluster, leader, 60..110);
+    cluster.run_for(500);
+    cluster.heal();
+    let second = |c: &Cluster| c.nodes[&lagging].counters().snapshots_installed > first;
+    assert!(cluster.run_until(30, second), "{:#?}", cluster.statuses());
+    cluster.run_for(200);
+    cluster.release(lagging, JobLane::Apply);
+    caught_up(&mut cluster, lagging, 110);
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    assert_eq!(cluster.read(lagging, 1, Consistency::Linearizable), Ok(expected(110)));
+}
+
+#[test]
+fn w16_a_snapshot_that_finds_the_log_full_is_installed_when_there_is_space() {
+    let mut cluster = snapshotting(2);
+    let (leader, lagging) = lagging(&mut cluster);
+    // The other group fills the lagging member's log: too few entries for a snapshot of it.
+    let large = "z".repeat(50 << 10);
+    for _ in 0..9 {
+        cluster.proposed(leader, 2, &large).expect("applied");
+    }
+    cluster.run_for(500);
+    let used = cluster.disks[&lagging].used();
+    cluster.disks[&lagging].set_capacity(Some(used + (60 << 10)));
+    cluster.heal();
+    cluster.run_for(8_000);
+    let status = cluster.nodes[&lagging].status();
+    assert_ne!(status.groups[1].role, "stopped", "{status:#?}");
+    cluster.disks[&lagging].set_capacity(None);
+    caught_up(&mut cluster, lagging, 60);
+    assert!(cluster.nodes[&lagging].counters().snapshots_installed >= 1);
+}
+
+#[test]
+fn m13_a_group_deleted_and_created_again_while_a_member_was_down_starts_empty_there() {
+    for through_snapshot in [false, true] {
+        let mut cluster = snapshotting(2);
+        write(&mut cluster, 1, 0..5);
+        cluster.run_for(300);
+        let away = 1 + cluster.leader(1).expect("formed") % 3;
+        let at = 1 + away % 3;
+        let old = cluster.nodes[&away].status().groups[1].epoch;
+        cluster.kill(away);
+        let token = cluster.input(at, |to| Input::DeleteGroup { to, group: GroupId(1) });
+        cluster.answer(token).expect("deleted");
+        let create = |id| move |to| Input::CreateGroup { to, group: GroupId(id), members: vec![] };
+        let token = cluster.input(at, create(1));
+        cluster.answer(token).expect("created again");
+        let more = if through_snapshot { 10..40 } else { 10..11 };
+        for id in more {
+            let token = cluster.input(at, create(id));
+            cluster.answer(token).expect("created");
+        }
+        cluster.proposed(at, 1, "new life").expect("applied");
+        cluster.start(away);
+        let followed = |c: &Cluster| {
+            let groups = c.nodes[&away].status().groups;
+            let lives: Vec<_> = groups.iter().filter(|g| g.group == 1).collect();
+            lives.len() == 1 && lives[0].epoch > old && lives[0].leader.is_some()
+        };
+        assert!(cluster.run_until(30, followed), "{:#?}", cluster.nodes[&away].status());
+        let installed = cluster.nodes[&away].counters().snapshots_installed;
+        assert_eq!(installed > 0, through_snapshot, "the way that was meant");
+        assert_eq!(cluster.read(away, 1, Consistency::Linearizable), Ok("new life".into()));
+        // The same after a restart: the effects of group 0 are not repeated.
+        for node in 1..=3 {
+            cluster.kill(node);
+        }
+        cluster.start_all();
+        cluster.wait_for_leaders(1);
+        assert_eq!(cluster.read(away, 1, Consistency::Linearizable), Ok("new life".into()));
+    }
 }

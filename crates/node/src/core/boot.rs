@@ -140,6 +140,7 @@ impl NodeCore {
             sending: 0,
             stopping: None,
             over: false,
+            ended: None,
             counters: Counters::default(),
             out: Vec::new(),
         }
@@ -151,7 +152,12 @@ impl NodeCore {
     ) -> Result<(), StartError> {
         let bad = |what| StartError::NodeState { what };
         match state.get(&slot::FORMATION) {
-            Some(body) => self.formation.restore(body).map_err(|_| bad("formation table"))?,
+            Some(body) => {
+                self.formation.restore(body).map_err(|_| bad("formation table"))?;
+                if !self.formation.is_formed() {
+                    self.store_formation();
+                }
+            }
             // The first start, or a cluster of one: the own life is stored like any other.
             None => self.store_formation(),
         }

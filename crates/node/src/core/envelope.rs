@@ -76,6 +76,8 @@ pub(crate) struct FormationNews {
 pub(crate) struct Forward {
     /// Counts the sender's forwards to this receiver in this run of the sender.
     pub(crate) id: u64,
+    /// The run of the receiver that is meant. Another one does not know what was taken in before.
+    pub(crate) to_run: u64,
     pub(crate) group: GroupId,
     pub(crate) stamp: bool,
     pub(crate) payload: Bytes,
@@ -168,6 +170,7 @@ impl FrameWriter {
             }),
             Item::Forward(forward) => self.put(run, to, kind::FORWARD, |out| {
                 out.put_u64(forward.id);
+                out.put_u64(forward.to_run);
                 out.put_u64(forward.group.0);
                 out.put_u8(u8::from(forward.stamp));
                 out.put_slice(&forward.payload);
@@ -262,9 +265,9 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
         kind::RAFT => Item::Raft(body.clone()),
         kind::FORMATION => Item::Formation(decode_formation(&mut r)?),
         kind::FORWARD => {
-            let (id, group) = (r.u64("forward id")?, GroupId(r.u64("group")?));
-            let stamp = r.u8("forward flags")? == 1;
-            Item::Forward(Forward { id, group, stamp, payload: rest(&r) })
+            let (id, to_run) = (r.u64("forward id")?, r.u64("receiver's run")?);
+            let (group, stamp) = (GroupId(r.u64("group")?), r.u8("forward flags")? == 1);
+            Item::Forward(Forward { id, to_run, group, stamp, payload: rest(&r) })
         }
         kind::FORWARD_REPLY => {
             let (id, status) = (r.u64("forward id")?, r.u8("forward status")?);
@@ -323,6 +326,7 @@ mod tests {
             Item::Formation(FormationNews { stored: true, formed: false, table: vec![member] }),
             Item::Forward(Forward {
                 id: 1,
+                to_run: 8,
                 group: group.id,
                 stamp: true,
                 payload: payload.clone(),

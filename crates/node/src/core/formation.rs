@@ -54,7 +54,8 @@ impl Formation {
         }
     }
 
-    /// Goes on with what the disk holds.
+    /// Goes on with what the disk holds. What it holds may rest on a batch that nothing proved
+    /// durable: the host stores it once more before this node says anything about it.
     pub(crate) fn restore(&mut self, body: &Bytes) -> Result<(), DecodeError> {
         let mut r = Reader::new(body);
         let formed = r.u8("formed")? == 1;
@@ -64,7 +65,7 @@ impl Formation {
             self.table.insert(member.node, member.incarnation);
         }
         self.formed = formed;
-        self.stored = self.is_complete();
+        self.stored = formed;
         Ok(())
     }
 
@@ -125,9 +126,10 @@ impl Formation {
         effects
     }
 
-    /// The table handed out by the last [`Effects::store`] is durable.
-    pub(crate) fn on_stored(&mut self) -> Effects {
-        if self.stored || !self.is_complete() {
+    /// A table with so many lives, handed out by [`Effects::store`], is durable. It grew since if
+    /// it has fewer than now: then the later one counts.
+    pub(crate) fn on_stored(&mut self, lives: usize) -> Effects {
+        if self.stored || lives < self.table.len() || !self.is_complete() {
             return Effects::default();
         }
         self.stored = true;
@@ -219,7 +221,7 @@ mod tests {
         assert!(one.on_peer(all[2]).store);
         let news = |stored, formed| FormationNews { stored, formed, table: all.to_vec() };
         assert!(!one.on_news(all[1], &news(true, false)).form, "own table not durable");
-        assert_eq!(one.on_stored(), Effects { announce: true, ..Effects::default() });
+        assert_eq!(one.on_stored(3), Effects { announce: true, ..Effects::default() });
         assert!(!one.on_news(all[2], &news(false, false)).form, "node 3 has not stored it");
         assert!(one.waits_for().unwrap().contains("node 3"));
         assert!(one.on_news(all[2], &news(true, false)).form);
@@ -234,8 +236,19 @@ mod tests {
         one.on_peer(all[2]);
         let formed = FormationNews { stored: true, formed: true, table: all.to_vec() };
         assert!(!one.on_news(all[1], &formed).form, "own table not durable");
-        one.on_stored();
+        one.on_stored(3);
         assert!(one.on_news(all[1], &formed).form);
+    }
+
+    #[test]
+    fn a_table_that_grew_while_it_was_stored_counts_only_once_the_later_one_is_durable() {
+        let mut one = three(member(1, 11));
+        one.on_peer(member(2, 12));
+        one.on_peer(member(3, 13));
+        assert_eq!(one.on_stored(2), Effects::default(), "the one without node 3");
+        assert!(!one.news().stored);
+        assert!(one.on_stored(3).announce);
+        assert!(one.news().stored);
     }
 
     #[test]
@@ -245,7 +258,7 @@ mod tests {
         assert_eq!(one.on_peer(member(2, 99)), Effects::default());
         assert_eq!(one.life_of(NodeId(2)), Some(Incarnation(12)));
         one.on_peer(member(3, 13));
-        one.on_stored();
+        one.on_stored(3);
         let table = vec![member(1, 11), member(2, 99), member(3, 13)];
         let news = FormationNews { stored: true, formed: true, table };
         for from in [member(2, 99), member(3, 13)] {
@@ -260,9 +273,11 @@ mod tests {
         let mut one = three(all[0]);
         one.on_peer(all[1]);
         one.on_peer(all[2]);
-        one.on_stored();
+        one.on_stored(3);
         let mut again = three(all[0]);
         again.restore(&one.encode()).unwrap();
+        assert!(!again.news().stored, "not before it is stored once more");
+        assert!(again.on_stored(3).announce);
         assert_eq!(again.news(), one.news());
         assert!(again.restore(&Bytes::from_static(&[1, 255, 255, 255, 255])).is_err());
     }

@@ -36,9 +36,8 @@ impl NodeCore {
         let run = self.identity.run << FORWARDS_PER_RUN_BITS;
         let peer = self.peers.entry(leader).or_default();
         peer.next_forward = peer.next_forward.max(run) + 1;
-        let id = peer.next_forward;
-        let forward =
-            Forward { id, group, stamp: proposal.stamp, payload: proposal.payload.clone() };
+        let (id, to_run, stamp) = (peer.next_forward, peer.run, proposal.stamp);
+        let forward = Forward { id, to_run, group, stamp, payload: proposal.payload.clone() };
         peer.forwarded.insert(id, Forwarded { group, proposal, expires });
         self.counters.forwarded += 1;
         let lane = if forward.payload.len() > self.config.urgent_bytes {
@@ -51,6 +50,11 @@ impl NodeCore {
 
     /// Takes in what another node forwarded, unless it was taken in before.
     pub(super) fn take_forward(&mut self, from: NodeId, forward: Forward) {
+        if forward.to_run != self.identity.run {
+            // An earlier run of this node may have taken it in: only silence is true.
+            self.counters.refused += 1;
+            return;
+        }
         let peer = self.peers.entry(from).or_default();
         let at = Index(forward.id);
         if peer.taken.contains(at) {
@@ -119,6 +123,15 @@ impl NodeCore {
             }
         };
         self.answer(answer, bytes, Err(error));
+    }
+
+    /// What was sent to a peer's process that is gone may have been proposed by it.
+    pub(super) fn forwards_lost(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        for (_, forwarded) in std::mem::take(&mut peer.forwarded) {
+            let unknown = RequestError::Unknown { group: forwarded.group };
+            self.answer(forwarded.proposal.answer, forwarded.bytes(), Err(unknown));
+        }
     }
 
     pub(super) fn sweep_forwards(&mut self) {

@@ -4,36 +4,27 @@ use refloat_log_store::GroupState;
 use refloat_raft_core::{Alarm, Holes};
 use refloat_types::{Index, IndexSet};
 
-use super::NodeCore;
 use super::group::Unwell;
+use super::{NodeCore, Order};
 
 impl NodeCore {
     /// Nothing is missing any more. The record goes behind the entries that made it so.
     pub(super) fn healed(&mut self, slot: usize) {
-        self.submit_writes();
-        let now = self.now();
         let Some(group) = self.slots[slot].as_mut() else { return };
         let Some(unwell) = group.unwell.take() else { return };
         tracing::info!(
             node = %self.me.node, group = %group.key, was = %unwell.state, "replica is whole again"
         );
-        // Not written, it is found whole by the next start, or heals once more.
-        if let Err(error) = self.store.note_healed(now, group.key) {
-            self.submit_failed(&error);
-        }
+        self.order(Order::Healed { slot });
     }
 
     /// This replica's leader remembers more of it than it does.
     pub(super) fn forgot(&mut self, slot: usize) {
-        self.submit_writes();
-        let now = self.now();
         let Some(group) = self.slots[slot].as_mut() else { return };
         let evidence = "it lost entries that it had acknowledged, as its leader remembers";
         tracing::error!(node = %self.me.node, group = %group.key, evidence, "replica forgot");
         group.unwell = Some(Unwell { state: GroupState::Amnesia, evidence: evidence.to_owned() });
-        if let Err(error) = self.store.note_amnesia(now, group.key, evidence) {
-            self.submit_failed(&error);
-        }
+        self.order(Order::Amnesia { slot, evidence });
     }
 
     pub(super) fn alarms(&mut self, slot: usize, alarms: &[Alarm]) {

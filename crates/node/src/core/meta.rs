@@ -8,7 +8,7 @@ use super::catalog::{Change, GroupCommand};
 use super::envelope::{FormationNews, Item};
 use super::formation::Effects;
 use super::group::{Answer, Proposal};
-use super::{Durable, NodeCore, slot};
+use super::{Durable, NodeCore, Order, slot};
 use crate::api::{Lane, Reply, Token};
 use crate::error::RequestError;
 
@@ -30,8 +30,8 @@ impl NodeCore {
         }
     }
 
-    pub(super) fn formation_stored(&mut self) {
-        let effects = self.formation.on_stored();
+    pub(super) fn formation_stored(&mut self, lives: usize) {
+        let effects = self.formation.on_stored(lives);
         self.formation_effects(effects);
     }
 
@@ -53,9 +53,8 @@ impl NodeCore {
     pub(super) fn store_formation(&mut self) {
         self.lives.extend(self.formation.members().map(|m| (m.node, m.incarnation)));
         let body = self.formation.encode();
-        if let Some(ticket) = self.put_node_state(slot::FORMATION, body) {
-            self.tickets.push_back((ticket, Durable::Formation));
-        }
+        let then = Some(Durable::Formation(self.formation.members().count()));
+        self.order(Order::NodeState { slot: slot::FORMATION, body, then });
     }
 
     fn others(&self) -> Vec<NodeId> {
@@ -86,11 +85,7 @@ impl NodeCore {
             return;
         }
         let conf = ConfState::of_voters(self.formation.members());
-        match self.store.create_group(self.time.now, key, &conf) {
-            // Nothing of the group can be durable before its registration is: same log, same order.
-            Ok(_) => self.start_new_group(key, &conf),
-            Err(error) => self.submit_failed(&error),
-        }
+        self.order(Order::Create { key, conf });
     }
 
     // ---- group 0
@@ -134,19 +129,14 @@ impl NodeCore {
         self.catalog_mark = index;
         let mut body = Vec::new();
         body.put_u64(index.0);
-        self.put_node_state(slot::CATALOG_MARK, body.into());
+        self.order(Order::NodeState { slot: slot::CATALOG_MARK, body: body.into(), then: None });
     }
 
     fn act_on(&mut self, change: Change) {
-        let now = self.now();
         match change {
             Change::Created(key, conf) => {
-                if !conf.contains(self.me) || self.store.has_group(key) {
-                    return;
-                }
-                match self.store.create_group(now, key, &conf) {
-                    Ok(_) => self.start_new_group(key, &conf),
-                    Err(error) => self.submit_failed(&error),
+                if conf.contains(self.me) {
+                    self.order(Order::Create { key, conf });
                 }
             }
             Change::Deleted(key) => {
@@ -156,9 +146,7 @@ impl NodeCore {
                     self.forget_group(slot, group, RequestError::UnknownGroup { group: key.id });
                 }
                 self.asleep.remove(&key);
-                if let Err(error) = self.store.delete_group(now, key) {
-                    self.submit_failed(&error);
-                }
+                self.order(Order::Delete { key });
             }
         }
     }

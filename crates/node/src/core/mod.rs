@@ -11,6 +11,7 @@ mod group;
 mod groups;
 mod healing;
 mod meta;
+mod orders;
 mod peers;
 mod reads;
 mod requests;
@@ -21,7 +22,6 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use refloat_log_store::identity::NodeIdentity;
 use refloat_log_store::{LogStore, RequestId, Ticket};
 use refloat_raft_core::PersistTicket;
@@ -29,6 +29,7 @@ use refloat_types::{GroupId, GroupKey, GroupWrite, Incarnation, Index, Member, N
 
 use crate::api::{Input, Output, Time};
 use crate::config::Config;
+use crate::error::StopReason;
 use crate::job::Outcome;
 use crate::machine::MachineFactory;
 use crate::status::Counters;
@@ -37,6 +38,7 @@ pub use boot::StartError;
 use formation::Formation;
 use group::Group;
 use groups::Asleep;
+use orders::{Order, Stalled};
 use peers::Peer;
 use stop::Stopping;
 
@@ -70,8 +72,8 @@ pub struct NodeCore {
     tickets: VecDeque<(Ticket, Durable)>,
     /// Writes of this turn.
     writes: Vec<Write>,
-    /// Writes that found no space, oldest first; later ones queue behind them.
-    stalled: VecDeque<Write>,
+    /// What found no space, oldest first; later ones queue behind them.
+    stalled: VecDeque<Stalled>,
     fetches: BTreeMap<RequestId, Wanted>,
 
     formation: Formation,
@@ -90,6 +92,8 @@ pub struct NodeCore {
     sending: u64,
     stopping: Option<Stopping>,
     over: bool,
+    /// Why it is over, until the driver was told.
+    ended: Option<StopReason>,
     counters: Counters,
     out: Vec<Output>,
 }
@@ -105,7 +109,8 @@ struct Write {
 /// What to do once a ticket is durable.
 enum Durable {
     Persisted(usize, PersistTicket),
-    Formation,
+    /// The table of first members, with so many of them.
+    Formation(usize),
     Installed(usize),
 }
 
@@ -149,6 +154,8 @@ impl NodeCore {
             Input::Done(done) => match done.outcome {
                 Outcome::Store(done) => self.store_done(*done),
                 Outcome::Machine(done) => self.machine_done(*done),
+                Outcome::SourcePanicked { group, reason } => self.source_panicked(group, reason),
+                Outcome::StorePanicked(text) => self.poison(text),
             },
             Input::Shutdown => self.begin_shutdown(),
         }
@@ -162,6 +169,7 @@ impl NodeCore {
             self.work();
         }
         out.append(&mut self.out);
+        out.extend(self.ended.take().map(Output::Stop));
     }
 
     /// When [`NodeCore::turn`] should be called though nothing came in.
@@ -213,15 +221,5 @@ impl NodeCore {
     fn set_time(&mut self, time: Time) {
         // Time never runs backwards inside, whatever the driver's clock does.
         self.time = Time { now: time.now.max(self.time.now), wall_ms: time.wall_ms };
-    }
-
-    fn put_node_state(&mut self, slot: u32, body: Bytes) -> Option<Ticket> {
-        match self.store.put_node_state(self.time.now, slot, body) {
-            Ok(ticket) => Some(ticket),
-            Err(error) => {
-                self.submit_failed(&error);
-                None
-            }
-        }
     }
 }

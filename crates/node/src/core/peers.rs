@@ -10,7 +10,6 @@ use super::NodeCore;
 use super::envelope::{self, FrameWriter, Header, Item};
 use super::forward::Forwarded;
 use crate::api::{Lane, Output};
-use crate::error::RequestError;
 
 /// A frame of the bulk lane is closed at this length and the next one begun.
 const MAX_BULK_FRAME: usize = 2 << 20;
@@ -24,7 +23,7 @@ pub(crate) struct Peer {
     pub(crate) member: Option<Member>,
     pub(crate) up: bool,
     /// The highest run number heard of that life.
-    run: u64,
+    pub(crate) run: u64,
     urgent: FrameWriter,
     bulk: FrameWriter,
     full: Vec<(Lane, Bytes)>,
@@ -36,6 +35,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Whether it is connected, and which run of it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.up && self.run > 0
+    }
+
     /// Whom frames are addressed to.
     fn address(&self, node: NodeId) -> Member {
         self.member.unwrap_or_else(|| Header::any_life(node))
@@ -62,10 +66,7 @@ impl NodeCore {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.up = false;
         // Whether they were proposed is not known: the connection is gone, and with it the answers.
-        for (_, forwarded) in std::mem::take(&mut peer.forwarded) {
-            let unknown = RequestError::Unknown { group: forwarded.group };
-            self.answer(forwarded.proposal.answer, forwarded.bytes(), Err(unknown));
-        }
+        self.forwards_lost(node);
         for slot in 0..self.slots.len() {
             let Some(group) = self.slots[slot].as_mut() else { continue };
             if let Some(member) = group.core.conf().member(node).filter(|_| group.is_leader()) {
@@ -120,13 +121,17 @@ impl NodeCore {
             return false;
         }
         let first = peer.member != Some(from);
-        if first || run > peer.run {
+        let new_run = first || run > peer.run;
+        if new_run {
             peer.taken = IndexSet::new();
         }
         peer.member = Some(from);
         peer.run = run;
         // The end of an old connection may be told after the beginning of a new one.
         peer.up = true;
+        if new_run {
+            self.forwards_lost(from.node);
+        }
         if first {
             self.formation_met(from);
         }

@@ -6,7 +6,8 @@ use refloat_types::{Digest, EntryId, EntryKind, GroupId};
 
 use super::NodeCore;
 use super::envelope::{ForwardError, Item};
-use super::group::{Answer, Proposal, Waiting};
+use super::group::{Answer, PendingRead, Proposal, Waiting};
+use super::peers::Peer;
 use crate::api::{Input, Lane, Output, Reply, Token};
 use crate::error::RequestError;
 
@@ -132,8 +133,9 @@ impl NodeCore {
             return self.mark(slot);
         }
         let bytes = proposal.payload.len() as u64;
-        if matches!(proposal.answer, Answer::Remote(..)) {
-            // Only its origin passes a proposal on, else two mistaken nodes could play ball.
+        if !matches!(proposal.answer, Answer::Local(_)) {
+            // Only its origin passes a proposal on, else two mistaken nodes could play ball. What
+            // a leader proposed by itself is for the next leader to decide.
             let leader = group.leader();
             let error = RequestError::NotLeader { group: id, leader };
             return self.answer(proposal.answer, bytes, Err(error));
@@ -143,7 +145,7 @@ impl NodeCore {
             return self.answer(proposal.answer, bytes, Err(error));
         }
         match group.leader().filter(|node| *node != me) {
-            Some(leader) if self.peers.get(&leader).is_some_and(|peer| peer.up) => {
+            Some(leader) if self.peers.get(&leader).is_some_and(Peer::is_known) => {
                 self.forward(leader, id, proposal);
             }
             _ => group.parked.push_back(proposal),
@@ -203,7 +205,7 @@ impl NodeCore {
 
     fn park(&mut self, slot: usize, proposal: Proposal) {
         let Some(group) = self.slots[slot].as_mut() else { return };
-        if matches!(proposal.answer, Answer::Remote(..)) {
+        if !matches!(proposal.answer, Answer::Local(_)) {
             let error = RequestError::NotLeader { group: group.key.id, leader: group.leader() };
             return self.answer(proposal.answer, proposal.payload.len() as u64, Err(error));
         }
@@ -225,6 +227,7 @@ impl NodeCore {
 
     fn sweep_group(&mut self, slot: usize) {
         let (now, round) = (self.now(), self.config.election_timeout);
+        let patience = self.config.proposal_timeout;
         let Some(group) = self.slots[slot].as_mut() else { return };
         let id = group.key.id;
         let parked = std::mem::take(&mut group.parked);
@@ -246,6 +249,15 @@ impl NodeCore {
         let (late, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut reads.gathering).into_iter().partition(|r| r.deadline <= now);
         reads.gathering = rest;
+        // An index was named, and this replica does not get there: cut off, or its machine is slow.
+        let mut behind = Vec::new();
+        for (_, batch) in &mut reads.confirmed {
+            let due = |r: &PendingRead| r.deadline.after(patience) <= now;
+            let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(batch).into_iter().partition(due);
+            behind.extend(due);
+            *batch = rest;
+        }
+        reads.confirmed.retain(|(_, batch)| !batch.is_empty());
         if !reads.gathering.is_empty() || group.apply.committed > group.apply.applied.index {
             self.mark(slot);
         }
@@ -254,6 +266,11 @@ impl NodeCore {
         }
         for w in expired {
             self.answer(w.answer, w.bytes, Err(RequestError::Unknown { group: id }));
+        }
+        for read in behind {
+            let reason = "this replica does not get to what the read needs".to_owned();
+            let error = RequestError::Unavailable { group: id, reason };
+            self.answer(Answer::Local(read.to), 0, Err(error));
         }
         for read in late {
             self.answer(Answer::Local(read.to), 0, Err(RequestError::NoLeader { group: id }));

@@ -10,10 +10,11 @@ use refloat_types::{ConfState, EntryId, GroupId, GroupKey, IndexSet, Member, Nod
 
 use super::envelope::{Item, SnapshotEnd};
 use super::group::{Answer, Applier, Restoring};
-use super::{Durable, NodeCore, Wanted};
+use super::{NodeCore, Order, Wanted};
 use crate::api::{Lane, Reply, Token};
 use crate::config::Config;
 use crate::error::RequestError;
+use crate::job::guarded;
 use crate::machine::Chunks;
 
 /// An offer without progress is repeated so often before the transfer is given up.
@@ -100,12 +101,26 @@ impl NodeCore {
     pub(super) fn captured(&mut self, slot: usize, id: EntryId, chunks: Chunks, live: IndexSet) {
         let Some(group) = self.slots[slot].as_mut() else { return };
         group.snapshots.capturing = false;
+        if group.apply.restoring != Restoring::No {
+            // One from the leader overtook it: the membership is not as of `id` any more, and the
+            // store would not take it. Who asked for one is answered when that one is published.
+            return;
+        }
         group.snapshots.wanted = false;
         group.snapshots.writing = true;
         (group.apply.entries, group.apply.bytes) = (0, 0);
         // Nothing was applied since the job began, so the membership is as of `id`.
         let conf = group.core.conf().clone();
-        self.store.write_snapshot(group.key, id, conf, live, Box::new(chunks));
+        let source = guarded(group.key, chunks);
+        self.store.write_snapshot(group.key, id, conf, live, Box::new(source));
+    }
+
+    /// The pieces of a machine's snapshot ended in a panic: the machine is not to be trusted.
+    pub(super) fn source_panicked(&mut self, key: GroupKey, reason: String) {
+        self.counters.panics += 1;
+        if let Some(slot) = self.by_key.get(&key).copied() {
+            self.halt_group(slot, reason);
+        }
     }
 
     pub(super) fn snapshot_published(&mut self, key: GroupKey, id: EntryId) {
@@ -348,21 +363,13 @@ impl NodeCore {
         &mut self,
         slot: usize,
         id: EntryId,
-        conf: &ConfState,
-        persisted: PersistTicket,
+        conf: ConfState,
+        ticket: PersistTicket,
     ) {
-        let Some(key) = self.slots[slot].as_ref().map(|group| group.key) else { return };
-        let ticket = match self.store.install_snapshot(self.time.now, key, id, conf) {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                self.submit_failed(&error);
-                return self.halt_group(slot, format!("a snapshot cannot be installed: {error}"));
-            }
-        };
-        self.tickets.push_back((ticket, Durable::Persisted(slot, persisted)));
-        self.tickets.push_back((ticket, Durable::Installed(slot)));
-        self.counters.snapshots_installed += 1;
+        self.order(Order::Install { slot, id, conf, ticket });
         let Some(group) = self.slots[slot].as_mut() else { return };
+        let key = group.key;
+        self.counters.snapshots_installed += 1;
         group.apply.restoring = Restoring::Wanted(id);
         group.apply.fetching = None;
         group.apply.committed = group.apply.committed.max(id.index);

@@ -94,18 +94,14 @@ impl NodeCore {
         }
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in peers {
-            let forwarded = self.peers.get_mut(&node).map(|p| std::mem::take(&mut p.forwarded));
-            for forwarded in forwarded.unwrap_or_default().into_values() {
-                let unknown = RequestError::Unknown { group: forwarded.group };
-                let bytes = forwarded.bytes();
-                self.answer(forwarded.proposal.answer, bytes, Err(unknown));
-            }
+            self.forwards_lost(node);
         }
         // Nothing that may rest on the failed write leaves this node.
         if reason != StopReason::Shutdown {
             self.out.retain(|output| matches!(output, Output::Reply { .. }));
         }
-        self.out.push(Output::Stop(reason));
+        // Told last, behind the answers and frames of this turn.
+        self.ended = Some(reason);
     }
 
     /// Whether the node closes its log: nothing may be written any more.

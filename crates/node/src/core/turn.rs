@@ -2,9 +2,9 @@
 
 use refloat_log_store::{Event, Read, SubmitError};
 use refloat_raft_core::{Fetch, Fetched, Persist, Ready, Role};
-use refloat_types::{EntryId, GroupWrite, LogOp};
+use refloat_types::{EntryId, GroupWrite};
 
-use super::{Durable, NodeCore, Wanted, Write};
+use super::{Durable, NodeCore, Stalled, Wanted, Write};
 use crate::api::Output;
 use crate::job::Job;
 
@@ -149,8 +149,7 @@ impl NodeCore {
         }
         match install {
             Some((id, conf)) => {
-                self.submit_writes();
-                self.install(slot, id, &conf, ticket);
+                self.install(slot, id, conf, ticket);
             }
             None if self
                 .writes
@@ -167,7 +166,7 @@ impl NodeCore {
     /// Hands all writes of the turn to the store: one submission, one ticket.
     pub(super) fn submit_writes(&mut self) {
         if !self.stalled.is_empty() {
-            self.stalled.extend(self.writes.drain(..));
+            self.stalled.extend(self.writes.drain(..).map(Stalled::Write));
             return self.retry_stalled();
         }
         if self.writes.is_empty() {
@@ -191,42 +190,8 @@ impl NodeCore {
                     write.write = content;
                 }
                 self.submit_failed(&error);
-                self.stalled.extend(writes);
+                self.stalled.extend(writes.into_iter().map(Stalled::Write));
                 self.retry_stalled();
-            }
-        }
-    }
-
-    /// Submits what did not get through, one by one, in order, as far as it goes.
-    fn retry_stalled(&mut self) {
-        while let Some(write) = self.stalled.pop_front() {
-            if self.over {
-                return;
-            }
-            if self.slots[write.slot].is_none() {
-                continue;
-            }
-            match self.store.submit(self.time.now, std::slice::from_ref(&write.write)) {
-                Ok(ticket) => {
-                    if let Some(persisted) = write.ticket {
-                        self.tickets.push_back((ticket, Durable::Persisted(write.slot, persisted)));
-                    }
-                }
-                Err(SubmitError::TooLarge { .. }) if splits(&write) => {
-                    for half in split(write).into_iter().rev() {
-                        self.stalled.push_front(half);
-                    }
-                }
-                Err(SubmitError::NoSpace) => {
-                    self.stalled.push_front(write);
-                    return;
-                }
-                Err(error) => {
-                    self.submit_failed(&error);
-                    if !self.over {
-                        self.halt_group(write.slot, format!("its write was refused: {error}"));
-                    }
-                }
             }
         }
     }
@@ -255,7 +220,7 @@ impl NodeCore {
                         self.mark(slot);
                     }
                 }
-                Durable::Formation => self.formation_stored(),
+                Durable::Formation(lives) => self.formation_stored(lives),
                 Durable::Installed(slot) => self.mark(slot),
             }
         }
@@ -347,33 +312,4 @@ impl NodeCore {
 fn take_write(write: &mut Write) -> GroupWrite {
     let empty = GroupWrite { group: write.write.group, hard_state: None, log: None };
     std::mem::replace(&mut write.write, empty)
-}
-
-fn splits(write: &Write) -> bool {
-    let entries = write.write.log.as_ref().map_or(0, |op| op.entries().len());
-    entries > 1 || (entries > 0 && write.write.hard_state.is_some())
-}
-
-/// Two writes that say the same as one: for what does not fit into one WAL file.
-fn split(write: Write) -> [Write; 2] {
-    let Write { slot, write: GroupWrite { group, hard_state, log }, ticket } = write;
-    let part = |hard_state, log, ticket| Write {
-        slot,
-        write: GroupWrite { group, hard_state, log },
-        ticket,
-    };
-    let halves = match log {
-        Some(LogOp::Append { prev, mut entries }) if entries.len() > 1 => {
-            let rest = entries.split_off(entries.len() / 2);
-            let middle = entries.last().map_or(prev, |entry| entry.id);
-            Some((LogOp::Append { prev, entries }, LogOp::Append { prev: middle, entries: rest }))
-        }
-        Some(LogOp::Fill { mut entries }) if entries.len() > 1 => {
-            let rest = entries.split_off(entries.len() / 2);
-            Some((LogOp::Fill { entries }, LogOp::Fill { entries: rest }))
-        }
-        log => return [part(hard_state, None, None), part(None, log, ticket)],
-    };
-    let (first, second) = halves.expect("both arms give two");
-    [part(hard_state, Some(first), None), part(None, Some(second), ticket)]
 }

@@ -29,7 +29,7 @@ pub fn init(
         members.iter().map(|(node, address)| (NodeId(*node), (*address).to_owned())).collect();
     members.sort_unstable();
     let identity = NodeIdentity {
-        identity: Identity { cluster: cluster_id(cluster, &members), member },
+        identity: Identity { cluster: cluster_id(cluster, &members, groups), member },
         cluster_name: cluster.to_owned(),
         groups,
         members,
@@ -38,12 +38,37 @@ pub fn init(
     identity::create(&OsFs, data_dir.as_ref(), &identity)
 }
 
-/// The same on every node that is told the same name and members (FNV-1a).
-fn cluster_id(name: &str, members: &[(NodeId, String)]) -> ClusterId {
-    let nodes = members.iter().flat_map(|(node, _)| node.0.to_le_bytes());
-    let mix = |hash: u128, byte: u8| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+/// The id of a cluster. Its nodes are initialised apart and must arrive at the same one, so it is
+/// derived from what each of them is told. A node that was told another name, other members or
+/// another number of groups (which would look for its data elsewhere than the rest) is of another
+/// cluster, and the others refuse it.
+#[must_use]
+pub fn cluster_id(name: &str, members: &[(NodeId, String)], groups: u32) -> ClusterId {
+    let mut text = format!("{}:{name};{groups};", name.len());
+    members.iter().for_each(|(node, _)| text.push_str(&format!("{node};")));
+    let half = |salt: u8| {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(salt);
+        for byte in text.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^ (hash >> 33)
     };
-    let start = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    ClusterId(name.bytes().chain(nodes).fold(start, mix))
+    ClusterId(u128::from(half(1)) << 64 | u128::from(half(2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cluster_id_depends_on_all_that_members_must_agree_on() {
+        let members = vec![(NodeId(1), "a:1".to_owned()), (NodeId(2), "b:1".to_owned())];
+        let id = cluster_id("demo", &members, 4);
+        assert_eq!(id, cluster_id("demo", &members, 4));
+        assert_ne!(id, cluster_id("demo2", &members, 4));
+        assert_ne!(id, cluster_id("demo", &members, 5));
+        assert_ne!(id, cluster_id("demo", &members[..1], 4));
+    }
 }

@@ -9,15 +9,15 @@ use bytes::Bytes;
 use refloat_log_store::Options;
 use refloat_log_store::identity::{self, NodeIdentity};
 use refloat_node::{
-    Chunks, Command, Config, Consistency, Input, Lane, NodeCore, Output, Reply, RequestError,
-    RestoreError, StateMachine, StopReason, Time, Token,
+    Chunks, Command, Config, Consistency, Input, Job, JobLane, Lane, NodeCore, Output, Reply,
+    RequestError, RestoreError, StateMachine, StopReason, Time, Token,
 };
 use refloat_types::{ClusterId, GroupId, Identity, Incarnation, Index, Member, NodeId, Now};
 use refloat_vfs::{SimFs, Vfs};
 
 pub const DIR: &str = "/data";
 
-/// Remembers every command; `panic` panics.
+/// Remembers every command; `panic` panics, `bomb` panics when it is snapshotted.
 #[derive(Default)]
 pub struct Journal {
     pub commands: Vec<Bytes>,
@@ -36,6 +36,7 @@ impl StateMachine for Journal {
     fn snapshot(&mut self) -> Chunks {
         let commands = self.commands.clone();
         Box::new(commands.into_iter().map(|command| {
+            assert_ne!(&command[..], b"bomb", "asked to");
             let mut chunk = (command.len() as u32).to_le_bytes().to_vec();
             chunk.extend_from_slice(&command);
             chunk.into()
@@ -77,6 +78,12 @@ pub struct Cluster {
     pub store: fn() -> Options,
     /// Every frame arrives twice.
     pub repeat: bool,
+    /// Jobs of these nodes and lanes wait until released.
+    holding: BTreeSet<(u64, JobLane)>,
+    held: Vec<(u64, Job)>,
+    /// All frames sent since [`Cluster::record`].
+    recorded: Option<Vec<(Member, u64, Bytes)>>,
+    members: u64,
     now: u64,
     network: VecDeque<(Member, u64, Bytes)>,
     pending: VecDeque<(u64, Input)>,
@@ -86,6 +93,11 @@ pub struct Cluster {
 impl Cluster {
     /// Initialised, not started.
     pub fn new(groups: u32) -> Cluster {
+        Cluster::of(3, groups)
+    }
+
+    /// Initialised, not started, with so many nodes.
+    pub fn of(members: u64, groups: u32) -> Cluster {
         let mut cluster = Cluster {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -101,12 +113,16 @@ impl Cluster {
                 options
             },
             repeat: false,
+            holding: BTreeSet::new(),
+            held: Vec::new(),
+            recorded: None,
+            members,
             now: 1_000_000,
             network: VecDeque::new(),
             pending: VecDeque::new(),
             next_token: 0,
         };
-        for node in 1..=3 {
+        for node in 1..=members {
             cluster.disks.insert(node, SimFs::new());
             cluster.init(node, 0x1000 + u128::from(node), groups);
         }
@@ -120,7 +136,7 @@ impl Cluster {
             identity: Identity { cluster: ClusterId(77), member },
             cluster_name: "test".into(),
             groups,
-            members: (1..=3).map(|n| (NodeId(n), format!("node{n}:1"))).collect(),
+            members: (1..=self.members).map(|n| (NodeId(n), format!("node{n}:1"))).collect(),
             run: 0,
         };
         identity::create(&self.disks[&node], &PathBuf::from(DIR), &id).expect("an empty disk");
@@ -156,7 +172,7 @@ impl Cluster {
     }
 
     pub fn start_all(&mut self) {
-        for node in 1..=3 {
+        for node in 1..=self.members {
             if !self.nodes.contains_key(&node) {
                 self.start(node);
             }
@@ -180,6 +196,8 @@ impl Cluster {
 
     fn lost(&mut self, node: u64) {
         self.pending.retain(|(to, _)| *to != node);
+        self.held.retain(|(at, _)| *at != node);
+        self.holding.retain(|(at, _)| *at != node);
         self.network.retain(|(from, to, _)| *to != node && from.node.0 != node);
         for other in self.nodes.keys() {
             self.pending.push_back((*other, Input::PeerDown(NodeId(node))));
@@ -201,6 +219,42 @@ impl Cluster {
                 self.pending.push_back((a, Input::PeerUp(core.member())));
             }
         }
+    }
+
+    /// Jobs of this lane do not run on this node until [`Cluster::release`].
+    pub fn hold(&mut self, node: u64, lane: JobLane) {
+        self.holding.insert((node, lane));
+    }
+
+    /// Runs what was held, in order.
+    pub fn release(&mut self, node: u64, lane: JobLane) {
+        self.holding.remove(&(node, lane));
+        let vfs: Arc<dyn Vfs> = Arc::new(self.disks[&node].clone());
+        let (mine, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|(at, job)| *at == node && job.lane() == lane);
+        self.held = rest;
+        for (_, job) in mine {
+            self.pending.push_back((node, Input::Done(job.run(&vfs))));
+        }
+    }
+
+    /// How many jobs of a node's lane are held.
+    pub fn held(&self, node: u64, lane: JobLane) -> usize {
+        self.held.iter().filter(|(at, job)| *at == node && job.lane() == lane).count()
+    }
+
+    /// Remembers every frame from now on.
+    pub fn record(&mut self) {
+        self.recorded = Some(Vec::new());
+    }
+
+    /// Delivers once more all remembered frames from one node to another.
+    pub fn replay(&mut self, from: u64, to: u64) -> usize {
+        let all = self.recorded.iter().flatten();
+        let again: Vec<_> = all.filter(|f| f.0.node.0 == from && f.1 == to).cloned().collect();
+        self.network.extend(again.iter().cloned());
+        again.len()
     }
 
     pub fn token(&mut self) -> Token {
@@ -316,13 +370,20 @@ impl Cluster {
         let me = core.member();
         let mut over = false;
         for output in out {
+            assert!(!over, "node {id}: something behind its end");
             self.trace.push(format!("{} {}", time.now.0, describe(id, &output)));
             match output {
                 Output::Send { to, bytes, .. } => {
+                    if let Some(recorded) = &mut self.recorded {
+                        recorded.push((me, to.0, bytes.clone()));
+                    }
                     if self.repeat {
                         self.network.push_back((me, to.0, bytes.clone()));
                     }
                     self.network.push_back((me, to.0, bytes));
+                }
+                Output::Job(job) if self.holding.contains(&(id, job.lane())) => {
+                    self.held.push((id, job));
                 }
                 Output::Job(job) => self.pending.push_back((id, Input::Done(job.run(&vfs)))),
                 Output::Reply { to, result } => {

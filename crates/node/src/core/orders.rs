@@ -1,0 +1,199 @@
+//! What is written besides logs and votes, in its place among them, also while the disk is full.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use refloat_log_store::{SubmitError, Ticket};
+use refloat_raft_core::PersistTicket;
+use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, LogOp};
+
+use super::{Durable, NodeCore, Write};
+
+/// Something that found no space: it is tried again, in order, until it goes through. Giving one
+/// up would lose what a committed entry decided (a group that exists everywhere but here).
+pub(super) enum Stalled {
+    Write(Write),
+    Order(Order),
+}
+
+/// What must not overtake each other: the writes of one group, and those of the node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Line {
+    Group(usize),
+    Node,
+}
+
+impl Stalled {
+    fn line(&self) -> Line {
+        match self {
+            Stalled::Write(write) => Line::Group(write.slot),
+            Stalled::Order(order) => order.slot().map_or(Line::Node, Line::Group),
+        }
+    }
+}
+
+/// One write that is not of a turn's batch.
+pub(super) enum Order {
+    /// Makes a received snapshot the head of a group's log.
+    Install { slot: usize, id: EntryId, conf: ConfState, ticket: PersistTicket },
+    /// Notes that nothing is missing in a group's log any more, behind what made it so.
+    Healed { slot: usize },
+    /// Notes that a replica forgot what it had promised.
+    Amnesia { slot: usize, evidence: &'static str },
+    /// Registers a group and starts its replica.
+    Create { key: GroupKey, conf: ConfState },
+    /// Removes a group whose replica is stopped.
+    Delete { key: GroupKey },
+    /// Keeps a value of the node's own.
+    NodeState { slot: u32, body: Bytes, then: Option<Durable> },
+}
+
+impl Order {
+    /// The replica that it belongs to.
+    fn slot(&self) -> Option<usize> {
+        match self {
+            Order::Install { slot, .. } | Order::Healed { slot } | Order::Amnesia { slot, .. } => {
+                Some(*slot)
+            }
+            Order::Create { .. } | Order::Delete { .. } | Order::NodeState { .. } => None,
+        }
+    }
+}
+
+impl NodeCore {
+    /// Carries an order out, or lets it wait behind what found no space before it.
+    pub(super) fn order(&mut self, order: Order) {
+        self.submit_writes();
+        if self.over {
+            return;
+        }
+        self.stalled.push_back(Stalled::Order(order));
+        self.retry_stalled();
+    }
+
+    /// Submits what did not get through, one by one. What belongs to one group stays in order; a
+    /// group whose writes are small (a vote) does not wait for another one's large ones, for which
+    /// a full disk has no room while it has some for votes.
+    pub(super) fn retry_stalled(&mut self) {
+        let (mut blocked, mut kept) = (BTreeSet::new(), VecDeque::new());
+        while let Some(stalled) = self.stalled.pop_front() {
+            if self.over {
+                return;
+            }
+            let line = stalled.line();
+            if blocked.contains(&line) {
+                kept.push_back(stalled);
+            } else if let Some(stalled) = self.retry(stalled) {
+                blocked.insert(line);
+                kept.push_back(stalled);
+            }
+        }
+        self.stalled = kept;
+    }
+
+    /// Gives back what still finds no space.
+    fn retry(&mut self, stalled: Stalled) -> Option<Stalled> {
+        let write = match stalled {
+            Stalled::Order(order) => return self.carry_order(order).map(Stalled::Order),
+            Stalled::Write(write) => write,
+        };
+        self.slots[write.slot].as_ref()?;
+        match self.store.submit(self.time.now, std::slice::from_ref(&write.write)) {
+            Ok(ticket) => {
+                if let Some(persisted) = write.ticket {
+                    self.tickets.push_back((ticket, Durable::Persisted(write.slot, persisted)));
+                }
+            }
+            Err(SubmitError::TooLarge { .. }) if splits(&write) => {
+                for half in split(write).into_iter().rev() {
+                    self.stalled.push_front(Stalled::Write(half));
+                }
+            }
+            Err(SubmitError::NoSpace) => return Some(Stalled::Write(write)),
+            Err(error) => {
+                self.submit_failed(&error);
+                if !self.over {
+                    self.halt_group(write.slot, format!("its write was refused: {error}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Carries an order out; gives it back if there is no space for it.
+    fn carry_order(&mut self, order: Order) -> Option<Order> {
+        let now = self.time.now;
+        let group = order.slot().map(|slot| self.slots[slot].as_ref().map(|group| group.key));
+        let Some(key) = group.unwrap_or(Some(GroupKey::META)) else {
+            return None; // the replica is gone
+        };
+        let done = match &order {
+            Order::Install { id, conf, .. } => self.store.install_snapshot(now, key, *id, conf),
+            Order::Healed { .. } => self.store.note_healed(now, key),
+            Order::Amnesia { evidence, .. } => self.store.note_amnesia(now, key, evidence),
+            Order::Create { key, .. } if self.store.has_group(*key) => return None,
+            // Nothing of the group is durable before its registration: same log, same order.
+            Order::Create { key, conf } => self.store.create_group(now, *key, conf),
+            Order::Delete { key } => self.store.delete_group(now, *key),
+            Order::NodeState { slot, body, .. } => {
+                self.store.put_node_state(now, *slot, body.clone())
+            }
+        };
+        match done {
+            Ok(ticket) => self.order_taken(order, ticket),
+            Err(SubmitError::NoSpace) => return Some(order),
+            Err(error) => self.order_refused(&order, &error),
+        }
+        None
+    }
+
+    fn order_taken(&mut self, order: Order, at: Ticket) {
+        match order {
+            Order::Install { slot, ticket, .. } => {
+                self.tickets.push_back((at, Durable::Persisted(slot, ticket)));
+                self.tickets.push_back((at, Durable::Installed(slot)));
+            }
+            Order::Create { key, conf } => self.start_new_group(key, &conf),
+            Order::NodeState { then, .. } => self.tickets.extend(then.map(|then| (at, then))),
+            Order::Healed { .. } | Order::Amnesia { .. } | Order::Delete { .. } => {}
+        }
+    }
+
+    fn order_refused(&mut self, order: &Order, error: &SubmitError) {
+        self.submit_failed(error);
+        if let Order::Install { slot, .. } = order
+            && !self.over
+        {
+            self.halt_group(*slot, format!("a snapshot cannot be installed: {error}"));
+        }
+    }
+}
+
+fn splits(write: &Write) -> bool {
+    let entries = write.write.log.as_ref().map_or(0, |op| op.entries().len());
+    entries > 1 || (entries > 0 && write.write.hard_state.is_some())
+}
+
+/// Two writes that say the same as one: for what does not fit into one WAL file.
+fn split(write: Write) -> [Write; 2] {
+    let Write { slot, write: GroupWrite { group, hard_state, log }, ticket } = write;
+    let part = |hard_state, log, ticket| Write {
+        slot,
+        write: GroupWrite { group, hard_state, log },
+        ticket,
+    };
+    let halves = match log {
+        Some(LogOp::Append { prev, mut entries }) if entries.len() > 1 => {
+            let rest = entries.split_off(entries.len() / 2);
+            let middle = entries.last().map_or(prev, |entry| entry.id);
+            Some((LogOp::Append { prev, entries }, LogOp::Append { prev: middle, entries: rest }))
+        }
+        Some(LogOp::Fill { mut entries }) if entries.len() > 1 => {
+            let rest = entries.split_off(entries.len() / 2);
+            Some((LogOp::Fill { entries }, LogOp::Fill { entries: rest }))
+        }
+        log => return [part(hard_state, None, None), part(None, log, ticket)],
+    };
+    let (first, second) = halves.expect("both arms give two");
+    [part(hard_state, Some(first), None), part(None, Some(second), ticket)]
+}
