@@ -16,7 +16,7 @@ use crate::boot::{Examination, examine, votes_options, wal_options};
 use crate::error::BootError;
 use crate::options::Options;
 use crate::small_state::{Change, later};
-use crate::state::GroupBoot;
+use crate::state::{GroupBoot, GroupState};
 use crate::store::with_cause;
 
 const READ_LEN: usize = 256 << 10;
@@ -237,8 +237,11 @@ fn of_group(seen: &Examination, folds: &Folds, group: &GroupBoot) -> Vec<String>
         return vec![format!("group {}: only one reader finds it", group.key)];
     };
     let above = group.snapshot.index.next();
-    let by_fold = fold.entries.range(above..).map(|(index, held)| (*index, held.term));
-    let wrong = by_fold.clone().find(|(index, term)| map.term(*index) != Some(*term));
+    let mut by_fold = fold.entries.range(above..).map(|(index, held)| (*index, held.term));
+    // Where the end of a log is not proven, the start relies on nothing behind a place where terms
+    // are not known; reading everything shows it all the same.
+    let relied = |index: Index| group.state < GroupState::HeadUnknown || index <= group.last.index;
+    let wrong = by_fold.find(|(index, term)| relied(*index) && map.term(*index) != Some(*term));
     if let Some((index, term)) = wrong {
         found.push(format!(
                 "group {}: entry {index} is of term {term} by reading everything, of {:?} by the start's reading",
