@@ -50,11 +50,16 @@ pub fn damage(
 
 fn conclusion(checked: &Checked) -> String {
     let groups = &checked.report.groups;
-    let stopped = groups.iter().filter(|group| group.state != GroupState::Clean).count();
-    match (stopped, checked.unreadable.len()) {
-        (0, 0) => "clean: serve starts with every group".into(),
-        (0, n) => format!("serve starts with every group; {n} of them meet damage when they read"),
-        (n, _) => format!("{n} of {} groups do not start until they are healed", groups.len()),
+    let count = |wanted: fn(GroupState) -> bool| groups.iter().filter(|g| wanted(g.state)).count();
+    let stopped = count(|state| state == GroupState::Amnesia);
+    let healing = count(|state| state != GroupState::Clean) - stopped;
+    let all = groups.len();
+    match (stopped, healing, checked.unreadable.len()) {
+        (0, 0, 0) => "clean: serve starts with every group".into(),
+        (0, 0, n) => format!("serve starts with every group; {n} of {all} have damage to read"),
+        (0, n, _) => format!("serve starts with every group; {n} of {all} heal from other members"),
+        (m, 0, _) => format!("{m} of {all} groups do not start"),
+        (m, n, _) => format!("{m} of {all} groups do not start; {n} heal from other members"),
     }
 }
 

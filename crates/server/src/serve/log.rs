@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use refloat_log_store::BootReport;
+use refloat_log_store::{BootReport, GroupState};
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging. `REFLOAT_LOG` chooses what is shown, as `warn` or `refloat_node=debug,info`.
@@ -44,7 +44,10 @@ pub fn boot_report(report: &BootReport) {
         );
         match &group.waits_for {
             None => tracing::info!("{line}"),
-            Some(why) => tracing::warn!("{line}; it does not run and waits for: {why}"),
+            Some(why) if group.state == GroupState::Amnesia => {
+                tracing::warn!("{line}; it does not run: {why}")
+            }
+            Some(why) => tracing::warn!("{line}; it heals from the other members: {why}"),
         }
     }
 }
