@@ -1,4 +1,4 @@
-//! P5: three real nodes on loopback under closed-loop clients.
+//! P5 and P8: three real nodes on loopback under closed-loop clients, that write or read.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -72,7 +72,12 @@ impl Cluster {
 
     /// Closed-loop clients, spread over the nodes, each with keys of its own.
     pub fn load(&self, clients: usize, payload: usize) -> Load {
-        Load { addresses: self.addresses.clone(), clients, payload }
+        Load { addresses: self.addresses.clone(), clients, payload, reads: false }
+    }
+
+    /// The same clients, that read what [`Cluster::load`] wrote.
+    pub fn reads(&self, clients: usize, payload: usize) -> Load {
+        Load { reads: true, ..self.load(clients, payload) }
     }
 }
 
@@ -89,11 +94,13 @@ pub struct Load {
     addresses: Vec<String>,
     clients: usize,
     payload: usize,
+    reads: bool,
 }
 
 impl Subject for Load {
     fn name(&self) -> String {
-        format!("refloat, {} clients", self.clients)
+        let verb = if self.reads { "GET" } else { "SET" };
+        format!("refloat, {} clients, {verb}", self.clients)
     }
 
     fn payload(&self) -> usize {
@@ -108,6 +115,7 @@ impl Subject for Load {
                 .map(|n| {
                     let (barrier, value) = (Arc::clone(&barrier), vec![b'x'; self.payload]);
                     let address = &self.addresses[n % self.addresses.len()];
+                    let reads = self.reads;
                     scope.spawn(move || {
                         let client = Client::connect(address).map_err(|e| e.to_string());
                         barrier.wait();
@@ -116,7 +124,10 @@ impl Subject for Load {
                         closed_loop(window, || {
                             count += 1;
                             let key = format!("k:{n}:{}", count % 1000);
-                            client.call(&[b"SET", key.as_bytes(), &value])?;
+                            match reads {
+                                false => client.call(&[b"SET", key.as_bytes(), &value])?,
+                                true => client.call(&[b"GET", key.as_bytes()])?,
+                            };
                             Ok(1)
                         })
                         .map_err(|e| e.to_string())

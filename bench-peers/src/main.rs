@@ -4,6 +4,7 @@
 //! Called by `cargo xtask bench`.
 #![forbid(unsafe_code)]
 
+mod boot;
 mod cluster;
 mod damage;
 mod floor;
@@ -22,7 +23,7 @@ use measure::{Plan, Subject, rounds};
 use report::Report;
 
 const USAGE: &str = "usage: cargo xtask bench damage [--only LOG] [--dir DIR]
-       cargo xtask bench [--only P1,P2,P3,P4,P5] [--json FILE] [--dir DIR] \
+       cargo xtask bench [--only P1,P2,P3,P4,P5,P7,P8] [--json FILE] [--dir DIR] \
 [--rounds N] [--seconds S]
 
   damage  the same records and faults on refloat and on other logs: who says what
@@ -30,7 +31,9 @@ const USAGE: &str = "usage: cargo xtask bench damage [--only LOG] [--dir DIR]
   P2  WAL, 64 submitters over 128 groups, one 1 KiB entry each, closed loop
   P3  WAL, batches of 100 x 4 KiB
   P4  bare consensus cores, three in one thread, batches of 1 and 100
-  P5  three durable nodes on loopback, 256 B writes by 1, 64, 256 closed-loop clients";
+  P5  three durable nodes on loopback, 256 B writes by 1, 64, 256 closed-loop clients
+  P7  starts: 256 MiB to replay, and 10,000 groups
+  P8  the clusters of P5: linearizable reads beside writes";
 
 struct Args {
     only: Vec<String>,
@@ -118,10 +121,22 @@ fn run(args: &Args, dir: &std::path::Path) -> Result<(), Box<dyn std::error::Err
             for clients in [1, 64, 256] {
                 let mut subjects: Vec<Box<dyn Subject>> =
                     vec![Box::new(cluster.load(clients, 256))];
-                let text = format!("3 nodes, {groups} groups, {clients} clients, SET");
+                let text = format!("3 nodes, {groups} groups, {clients} clients");
                 report.add("P5", &text, rounds(&args.plan, &mut subjects)?)?;
             }
         }
+    }
+    if wanted("P8") {
+        let cluster = cluster::Cluster::start(&dir.join("p8"), 4)?;
+        for clients in [1, 64, 256] {
+            let mut subjects: Vec<Box<dyn Subject>> =
+                vec![Box::new(cluster.load(clients, 256)), Box::new(cluster.reads(clients, 256))];
+            let text = format!("3 nodes, 4 groups, {clients} clients");
+            report.add("P8", &text, rounds(&args.plan, &mut subjects)?)?;
+        }
+    }
+    if wanted("P7") {
+        boot::run(&args.plan, dir, &mut report)?;
     }
     report.finish();
     Ok(())

@@ -3,8 +3,26 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::measure::{Line, Plan, Result};
+
+/// One line of [`Report::boots`].
+pub struct BootLine {
+    name: &'static str,
+    /// Bytes that were there, and how long the start took; one per round.
+    samples: Vec<(u64, Duration)>,
+}
+
+impl BootLine {
+    pub fn new(name: &'static str) -> BootLine {
+        BootLine { name, samples: Vec::new() }
+    }
+
+    pub fn add(&mut self, bytes: u64, time: Duration) {
+        self.samples.push((bytes, time));
+    }
+}
 
 pub struct Report {
     json: Option<File>,
@@ -87,6 +105,42 @@ impl Report {
                     "{{\"id\":\"{id}\",\"work\":\"{work}\",\"subject\":\"{name}\",\"payload\":{payload},\
                      \"ns_per_entry\":{median:.1},\"lowest\":{low:.1},\"highest\":{high:.1},\
                      \"allocations_per_entry\":{allocations:.3}}}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts: how long each took and how fast it went through the bytes that were there. The
+    /// first line is what the ratios refer to.
+    pub fn boots(&mut self, id: &str, work: &str, lines: &mut [BootLine]) -> Result<()> {
+        println!("\n{id}  {work}");
+        println!(
+            "{:<38} {:>8} {:>9} {:>17} {:>8} {:>6}",
+            "subject", "MiB", "ms", "lowest..highest", "MiB/s", "ratio"
+        );
+        let mut floor = None;
+        for line in lines {
+            line.samples.sort_by(|a, b| a.1.cmp(&b.1));
+            let at = |n: usize| line.samples.get(n).copied().unwrap_or_default();
+            let ms = |n: usize| at(n).1.as_secs_f64() * 1e3;
+            let (bytes, time) = at(line.samples.len() / 2);
+            let mib = bytes as f64 / f64::from(1 << 20);
+            let rate = mib / time.as_secs_f64().max(1e-9);
+            let ratio = rate / *floor.get_or_insert(rate);
+            let (middle, low) = (time.as_secs_f64() * 1e3, ms(0));
+            let high = ms(line.samples.len().saturating_sub(1));
+            println!(
+                "{:<38} {mib:>8.0} {middle:>9.1} {:>17} {rate:>8.0} {ratio:>6.2}",
+                line.name,
+                format!("{low:.1}..{high:.1}"),
+            );
+            if let Some(json) = &mut self.json {
+                writeln!(
+                    json,
+                    "{{\"id\":\"{id}\",\"work\":\"{work}\",\"subject\":\"{}\",\"mib\":{mib:.1},\
+                     \"ms\":{middle:.2},\"lowest\":{low:.2},\"highest\":{high:.2},\"mib_per_s\":{rate:.1}}}",
+                    line.name
                 )?;
             }
         }

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::process::cargo;
 
-/// `cargo xtask bench …`: builds the server (P5 needs it) and the package, arguments passed on.
+/// `cargo xtask bench …`: builds the server (P5 and P8 need it) and the package, arguments passed on.
 pub fn run(args: &[String]) -> Result<()> {
     crate::process::run(&mut cargo(&["build", "--quiet", "--release", "-p", "refloat"]))?;
     let mut command = cargo(&["run", "--quiet", "--release", "--manifest-path"]);

@@ -116,6 +116,10 @@ pub trait VfsFile: Send + Sync + Debug {
     /// `StorageFull` if there is no room; any error of the disk.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
+    /// Tells the system that these bytes will be read soon, so that it fetches them meanwhile.
+    /// Best effort; never fails.
+    fn read_ahead(&self, _offset: u64, _len: u64) {}
+
     /// Tells the page cache that the file's clean pages will not be read again soon.
     /// Best effort; never fails.
     fn drop_cache(&self) {}

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,6 +116,12 @@ impl VfsFile for OsFile {
                 other => other,
             };
         result.map_err(|e| FileError::wrap("allocate", &self.path, e))
+    }
+
+    fn read_ahead(&self, offset: u64, len: u64) {
+        if !self.direct {
+            let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
+        }
     }
 
     fn drop_cache(&self) {

@@ -93,6 +93,10 @@ impl VfsFile for TearFile {
         self.inner.allocate(len)
     }
 
+    fn read_ahead(&self, offset: u64, len: u64) {
+        self.inner.read_ahead(offset, len);
+    }
+
     fn drop_cache(&self) {
         self.inner.drop_cache();
     }

@@ -12,13 +12,23 @@ use crate::format::{BLOCK, offset_of};
 /// Blocks read at once where no batch needs more.
 const AHEAD: u32 = 256;
 
+/// Blocks that the system is asked to fetch while those before them are looked at.
+const FETCHED: u32 = 1024;
+
 /// Where the bytes come from.
 pub(crate) trait Source: Debug {
     /// Fills `buf` from an offset, as far as there are bytes; returns how many.
     fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// These bytes will be read soon.
+    fn read_ahead(&self, _offset: u64, _len: u64) {}
 }
 
 impl Source for Arc<dyn VfsFile> {
+    fn read_ahead(&self, offset: u64, len: u64) {
+        self.as_ref().read_ahead(offset, len);
+    }
+
     fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.read_at(buf, offset)
     }
@@ -44,6 +54,8 @@ pub(crate) struct Window<'a> {
     blocks: u32,
     buf: Vec<u8>,
     start: u32,
+    /// The system was asked to fetch the blocks below this one.
+    fetched: u32,
     unreadable: BTreeSet<u32>,
 }
 
@@ -51,7 +63,7 @@ impl<'a> Window<'a> {
     /// Of a file's whole blocks; a last partial one counts as missing.
     pub(crate) fn new(file: &'a dyn Source, len: u64) -> Window<'a> {
         let blocks = u32::try_from(len / BLOCK as u64).unwrap_or(u32::MAX);
-        Window { file, blocks, buf: Vec::new(), start: 0, unreadable: BTreeSet::new() }
+        Window { file, blocks, buf: Vec::new(), start: 0, fetched: 0, unreadable: BTreeSet::new() }
     }
 
     /// How many blocks the file has.
@@ -83,9 +95,20 @@ impl<'a> Window<'a> {
         self.buf.clear();
     }
 
+    /// Keeps the device busy with what comes after `from`.
+    fn fetch(&mut self, from: u32) {
+        let to = from.saturating_add(FETCHED).min(self.blocks);
+        let from = from.max(self.fetched);
+        if to >= from.saturating_add(FETCHED / 2) || (to == self.blocks && to > from) {
+            self.file.read_ahead(offset_of(from), offset_of(to - from));
+            self.fetched = to;
+        }
+    }
+
     fn load(&mut self, at: u32, count: u32) {
         self.start = at;
         self.buf.resize(count as usize * BLOCK, 0);
+        self.fetch(at + count);
         if read(self.file, &mut self.buf, offset_of(at)).is_ok() {
             return;
         }
