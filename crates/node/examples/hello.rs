@@ -1,6 +1,8 @@
 //! A replicated counter. Start it three times: `cargo run -p refloat-node --example hello -- 1`, 2, 3.
 use bytes::Bytes;
-use refloat_node::{Chunks, Command, Config, Node, RestoreError, StateMachine, init};
+use refloat_node::{
+    Chunks, Command, Config, Node, RestoreError, SnapshotReader, StateMachine, init,
+};
 use refloat_types::GroupId;
 
 #[derive(Default)]
@@ -16,10 +18,8 @@ impl StateMachine for Counter {
     fn snapshot(&mut self) -> Chunks {
         Box::new(std::iter::once(self.0.to_le_bytes().to_vec().into()))
     }
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let bytes: Vec<u8> = chunks.flatten().collect();
-        let eight = bytes.try_into().map_err(|_| RestoreError::new("not eight bytes"))?;
-        self.0 = u64::from_le_bytes(eight);
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        self.0 = u64::from_le_bytes(snapshot.array()?);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use refloat_node::{
     Chunks, Command, Completions, Config, Node, Operation, Reply, Request, RequestError,
-    RestoreError, StateMachine, init,
+    RestoreError, SnapshotReader, StateMachine, init,
 };
 use refloat_types::GroupId;
 
@@ -23,8 +23,7 @@ impl StateMachine for Null {
     fn snapshot(&mut self) -> Chunks {
         Box::new(std::iter::empty())
     }
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        chunks.for_each(drop);
+    fn restore(&mut self, _: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
         Ok(())
     }
 }

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use refloat_log_store as log_store;
 use refloat_snapshot::SnapshotFile;
-use refloat_types::{EntryId, GroupKey, IndexSet};
+use refloat_types::{EntryId, GroupKey, Index, IndexSet};
 use refloat_vfs::Vfs;
 
-use crate::machine::{Chunks, Command, Query, StateMachine};
+use crate::machine::{Chunks, Command, Query, RestoreError, StateMachine};
+use crate::snapshot_reader::SnapshotReader;
 
 /// Which thread a job belongs to. Jobs of one lane and, for `Apply`, of one group, run in
 /// the order in which they were handed out; lanes are independent of each other.
@@ -88,6 +89,8 @@ pub(crate) struct MachineJob {
     pub(crate) group: GroupKey,
     pub(crate) machine: SharedMachine,
     pub(crate) restore: Option<Arc<SnapshotFile>>,
+    /// What the machine said after the job before.
+    pub(crate) machine_at: Option<Index>,
     pub(crate) commands: Vec<Command>,
     /// The state is as of this entry when the job is through.
     pub(crate) last: EntryId,
@@ -106,6 +109,8 @@ pub(crate) struct MachineDone {
 #[derive(Default)]
 pub(crate) struct MachineAnswers {
     pub(crate) restored: bool,
+    /// What a machine that keeps its state itself says.
+    pub(crate) machine_at: Option<Index>,
     pub(crate) replies: Vec<Bytes>,
     pub(crate) answers: Vec<Bytes>,
     pub(crate) captured: Option<(Chunks, IndexSet)>,
@@ -202,20 +207,43 @@ impl MachineJob {
     fn work(&mut self) -> Result<MachineAnswers, MachineFailure> {
         let mut machine = self.machine.lock();
         let mut done = MachineAnswers::default();
+        let before = machine.applied();
+        if self.machine_at.is_some() && before != self.machine_at {
+            return Err(stands_elsewhere(before, self.machine_at));
+        }
+        let kept = |index| before.is_some_and(|at| at >= index);
         if let Some(file) = self.restore.take() {
-            restore(machine.as_mut(), &file).map_err(MachineFailure::Restore)?;
+            // What the machine kept itself may be ahead.
+            if !kept(file.meta().id.index) {
+                restore(machine.as_mut(), &file).map_err(MachineFailure::Restore)?;
+                let (now, id) = (machine.applied(), file.meta().id);
+                if now.is_some_and(|at| at > id.index) {
+                    return Err(stands_elsewhere(now, Some(id.index)));
+                }
+            }
             done.restored = true;
         }
-        if !self.commands.is_empty() {
-            done.replies = machine.apply(&self.commands);
-            if done.replies.len() != self.commands.len() {
+        let before = machine.applied();
+        let kept = |index| before.is_some_and(|at| at >= index);
+        let known = self.commands.partition_point(|command| kept(command.index));
+        done.replies = vec![Bytes::new(); known];
+        let commands = &self.commands[known..];
+        if let Some(last) = commands.last() {
+            let replies = machine.apply(commands);
+            if replies.len() != commands.len() {
                 return Err(MachineFailure::Broken(format!(
                     "the state machine returned {} replies to {} commands",
-                    done.replies.len(),
-                    self.commands.len()
+                    replies.len(),
+                    commands.len()
                 )));
             }
+            done.replies.extend(replies);
+            let now = machine.applied();
+            if now.is_some() && now != Some(last.index) {
+                return Err(stands_elsewhere(now, Some(last.index)));
+            }
         }
+        done.machine_at = machine.applied();
         for query in self.queries.drain(..) {
             done.answers.push(query(machine.as_mut()));
         }
@@ -225,6 +253,16 @@ impl MachineJob {
         }
         Ok(done)
     }
+}
+
+fn stands_elsewhere(at: Option<Index>, expected: Option<Index>) -> MachineFailure {
+    let show = |at: Option<Index>| at.map_or("nowhere".to_owned(), |at| at.to_string());
+    MachineFailure::Broken(format!(
+        "the state machine says that it applied up to {}, it was given up to {}: a command would \
+         be applied twice or never",
+        show(at),
+        show(expected)
+    ))
 }
 
 /// Feeds a snapshot to a machine. A damaged file ends early, and its error counts, not the machine's.
@@ -237,7 +275,14 @@ fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Result<(), St
             None
         }
     });
-    let restored = machine.restore(&mut chunks);
+    let mut snapshot = SnapshotReader::new(&mut chunks);
+    let restored = machine.restore(&mut snapshot).and_then(|()| match snapshot.is_over() {
+        true => Ok(()),
+        false => Err(RestoreError::new(format!(
+            "it took {} bytes and left the rest",
+            snapshot.position()
+        ))),
+    });
     drop(chunks);
     match (damage, restored) {
         (Some(damage), _) => Err(damage),

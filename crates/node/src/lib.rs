@@ -20,12 +20,12 @@
 //! use refloat_node::{Config, Consistency, Node, init};
 //! use refloat_types::GroupId;
 //! # use bytes::Bytes;
-//! # use refloat_node::{Chunks, Command, RestoreError, StateMachine};
+//! # use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
 //! # #[derive(Default)] struct Counter(u64);
 //! # impl StateMachine for Counter {
 //! #     fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> { vec![Bytes::new(); batch.len()] }
 //! #     fn snapshot(&mut self) -> Chunks { Box::new(std::iter::empty()) }
-//! #     fn restore(&mut self, _: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> { Ok(()) }
+//! #     fn restore(&mut self, _: &mut SnapshotReader<'_>) -> Result<(), RestoreError> { Ok(()) }
 //! # }
 //! # async fn run(me: u64) -> Result<(), Box<dyn std::error::Error>> {
 //! let members = [(1, "127.0.0.1:7101"), (2, "127.0.0.1:7102"), (3, "127.0.0.1:7103")];
@@ -83,6 +83,7 @@ mod error;
 mod job;
 mod machine;
 mod shell;
+mod snapshot_reader;
 mod status;
 
 pub use self::core::{NodeCore, StartError};
@@ -97,4 +98,5 @@ pub use shell::builder::{Builder, MakeTransport};
 pub use shell::handle::{Group, Node};
 pub use shell::inbox::{Completions, Operation, Request};
 pub use shell::init::{cluster_id, init};
+pub use snapshot_reader::SnapshotReader;
 pub use status::{Counters, GroupStatus, MemberStatus, Status};

@@ -5,7 +5,9 @@ use std::error::Error;
 use std::fmt;
 
 use bytes::Bytes;
-use refloat_types::{GroupId, Index, IndexSet};
+use refloat_types::{GroupKey, Index, IndexSet};
+
+use crate::snapshot_reader::SnapshotReader;
 
 /// One committed command, in the order of the log.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub type Chunks = Box<dyn Iterator<Item = Bytes> + Send>;
 ///
 /// ```
 /// use bytes::Bytes;
-/// use refloat_node::{Chunks, Command, RestoreError, StateMachine};
+/// use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
 ///
 /// #[derive(Default)]
 /// struct Counter(u64);
@@ -58,10 +60,8 @@ pub type Chunks = Box<dyn Iterator<Item = Bytes> + Send>;
 ///     fn snapshot(&mut self) -> Chunks {
 ///         Box::new(std::iter::once(Bytes::copy_from_slice(&self.0.to_le_bytes())))
 ///     }
-///     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-///         let bytes: Vec<u8> = chunks.flatten().collect();
-///         let eight = bytes.try_into().map_err(|_| RestoreError::new("not eight bytes"))?;
-///         self.0 = u64::from_le_bytes(eight);
+///     fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+///         self.0 = u64::from_le_bytes(snapshot.array()?);
 ///         Ok(())
 ///     }
 /// }
@@ -76,14 +76,27 @@ pub trait StateMachine: Any + Send {
     /// drawn later, on another thread. Pieces of 64 KiB to 1 MiB suit the disk and the network.
     fn snapshot(&mut self) -> Chunks;
 
-    /// Replaces the whole state by a snapshot's. The same bytes arrive in the same order, each
-    /// piece verified, but cut anew: a piece may end in the middle of what was drawn as one. If
-    /// the file turns out to be damaged they end early, the result is ignored, and `restore` is
-    /// called again with an older snapshot on a new machine.
+    /// Replaces the whole state by a snapshot's: the bytes that [`StateMachine::snapshot`] drew,
+    /// each verified, as one stream. Called on a new machine, or on the old one if that keeps its
+    /// state itself ([`StateMachine::applied`]).
     ///
     /// # Errors
-    /// The pieces do not mean anything to this machine.
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError>;
+    /// The bytes do not mean anything to this machine; also taken for one: bytes left over. If the
+    /// file turns out to be damaged they end early, and whatever is returned is ignored.
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError>;
+
+    /// For machines that keep their state on a disk of their own: the index of the last command
+    /// in it, zero before the first. `None`, as here, for all others.
+    ///
+    /// The contract: state and index change together, whatever crashes (one transaction), and
+    /// nothing else changes them; whether they are synced is the machine's own affair, because
+    /// what it lost is applied again. After a restart the machine is given what lies above its
+    /// index only; if that is below the node's snapshot, it is restored first. An index that does
+    /// not move to the last command of each batch, or moves between two batches, would be a
+    /// command applied twice or never: the group stops on this node and says so.
+    fn applied(&self) -> Option<Index> {
+        None
+    }
 
     /// The indexes at or below the snapshot whose entries the state still refers to; they stay
     /// readable after compaction. None, unless the machine keeps its payloads in the log.
@@ -114,9 +127,11 @@ impl fmt::Display for RestoreError {
 
 impl Error for RestoreError {}
 
-/// Makes an empty state machine for a group. Called once when the group starts on this node, and
-/// again for each snapshot that replaces its state.
-pub type MachineFactory = Box<dyn Fn(GroupId) -> Box<dyn StateMachine> + Send + Sync>;
+/// Makes a state machine for a group: an empty one, or one that opens what it kept itself. Called
+/// when the group starts on this node, and again for each snapshot that replaces the state of a
+/// machine in memory. A group that is deleted and created again has another epoch: what a machine
+/// keeps on a disk belongs under both, or the new group would find the old one's state.
+pub type MachineFactory = Box<dyn Fn(GroupKey) -> Box<dyn StateMachine> + Send + Sync>;
 
 /// A question to a state machine, asked between two batches, on an apply thread.
 pub type Query = Box<dyn FnOnce(&mut dyn StateMachine) -> Bytes + Send>;

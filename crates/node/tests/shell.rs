@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use refloat_node::{
     Chunks, Command, Completions, Config, Consistency, Node, Operation, Reply, Request,
-    RequestError, RestoreError, StartError, StateMachine, StopReason, init,
+    RequestError, RestoreError, SnapshotReader, StartError, StateMachine, StopReason, init,
 };
 use refloat_types::GroupId;
 
@@ -28,10 +28,8 @@ impl StateMachine for Sum {
     fn snapshot(&mut self) -> Chunks {
         Box::new(std::iter::once(self.0.to_le_bytes().to_vec().into()))
     }
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let bytes: Vec<u8> = chunks.flatten().collect();
-        let eight = bytes.try_into().map_err(|_| RestoreError::new("not eight bytes"))?;
-        self.0 = u64::from_le_bytes(eight);
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        self.0 = u64::from_le_bytes(snapshot.array()?);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use bytes::Bytes;
-use refloat_node::{Chunks, Command, RestoreError, StateMachine};
+use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
 use refloat_sim::{Settings, Simulation};
 
 /// Adds up what it is given.
@@ -24,10 +24,8 @@ impl StateMachine for Sum {
         Box::new(std::iter::once(Bytes::copy_from_slice(&self.0.to_le_bytes())))
     }
 
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let bytes: Vec<u8> = chunks.flatten().collect();
-        let eight = bytes.try_into().map_err(|_| RestoreError::new("not eight bytes"))?;
-        self.0 = u64::from_le_bytes(eight);
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        self.0 = u64::from_le_bytes(snapshot.array()?);
         Ok(())
     }
 }

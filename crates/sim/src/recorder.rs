@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use refloat_node::{Chunks, Command, RestoreError, StateMachine};
+use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
 use refloat_types::IndexSet;
-use refloat_types::codec::{DecodeError, Put, Reader};
+use refloat_types::codec::Put;
 
 use crate::invariants::state_machine_safety::{Applied, NAME, Place, Step};
 use crate::trace::{hash, mix};
@@ -73,12 +73,10 @@ impl StateMachine for Recorder {
         Box::new(std::iter::once(head.into()).chain(self.inner.snapshot()))
     }
 
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let mut chunks = Prefixed::read(chunks);
-        let read = |r: &mut Reader<'_>| Ok((r.u64("index")?, r.u64("chain")?));
-        let (index, chain) = read(&mut Reader::new(&chunks.prefix))
-            .map_err(|e: DecodeError| RestoreError::new(e.to_string()))?;
-        self.inner.restore(&mut chunks)?;
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        let index = u64::from_le_bytes(snapshot.array()?);
+        let chain = u64::from_le_bytes(snapshot.array()?);
+        self.inner.restore(snapshot)?;
         (self.index, self.chain) = (index, chain);
         let mut applied = self.applied.lock();
         applied.stand(self.at, (index, chain));
@@ -93,37 +91,5 @@ impl StateMachine for Recorder {
 
     fn live_indexes(&self) -> IndexSet {
         self.inner.live_indexes()
-    }
-}
-
-/// Bytes that the recorder puts in front of the machine's own snapshot.
-const PREFIX_LEN: usize = 16;
-
-/// Pieces whose first bytes are taken off, however they were cut on the way.
-struct Prefixed<'a> {
-    prefix: Vec<u8>,
-    rest: Option<Bytes>,
-    chunks: &'a mut dyn Iterator<Item = Bytes>,
-}
-
-impl<'a> Prefixed<'a> {
-    fn read(chunks: &'a mut dyn Iterator<Item = Bytes>) -> Prefixed<'a> {
-        let (mut prefix, mut rest) = (Vec::new(), None);
-        while prefix.len() < PREFIX_LEN
-            && let Some(mut chunk) = chunks.next()
-        {
-            let own = chunk.split_to(chunk.len().min(PREFIX_LEN - prefix.len()));
-            prefix.extend_from_slice(&own);
-            rest = Some(chunk).filter(|chunk| !chunk.is_empty());
-        }
-        Prefixed { prefix, rest, chunks }
-    }
-}
-
-impl Iterator for Prefixed<'_> {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        self.rest.take().or_else(|| self.chunks.next())
     }
 }

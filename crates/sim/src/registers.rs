@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use refloat_node::{Chunks, Command, RestoreError, StateMachine};
+use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
 use refloat_types::codec::{Put, Reader};
 
 /// Bytes of state per snapshot chunk.
@@ -39,8 +39,8 @@ impl StateMachine for Registers {
         Box::new(chunks.into_iter())
     }
 
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let bytes: Vec<u8> = chunks.flatten().collect();
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        let bytes = snapshot.rest();
         let mut reader = Reader::new(&bytes);
         let mut values = BTreeMap::new();
         while reader.remaining() > 0 {

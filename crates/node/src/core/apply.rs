@@ -125,6 +125,7 @@ impl NodeCore {
             group: group.key,
             machine: group.apply.machine.clone(),
             restore: None,
+            machine_at: group.apply.machine_at,
             commands,
             last,
             queries,
@@ -140,9 +141,14 @@ impl NodeCore {
         let Some(file) = self.store.snapshot_file(key).filter(|f| f.meta().id == id) else {
             return;
         };
-        let machine = self.new_machine(key);
+        // One that keeps its state itself is its only owner; of others a new one is made, so that
+        // nothing of the old state can shine through.
+        let keeps = self.slots[slot].as_ref().is_some_and(|g| g.apply.machine_at.is_some());
+        let fresh = (!keeps).then(|| self.new_machine(key));
         let Some(group) = self.slots[slot].as_mut() else { return };
+        let machine = fresh.unwrap_or_else(|| group.apply.machine.clone());
         group.apply.machine = machine.clone();
+        let machine_at = group.apply.machine_at;
         group.apply.restoring = Restoring::Running(id);
         group.apply.busy = true;
         let job = MachineJob {
@@ -150,6 +156,7 @@ impl NodeCore {
             group: key,
             machine,
             restore: Some(file),
+            machine_at,
             commands: Vec::new(),
             last: id,
             queries: Vec::new(),
@@ -173,6 +180,7 @@ impl NodeCore {
             }
         };
         let asked = std::mem::take(&mut group.apply.asked);
+        group.apply.machine_at = answers.machine_at.or(group.apply.machine_at);
         self.counters.applied += answers.replies.len() as u64;
         self.reply_all(slot, &batch, answers.replies);
         for (to, payload) in asked.into_iter().zip(answers.answers) {

@@ -7,6 +7,7 @@ use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{ConfState, Epoch, GroupId, GroupKey, Index};
 
 use crate::machine::{Chunks, Command, RestoreError, StateMachine};
+use crate::snapshot_reader::SnapshotReader;
 
 /// An entry of group 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,9 +135,8 @@ impl StateMachine for Catalog {
         Box::new(std::iter::once(self.encode()))
     }
 
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let bytes: Vec<u8> = chunks.flatten().collect();
-        *self = Catalog::decode(&bytes).map_err(|e| RestoreError::new(e.to_string()))?;
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        *self = Catalog::decode(&snapshot.rest()).map_err(|e| RestoreError::new(e.to_string()))?;
         Ok(())
     }
 }
@@ -173,7 +173,7 @@ mod tests {
         }
         catalog.apply_one(Index(40), &GroupCommand::Seeded.encode());
         let mut again = Catalog::default();
-        again.restore(&mut catalog.snapshot()).unwrap();
+        again.restore(&mut SnapshotReader::new(&mut catalog.snapshot())).unwrap();
         assert_eq!(again, catalog);
     }
 }

@@ -79,6 +79,8 @@ impl Reads {
 /// How far a state machine is.
 pub(crate) struct Applier {
     pub(crate) machine: SharedMachine,
+    /// What it said after its last job, or when it was made, if it keeps its state itself.
+    pub(crate) machine_at: Option<Index>,
     /// May be applied.
     pub(crate) committed: Index,
     /// Is applied.
@@ -97,6 +99,14 @@ pub(crate) struct Applier {
     /// Since the last snapshot.
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
+}
+
+impl Applier {
+    /// Whether the machine's state is as of what is applied here. One that keeps its state itself
+    /// may be ahead after a restart, and a snapshot of it would bear the wrong index.
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.machine_at.is_none_or(|at| at <= self.applied.index)
+    }
 }
 
 /// Whether the machine's state is about to be replaced by a snapshot.

@@ -108,6 +108,7 @@ impl NodeCore {
         };
         let slot = self.slots.len();
         let machine = self.new_machine(key);
+        let machine_at = machine.lock().applied();
         self.slots.push(Some(Group {
             key,
             core,
@@ -122,6 +123,7 @@ impl NodeCore {
             reads: Reads::default(),
             apply: Applier {
                 machine,
+                machine_at,
                 committed: snapshot.index,
                 applied: EntryId::ZERO,
                 busy: false,
@@ -159,12 +161,12 @@ impl NodeCore {
         config
     }
 
-    /// An empty machine; group 0's is the catalog, which the node itself looks into.
+    /// A machine of the user's; group 0's is the catalog, which the node itself looks into.
     pub(super) fn new_machine(&mut self, key: GroupKey) -> SharedMachine {
         if key == GroupKey::META {
             return Arc::new(Mutex::new(Box::new(super::catalog::Catalog::default())));
         }
-        Arc::new(Mutex::new((self.machines)(key.id)))
+        Arc::new(Mutex::new((self.machines)(key)))
     }
 
     /// Ends a replica in this process: its machine failed. Its log stays; the other groups go on.

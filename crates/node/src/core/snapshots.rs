@@ -65,7 +65,8 @@ impl Transfers {
         let due = self.wanted
             || apply.entries >= config.snapshot_entries
             || apply.bytes >= config.snapshot_bytes;
-        due && !self.capturing && !self.writing && apply.applied.index > self.published.index
+        let free = !self.capturing && !self.writing;
+        due && free && apply.is_in_step() && apply.applied.index > self.published.index
     }
 
     /// Transfers to peers.

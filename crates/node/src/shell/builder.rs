@@ -9,7 +9,7 @@ use std::sync::Arc;
 use refloat_log_store::identity::{self, NodeIdentity};
 use refloat_log_store::{BootReport, Options};
 use refloat_net as net;
-use refloat_types::GroupId;
+use refloat_types::GroupKey;
 use refloat_vfs::{OsFs, Vfs};
 use tokio::sync::{oneshot, watch};
 
@@ -91,7 +91,7 @@ impl<M> Builder<M> {
     #[must_use]
     pub fn machine<N: StateMachine>(
         self,
-        make: impl Fn(GroupId) -> N + Send + Sync + 'static,
+        make: impl Fn(GroupKey) -> N + Send + Sync + 'static,
     ) -> Builder<N> {
         Builder {
             config: self.config,

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use refloat_log_store::Options;
 use refloat_log_store::identity::{self, NodeIdentity};
 use refloat_node::{
-    Chunks, Command, Config, Consistency, Input, Job, JobLane, Lane, NodeCore, Output, Reply,
-    RequestError, RestoreError, StateMachine, StopReason, Time, Token,
+    Chunks, Command, Config, Consistency, Input, Job, JobLane, Lane, NodeCore, Output, Query,
+    Reply, RequestError, RestoreError, SnapshotReader, StateMachine, StopReason, Time, Token,
 };
-use refloat_types::{ClusterId, GroupId, Identity, Incarnation, Index, Member, NodeId, Now};
+use refloat_types::{
+    ClusterId, GroupId, GroupKey, Identity, Incarnation, Index, Member, NodeId, Now,
+};
 use refloat_vfs::{SimFs, Vfs};
 
 pub const DIR: &str = "/data";
@@ -43,15 +45,10 @@ impl StateMachine for Journal {
         }))
     }
 
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let bytes: Vec<u8> = chunks.flatten().collect();
-        let mut rest = &bytes[..];
-        while let Some((len, tail)) = rest.split_first_chunk::<4>() {
-            let len = u32::from_le_bytes(*len) as usize;
-            let (command, tail) =
-                tail.split_at_checked(len).ok_or_else(|| RestoreError::new("short command"))?;
-            self.commands.push(Bytes::copy_from_slice(command));
-            rest = tail;
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        while !snapshot.is_over() {
+            let len = u32::from_le_bytes(snapshot.array()?);
+            self.commands.push(snapshot.next_bytes(len as usize)?);
         }
         Ok(())
     }
@@ -65,6 +62,8 @@ pub fn journal_text(machine: &mut dyn StateMachine) -> Bytes {
         journal.commands.iter().map(|c| String::from_utf8_lossy(c).into_owned()).collect();
     lines.join("\n").into()
 }
+
+pub type MakeMachine = Arc<dyn Fn(u64, GroupKey) -> Box<dyn StateMachine> + Send + Sync>;
 
 pub struct Cluster {
     pub nodes: BTreeMap<u64, NodeCore>,
@@ -84,6 +83,8 @@ pub struct Cluster {
     /// All frames sent since [`Cluster::record`].
     recorded: Option<Vec<(Member, u64, Bytes)>>,
     members: u64,
+    /// Makes a node's machines, if they are no journals.
+    pub machines: Option<MakeMachine>,
     now: u64,
     network: VecDeque<(Member, u64, Bytes)>,
     pending: VecDeque<(u64, Input)>,
@@ -117,6 +118,7 @@ impl Cluster {
             held: Vec::new(),
             recorded: None,
             members,
+            machines: None,
             now: 1_000_000,
             network: VecDeque::new(),
             pending: VecDeque::new(),
@@ -156,7 +158,11 @@ impl Cluster {
 
     pub fn start(&mut self, node: u64) {
         let vfs: Arc<dyn Vfs> = Arc::new(self.disks[&node].clone());
-        let machines = Box::new(|_| Box::<Journal>::default() as Box<dyn StateMachine>);
+        let make = self.machines.clone();
+        let machines = Box::new(move |group| match &make {
+            Some(make) => make(node, group),
+            None => Box::<Journal>::default() as Box<dyn StateMachine>,
+        });
         let (core, _report) =
             NodeCore::start(&vfs, (self.store)(), self.config.clone(), machines, self.time(), node)
                 .expect("the disk is good");
@@ -297,12 +303,19 @@ impl Cluster {
         group: u64,
         consistency: Consistency,
     ) -> Result<String, RequestError> {
-        let token = self.input(node, |to| Input::Read {
-            to,
-            group: GroupId(group),
-            consistency,
-            query: Box::new(journal_text),
-        });
+        self.ask(node, group, consistency, Box::new(journal_text))
+    }
+
+    /// What a query of a group's machine at a node answers, as text.
+    pub fn ask(
+        &mut self,
+        node: u64,
+        group: u64,
+        consistency: Consistency,
+        query: Query,
+    ) -> Result<String, RequestError> {
+        let group = GroupId(group);
+        let token = self.input(node, |to| Input::Read { to, group, consistency, query });
         let reply = self.answer(token)?;
         Ok(String::from_utf8_lossy(&reply.payload).into_owned())
     }

@@ -3,7 +3,9 @@
 use std::any::Any;
 
 use bytes::Bytes;
-use refloat_node::{Chunks, Command, Query, RestoreError, StateMachine, split_stamp};
+use refloat_node::{
+    Chunks, Command, Query, RestoreError, SnapshotReader, StateMachine, split_stamp,
+};
 
 use super::answer::{Answer, Answers, Fault};
 use super::deadlines::Next;
@@ -208,9 +210,8 @@ impl StateMachine for Kv {
         Box::new(picture::draw(&self.table, self.clock_ms))
     }
 
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(), RestoreError> {
-        let (table, clock_ms) =
-            picture::read(chunks).map_err(|error| RestoreError::new(error.to_string()))?;
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        let (table, clock_ms) = picture::read(snapshot)?;
         self.next_deadline.note(table.next_deadline());
         self.table = table;
         self.clock_ms = clock_ms;

@@ -154,13 +154,16 @@ fn a_snapshot_carries_values_deadlines_and_the_clock() {
         &[set_with("a", "1", Condition::Always, false, Expiry::In(50)), set("b", "2")],
     );
     let mut back = Kv::default();
-    back.restore(&mut kv.snapshot()).unwrap();
+    back.restore(&mut SnapshotReader::new(&mut kv.snapshot())).unwrap();
     assert_eq!(apply(&mut back, 900, &[Op::TimeLeft(key("a"))]), [Answer::Number(50)]);
     assert_eq!(
         apply(&mut back, 1050, &[Op::Sweep, Op::Count]),
         [Answer::Number(1), Answer::Number(1)]
     );
-    assert!(back.restore(&mut std::iter::once(Bytes::from_static(b"?"))).is_err());
+    assert!(
+        back.restore(&mut SnapshotReader::new(&mut std::iter::once(Bytes::from_static(b"?"))))
+            .is_err()
+    );
 }
 
 #[test]

@@ -2,10 +2,11 @@
 //!
 //! A version (1 byte), the clock (8 bytes), then cells to the end: key (4-byte length, bytes),
 //! value (the same), a flag and 8 bytes of deadline. The bytes are drawn in pieces, which the
-//! snapshot may cut anew: on the way back a cell may stand across two of them.
+//! snapshot may cut anew.
 
-use bytes::{Bytes, BytesMut};
-use refloat_types::codec::{DecodeError, Put, Reader};
+use bytes::Bytes;
+use refloat_node::{RestoreError, SnapshotReader};
+use refloat_types::codec::Put;
 
 use super::table::{Cell, Table};
 
@@ -33,60 +34,26 @@ pub fn draw(table: &Table, clock_ms: u64) -> impl Iterator<Item = Bytes> + Send 
     })
 }
 
-/// Builds the state from its bytes, however they are cut.
-pub fn read(chunks: &mut dyn Iterator<Item = Bytes>) -> Result<(Table, u64), DecodeError> {
-    let mut stream = Stream { chunks, buffer: BytesMut::new() };
-    let version = stream.take(1, "version")?;
-    if version.first() != Some(&VERSION) {
-        return Err(Reader::new(&version).invalid("version"));
+/// Builds the state from its bytes.
+pub fn read(snapshot: &mut SnapshotReader<'_>) -> Result<(Table, u64), RestoreError> {
+    let [version] = snapshot.array()?;
+    if version != VERSION {
+        return Err(RestoreError::new(format!("snapshot version {version}, known is {VERSION}")));
     }
-    let clock_ms = Reader::new(&stream.take(8, "clock")?).u64("clock")?;
+    let clock_ms = u64::from_le_bytes(snapshot.array()?);
     let mut table = Table::default();
-    while !stream.is_over() {
-        let key = stream.value("key")?;
-        let value = stream.value("value")?;
-        let tail = stream.take(9, "deadline")?;
-        let mut reader = Reader::new(&tail);
-        let has_deadline = reader.u8("deadline flag")? != 0;
-        let deadline = reader.u64("deadline")?;
-        table.put(&key, &value, has_deadline.then_some(deadline));
+    while !snapshot.is_over() {
+        let (key, value) = (value(snapshot)?, value(snapshot)?);
+        let [has_deadline] = snapshot.array()?;
+        let deadline = u64::from_le_bytes(snapshot.array()?);
+        table.put(&key, &value, (has_deadline != 0).then_some(deadline));
     }
     Ok((table, clock_ms))
 }
 
-/// Bytes that come in pieces, of which no more are put together than one field needs.
-struct Stream<'a> {
-    chunks: &'a mut dyn Iterator<Item = Bytes>,
-    buffer: BytesMut,
-}
-
-impl Stream<'_> {
-    fn is_over(&mut self) -> bool {
-        !self.fill(1)
-    }
-
-    fn value(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
-        let len = Reader::new(&self.take(4, field)?).u32(field)?;
-        self.take(len as usize, field)
-    }
-
-    fn take(&mut self, len: usize, field: &'static str) -> Result<Bytes, DecodeError> {
-        if self.fill(len) {
-            return Ok(self.buffer.split_to(len).freeze());
-        }
-        Err(DecodeError { field, offset: self.buffer.len(), truncated: true })
-    }
-
-    /// Whether so many bytes are there, after drawing as many pieces as it takes.
-    fn fill(&mut self, len: usize) -> bool {
-        while self.buffer.len() < len {
-            match self.chunks.next() {
-                Some(chunk) => self.buffer.extend_from_slice(&chunk),
-                None => return false,
-            }
-        }
-        true
-    }
+fn value(snapshot: &mut SnapshotReader<'_>) -> Result<Bytes, RestoreError> {
+    let len = u32::from_le_bytes(snapshot.array()?);
+    snapshot.next_bytes(len as usize)
 }
 
 fn put_cell(key: &[u8], cell: &Cell, out: &mut Vec<u8>) {
@@ -110,7 +77,7 @@ mod tests {
         }
         let chunks: Vec<Bytes> = draw(&table, 77).collect();
         assert!(chunks.len() > 2, "{} chunks", chunks.len());
-        let (back, clock_ms) = read(&mut chunks.iter().cloned()).unwrap();
+        let (back, clock_ms) = read(&mut SnapshotReader::new(&mut chunks.iter().cloned())).unwrap();
         assert_eq!(clock_ms, 77);
         assert_eq!(back.len(), table.len());
         assert!(back.picture().eq(table.picture()));
@@ -119,18 +86,18 @@ mod tests {
         let whole: Vec<u8> = chunks.iter().flatten().copied().collect();
         for len in [1, 7, 4096, whole.len()] {
             let mut anew = whole.chunks(len).map(Bytes::copy_from_slice);
-            let (back, _) = read(&mut anew).unwrap();
+            let (back, _) = read(&mut SnapshotReader::new(&mut anew)).unwrap();
             assert!(back.picture().eq(table.picture()), "cut into pieces of {len} bytes");
         }
         let short = Bytes::copy_from_slice(&whole[..whole.len() - 1]);
-        assert!(read(&mut std::iter::once(short)).is_err());
-        assert!(read(&mut std::iter::empty()).is_err());
+        assert!(read(&mut SnapshotReader::new(&mut std::iter::once(short))).is_err());
+        assert!(read(&mut SnapshotReader::new(&mut std::iter::empty())).is_err());
     }
 
     #[test]
     fn an_empty_state_is_one_chunk() {
         let chunks: Vec<Bytes> = draw(&Table::default(), 5).collect();
         assert_eq!(chunks.len(), 1);
-        assert_eq!(read(&mut chunks.into_iter()).unwrap().1, 5);
+        assert_eq!(read(&mut SnapshotReader::new(&mut chunks.into_iter())).unwrap().1, 5);
     }
 }

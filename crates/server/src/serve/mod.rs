@@ -66,7 +66,7 @@ async fn serve(args: &Serve, settings: Settings, identity: &NodeIdentity) -> Res
     let builder = Node::builder(settings.node.clone(), args.data_dir.clone())
         .store(settings.store.clone())
         .vfs(vfs)
-        .machine(move |group| Kv::new(machines.of(group)))
+        .machine(move |group| Kv::new(machines.of(group.id)))
         .tcp(args.peer_addr.clone());
     let (node, boot) = tokio::select! {
         started = builder.start_reporting() => started.map_err(|error| start_failure(&error))?,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use refloat_node::{Input, NodeCore, Token};
-use refloat_types::{GroupId, NodeId};
+use refloat_types::{GroupId, GroupKey, NodeId};
 use refloat_vfs::{Fault, InFlight, OpKind, Vfs};
 
 use super::{Event, World};
@@ -163,9 +163,9 @@ impl World {
         let vfs: Arc<dyn Vfs> = Arc::new(machine.fs.clone());
         let (id, make) = (machine.id(), Arc::clone(&self.machine));
         let applied = Arc::clone(&self.checks.applied);
-        let machines = Box::new(move |group: GroupId| {
-            let at = Place { group, node: id };
-            let recorder = Recorder::new(at, make(group), Arc::clone(&applied));
+        let machines = Box::new(move |group: GroupKey| {
+            let at = Place { group: group.id, node: id };
+            let recorder = Recorder::new(at, make(group.id), Arc::clone(&applied));
             Box::new(recorder) as Box<dyn refloat_node::StateMachine>
         });
         let seed = mix(self.seed ^ mix(id) ^ machine.boot);
