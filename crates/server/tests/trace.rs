@@ -221,9 +221,9 @@ fn durable_since(calls: &[Call]) -> BTreeMap<&str, u64> {
     let mut files: HashMap<String, u64> = HashMap::new();
     for call in ok().filter(|call| call.name == "openat" && call.args.contains("O_DSYNC")) {
         let Some(path) = call.paths().first().copied() else { continue };
-        let named = ok().filter(|call| call.name == "rename" && call.paths()[1] == path);
+        let mut named = ok().filter(|call| call.name == "rename" && call.paths()[1] == path);
         // The last one before it is opened: a name is used once only.
-        let named = named.filter(|named| named.end <= call.start).next_back();
+        let named = named.rfind(|named| named.end <= call.start);
         let Some(named) = named else { continue };
         let synced = ok().find(|call| {
             call.name == "fsync"
