@@ -41,6 +41,7 @@ impl Log for Refloat {
             groups: super::GROUPS as u32,
             members: vec![],
             run: 0,
+            origin: identity::Origin::Init,
         };
         identity::create(&*vfs, dir, &owner)?;
         let mut store = boot(&vfs, options(dir))?.store;

@@ -15,7 +15,7 @@ use refloat_vfs::{OpenOptions, Vfs};
 
 const MAGIC: &[u8; 8] = b"RFLTIDNT";
 /// The format version that this code writes, and the newest that it reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 const COPIES: [&str; 2] = ["identity.a", "identity.b"];
 /// Longer files are refused before they are read.
 const MAX_LEN: u64 = 1 << 20;
@@ -33,6 +33,22 @@ pub struct NodeIdentity {
     pub members: Vec<(NodeId, String)>,
     /// How often the node was started. Synced before the first connection of a run.
     pub run: u64,
+    /// How the directory came to be.
+    pub origin: Origin,
+}
+
+/// How a data directory came to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// By `init`, for the first start of a cluster: it takes part in its formation.
+    #[default]
+    Init,
+    /// By `join`, for a node that is new to a cluster that exists, or that returns to it with
+    /// nothing. It never forms anything: it waits until it is taken in.
+    Join {
+        /// The members with which the cluster was formed, each in its first life, sorted.
+        founders: Vec<Member>,
+    },
 }
 
 /// Why an identity cannot be had.
@@ -211,6 +227,14 @@ fn encode(id: &NodeIdentity) -> Vec<u8> {
         out.put_u64(node.0);
         put_text(&mut out, address);
     }
+    match &id.origin {
+        Origin::Init => out.put_u8(0),
+        Origin::Join { founders } => {
+            out.put_u8(1);
+            out.put_u32(founders.len() as u32);
+            founders.iter().for_each(|member| out.put_member(*member));
+        }
+    }
     let crc = crc32c::crc32c(&out);
     out.put_u32(crc);
     out
@@ -238,10 +262,10 @@ fn decode(bytes: &[u8]) -> Result<Result<NodeIdentity, u16>, String> {
     if version > VERSION {
         return Ok(Err(version));
     }
-    decode_body(&mut r).map(Ok).map_err(|e| e.to_string())
+    decode_body(&mut r, version).map(Ok).map_err(|e| e.to_string())
 }
 
-fn decode_body(r: &mut Reader<'_>) -> Result<NodeIdentity, DecodeError> {
+fn decode_body(r: &mut Reader<'_>, version: u16) -> Result<NodeIdentity, DecodeError> {
     let cluster = ClusterId(r.u128("cluster")?);
     let member: Member = r.member("member")?;
     let run = r.u64("run")?;
@@ -252,7 +276,21 @@ fn decode_body(r: &mut Reader<'_>) -> Result<NodeIdentity, DecodeError> {
     for _ in 0..count {
         members.push((NodeId(r.u64("member node")?), text(r, "member address")?));
     }
-    Ok(NodeIdentity { identity: Identity { cluster, member }, cluster_name, groups, members, run })
+    let origin = if version == 1 { Origin::Init } else { decode_origin(r)? };
+    let identity = Identity { cluster, member };
+    Ok(NodeIdentity { identity, cluster_name, groups, members, run, origin })
+}
+
+fn decode_origin(r: &mut Reader<'_>) -> Result<Origin, DecodeError> {
+    match r.u8("origin")? {
+        0 => Ok(Origin::Init),
+        1 => {
+            let count = r.count(24, "founders")?;
+            let founders = (0..count).map(|_| r.member("founder")).collect::<Result<_, _>>()?;
+            Ok(Origin::Join { founders })
+        }
+        _ => Err(r.invalid("origin")),
+    }
 }
 
 fn text(r: &mut Reader<'_>, field: &'static str) -> Result<String, DecodeError> {
@@ -317,47 +355,17 @@ pub fn begin_run(vfs: &dyn Vfs, dir: &Path, id: &mut NodeIdentity) -> Result<(),
     Ok(())
 }
 
-/// Replaces one copy, while the other one is whole: by a new file, or, on a disk without a free
-/// block, in its own blocks. A full disk stops no start.
+/// Replaces one copy: temporary file, sync, rename, directory sync.
 fn write_copy(vfs: &dyn Vfs, dir: &Path, name: &str, id: &NodeIdentity) -> io::Result<()> {
-    let bytes = encode(id);
     let temp = dir.join(format!("{name}.tmp"));
-    match replace_copy(vfs, dir, &temp, name, &bytes) {
-        Err(error) if is_no_space(&error) => {
-            // Removing it frees what it took; if it stays, the next start writes over it.
-            let _ = vfs.remove_file(&temp);
-            overwrite_copy(vfs, &dir.join(name), &bytes).map_err(|_| error)
-        }
-        result => result,
-    }
-}
-
-/// Temporary file, sync, rename, directory sync.
-fn replace_copy(
-    vfs: &dyn Vfs,
-    dir: &Path,
-    temp: &Path,
-    name: &str,
-    bytes: &[u8],
-) -> io::Result<()> {
     let options = OpenOptions { write: true, create: true, ..OpenOptions::default() };
-    let file = vfs.open(temp, options)?;
+    let file = vfs.open(&temp, options)?;
+    let bytes = encode(id);
     file.set_len(bytes.len() as u64)?;
-    file.write_at(bytes, 0)?;
+    file.write_at(&bytes, 0)?;
     file.sync_data()?;
-    vfs.rename(temp, &dir.join(name))?;
+    vfs.rename(&temp, &dir.join(name))?;
     vfs.sync_dir(dir)
-}
-
-fn overwrite_copy(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = vfs.open(path, OpenOptions::write())?;
-    file.write_at(bytes, 0)?;
-    file.set_len(bytes.len() as u64)?;
-    file.sync_data()
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What stands under the name of one copy, beside the identity that counts.

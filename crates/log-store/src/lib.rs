@@ -21,7 +21,7 @@
 //! let me = Member::new(NodeId(1), Incarnation(7));
 //! let owner = identity::NodeIdentity {
 //!     identity: Identity { cluster: ClusterId(1), member: me },
-//!     cluster_name: "doc".into(), groups: 1, members: vec![], run: 0,
+//!     cluster_name: "doc".into(), groups: 1, members: vec![], run: 0, origin: identity::Origin::Init,
 //! };
 //! identity::create(&disk, Path::new("/data"), &owner)?;
 //! let mut store = boot(&vfs, Options::new("/data"))?.store;

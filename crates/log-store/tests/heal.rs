@@ -111,6 +111,26 @@ fn an_amnesia_that_the_host_was_told_of_outlives_every_start() {
 }
 
 #[test]
+fn m17_a_new_life_is_kept_as_a_vote_is_and_ends_the_amnesia() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    disk.create_group(group(2)).unwrap();
+    disk.append(group(1), 1, 3, 60);
+    disk.store().note_amnesia(Now(0), group(1), "its leader remembers more").unwrap();
+    disk.sync().unwrap();
+    disk.kill();
+    disk.boot().unwrap();
+    disk.store().note_new_life(Now(0), group(1), "second".into()).unwrap();
+    disk.sync().unwrap();
+    for _ in 0..2 {
+        disk.kill();
+        let boot = disk.boot().unwrap();
+        assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+        assert_eq!(boot.groups[0].value.as_deref(), Some(&b"second"[..]));
+    }
+}
+
+#[test]
 fn a_lost_end_stays_unknown_until_it_is_said_to_be_healed() {
     let mut disk = Disk::small();
     disk.create_group(group(1)).unwrap();

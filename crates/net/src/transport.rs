@@ -23,6 +23,13 @@ pub trait Transport: Send + Sync {
     /// because a leader or candidate may be newer than the map.
     fn set_peers(&self, peers: &BTreeMap<NodeId, Peer>);
 
+    /// Says what to answer to whoever asks at the listening address which cluster this is, without
+    /// having an identity yet. Nothing is answered before. A transport without an address to ask
+    /// at ignores it.
+    fn set_card(&self, card: Bytes) {
+        drop(card);
+    }
+
     /// Closes all connections and the listening socket and ends all tasks. Returns at once; an
     /// event that is being delivered on another thread may still end after it. Idempotent.
     fn shutdown(&self);

@@ -1,5 +1,7 @@
 //! The words between a [`crate::NodeCore`] and whoever drives it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use refloat_types::{GroupId, Index, Member, NodeId, Now};
 
@@ -54,8 +56,8 @@ pub enum Input {
     Tick,
     /// A connection to or from this node stands. May be repeated.
     PeerUp(Member),
-    /// No connection to this node is left.
-    PeerDown(NodeId),
+    /// No connection with this life of a node is left.
+    PeerDown(Member),
     /// A frame arrived that the other side sent by [`Output::Send`].
     Frame {
         /// Who sent it, as its handshake says.
@@ -153,6 +155,13 @@ pub enum Output {
         to: Token,
         /// How it ended.
         result: Result<Reply, RequestError>,
+    },
+    /// Where the nodes of the cluster are, by id; replaces what was told before.
+    Places {
+        /// The addresses, this node's included.
+        peers: BTreeMap<NodeId, String>,
+        /// To be answered to whoever asks at the peer port (see [`crate::Card`]).
+        card: Bytes,
     },
     /// The node is over; nothing comes out of it any more.
     Stop(StopReason),

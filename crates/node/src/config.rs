@@ -32,6 +32,10 @@ pub struct Config {
     pub snapshot_bytes: u64,
     /// Snapshot chunks in flight to one receiver. 4.
     pub snapshot_window: u32,
+    /// Groups of which this node, as their leader, brings new members up to date at once. 4.
+    pub rejoins: usize,
+    /// Where other nodes connect to this one, if it is not what the data directory says.
+    pub peer_address: Option<String>,
     /// A connection's append messages up to this length travel in the urgent lane. 64 KiB.
     pub urgent_bytes: usize,
     /// Timers of groups that are due within this span of each other fire together. 10 ms.
@@ -64,6 +68,8 @@ impl Default for Config {
             snapshot_entries: 200_000,
             snapshot_bytes: 64 << 20,
             snapshot_window: 4,
+            rejoins: 4,
+            peer_address: None,
             urgent_bytes: 64 << 10,
             timer_grain: 10_000,
             apply_threads: 1,

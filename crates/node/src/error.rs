@@ -150,6 +150,9 @@ pub enum StopReason {
     /// A write or sync failed: nothing is acknowledged or voted any more, and the next start
     /// treats the end of the log as unproven.
     Poisoned(String),
+    /// The other nodes do not take this one for what its directory says: an old copy of it, or
+    /// one of two that run.
+    Refused(String),
 }
 
 impl fmt::Display for StopReason {
@@ -157,6 +160,7 @@ impl fmt::Display for StopReason {
         match self {
             StopReason::Shutdown => f.write_str("shut down in order"),
             StopReason::Poisoned(cause) => write!(f, "poisoned: {cause}"),
+            StopReason::Refused(cause) => write!(f, "refused: {cause}"),
         }
     }
 }

@@ -77,6 +77,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod card;
 mod config;
 mod core;
 mod error;
@@ -88,6 +89,7 @@ mod status;
 
 pub use self::core::{NodeCore, StartError};
 pub use api::{Consistency, Input, Lane, MemberChange, Output, Reply, Time, Token};
+pub use card::{Card, CardMember};
 pub use config::Config;
 pub use error::{RequestError, StopReason};
 pub use job::{Job, JobDone, JobLane};

@@ -88,7 +88,7 @@ fn m14_a_node_initialised_again_is_refused_and_takes_no_part() {
     cluster.run_for(5_000);
     let status = cluster.nodes[&3].status();
     assert!(status.groups.is_empty(), "{status:#?}");
-    assert!(status.forming.is_some_and(|text| text.contains("wait")), "it says so");
+    assert!(status.forming.is_some_and(|text| text.contains("with join")), "it says so");
     assert!(cluster.nodes[&1].counters().refused > 0);
     // It does not lend its vote: without node 2 there is no quorum.
     cluster.kill(2);

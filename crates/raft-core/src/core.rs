@@ -335,6 +335,14 @@ impl Core {
     }
 }
 
+impl Outbox {
+    /// Takes back every message that did not leave yet.
+    pub(crate) fn void(&mut self) {
+        self.messages.clear();
+        self.held.clear();
+    }
+}
+
 impl Hard {
     pub(crate) fn is_durable(&self) -> bool {
         self.now == self.durable

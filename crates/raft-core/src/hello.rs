@@ -89,7 +89,6 @@ impl Core {
         let matched = peer.matched;
         match known {
             Some(known) if known == run => {
-                peer.hear(now);
                 return if peer.regressed { Verdict::Regressed } else { Verdict::Sound };
             }
             // A hello of a run that is over is an old message, or an old copy: no answer either way.
@@ -99,7 +98,8 @@ impl Core {
             }
             Some(known) if run.run == known.run && run.run != 0 => {
                 peer.run = Some(known);
-                self.out.alarms.push(Alarm::SharedRun { member: from, run: run.run });
+                let (run, nonce) = (run.run, run.nonce);
+                self.out.alarms.push(Alarm::SharedRun { member: from, run, nonce });
                 return Verdict::Refused;
             }
             _ => {}
@@ -142,6 +142,31 @@ impl Core {
         if self.leader == Some(from) && self.ackable() > Index::ZERO {
             self.ack(from);
         }
+    }
+
+    /// What this run's hellos carry, so that the host knows its own again.
+    #[must_use]
+    pub fn nonce(&self) -> u64 {
+        self.hello.nonce
+    }
+
+    /// Goes on as another identity, because this one forgot what it had promised. What it says
+    /// from now on it says as `me`, which promised nothing; what it meant to say as before is
+    /// void. The log stays, as that of a replica that was away. It must not say anything before
+    /// the host made the new name durable, together with its present term and no vote.
+    ///
+    /// # Panics
+    /// It leads: who forgot has no right to.
+    pub fn begin_life(&mut self, now: Now, me: Member) {
+        self.advance(now);
+        assert!(self.role == Role::Follower, "who forgot what it had promised does not lead");
+        self.become_follower(self.term(), None);
+        self.config.me = me;
+        self.rights = Rights::ALL;
+        self.hello = Greeting::new(self.rng.next(), true, now);
+        self.hard.now.vote = None;
+        (self.validated, self.acked) = (Index::ZERO, Index::ZERO);
+        self.out.void();
     }
 
     /// The host learned that a member's node runs in another life now. What this life said is

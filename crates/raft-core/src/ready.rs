@@ -82,6 +82,8 @@ pub enum Alarm {
         member: Member,
         /// The run that both claim.
         run: u64,
+        /// Of the second one's hello.
+        nonce: u64,
     },
 }
 

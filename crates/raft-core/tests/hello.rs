@@ -49,25 +49,6 @@ fn c16_an_undeclared_loss_is_an_alarm_and_makes_an_amnesiac() {
 }
 
 #[test]
-fn c16_a_loss_is_not_hidden_by_a_refusal_that_overtakes_the_hello() {
-    let mut c = led();
-    c.crash(3);
-    lose_tail(&mut c, 3, 2);
-    c.restart(3);
-    for _ in 0..3 {
-        c.now = c.now.after(BEAT);
-        c.with_core(1, Core::tick);
-        while c.deliver(|m| !matches!(m.body, Body::Hello(_))) > 0 {}
-    }
-    c.deliver(|_| true);
-    assert!(
-        matches!(c.nodes[&1].alarms[..], [Alarm::Regression { .. }]),
-        "{:?}",
-        c.nodes[&1].alarms
-    );
-}
-
-#[test]
 fn c16_a_declared_loss_is_no_alarm_and_lowers_the_progress() {
     for (rights, hole) in [(Rights::FOLLOW, None), (Rights::ALL, Some(2))] {
         let mut c = led();
@@ -143,9 +124,26 @@ fn m16_two_processes_of_one_directory_are_noticed() {
     let seen = c.nodes[&3].runs;
     c.deliver_one(hello(seen, 77));
     c.deliver_one(hello(seen - 1, 78));
-    let alarm = Alarm::SharedRun { member: member(3), run: seen };
+    let alarm = Alarm::SharedRun { member: member(3), run: seen, nonce: 77 };
     assert_eq!(c.nodes[&1].alarms, [alarm], "an old run's hello may be a late message");
     assert!(!c.wire.iter().any(|m| matches!(m.body, Body::HelloReply { .. })));
+}
+
+#[test]
+fn m17_a_new_life_says_nothing_as_the_old_one_and_votes_only_under_its_own_name() {
+    let mut c = led();
+    let life = Member::new(NodeId(3), Incarnation(0x77));
+    let now = c.now;
+    c.node(3).core.as_mut().unwrap().begin_life(now, life);
+    c.run(2 * BEAT);
+    assert!(!c.wire.iter().any(|m| m.from == member(3)), "what it was is silent");
+    let vote = |to| {
+        let body = Body::Vote { last: EntryId::new(Term(9), Index(99)), transfer: true };
+        Message { from: member(1), to, group: GROUP, term: Term(50), body }
+    };
+    let core = c.node(3).core.as_mut().unwrap();
+    assert!(core.step(now, vote(member(3))).is_err(), "the old life's vote is not its own");
+    assert!(core.step(now, vote(life)).is_ok());
 }
 
 #[test]

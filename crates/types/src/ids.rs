@@ -166,6 +166,24 @@ impl fmt::Debug for GroupKey {
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u128);
 
+impl Incarnation {
+    /// Where the run number of a replica's own life stands.
+    const RUN_SHIFT: u32 = 96;
+
+    /// The life of one replica that forgot what it had promised, on a directory of this life that
+    /// did not: told apart by the run that gave it out, so that no two are alike.
+    #[must_use]
+    pub const fn of_replica(self, run: u64) -> Incarnation {
+        Incarnation(self.0 ^ ((run as u128) << Self::RUN_SHIFT))
+    }
+
+    /// Whether this is the life of a directory, or of a replica on it.
+    #[must_use]
+    pub const fn is_of(self, directory: Incarnation) -> bool {
+        (self.0 ^ directory.0) << (128 - Self::RUN_SHIFT) == 0
+    }
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -192,6 +210,12 @@ impl Member {
     #[must_use]
     pub const fn new(node: NodeId, incarnation: Incarnation) -> Member {
         Member { node, incarnation }
+    }
+
+    /// Whether this is the node of a directory, or a replica on it (see [`Incarnation::is_of`]).
+    #[must_use]
+    pub const fn is_of(self, directory: Member) -> bool {
+        self.node.0 == directory.node.0 && self.incarnation.is_of(directory.incarnation)
     }
 }
 
@@ -263,4 +287,21 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The node and the life of its data directory.
     pub member: Member,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lives_of_replicas_belong_to_their_directory_and_differ_by_run() {
+        let directory = Incarnation(0x1234_5678 << 64 | 9);
+        let (one, two) = (directory.of_replica(1), directory.of_replica(2));
+        assert!(one != directory && two != directory && one != two);
+        assert!(one.is_of(directory) && two.is_of(directory) && directory.is_of(directory));
+        assert!(!one.is_of(Incarnation(8)) && !directory.is_of(Incarnation(8)));
+        let member = |node, life| Member::new(NodeId(node), life);
+        assert!(member(1, one).is_of(member(1, directory)));
+        assert!(!member(2, one).is_of(member(1, directory)));
+    }
 }

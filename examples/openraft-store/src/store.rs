@@ -197,6 +197,7 @@ fn make_or_check_identity(vfs: &dyn Vfs, options: &Options, node: u64) -> io::Re
                 groups: 0,
                 members: Vec::new(),
                 run: 0,
+                origin: identity::Origin::Init,
             };
             return identity::create(vfs, &options.dir, &owner).map_err(io::Error::other);
         }

@@ -193,6 +193,10 @@ impl Examination {
             let record = self.replay.state.groups.get_mut(&key).expect("listed above");
             judge::recall(record, damage.votes_replay, key);
             let record = record.clone();
+            if let Some(voted) = damage.votes_replay.tracks.get(&key) {
+                let track = self.replay.tracks.entry(key).or_default();
+                track.value_change = track.value_change.max(voted.value_change);
+            }
             let found =
                 snapshots::find(vfs, options, self.identity.identity, key, &record, self.intact)?;
             let evidence = Evidence {

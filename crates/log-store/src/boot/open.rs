@@ -56,6 +56,8 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
         let map = examined.maps.get(&group.key).cloned().unwrap_or_default();
         let record = &examined.replay.state.groups[&group.key];
         let live = examined.live.get(&group.key).cloned();
+        // The number of a change that was lost is not used again.
+        let said = examined.replay.tracks.get(&group.key).map_or(0, |track| track.value_change);
         let log = GroupLog {
             map,
             base: group.snapshot,
@@ -63,7 +65,7 @@ pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
             durable: group.last.index,
             commit: group.commit,
             live: live.unwrap_or_default(),
-            value_change: record.value.change,
+            value_change: record.value.change.max(said),
         };
         logs.insert(group.key, log);
     }

@@ -1,5 +1,6 @@
 //! What the host found out about a group that a boot did not find whole.
 
+use bytes::Bytes;
 use refloat_types::{GroupKey, Now};
 
 use super::{LogStore, Then};
@@ -24,7 +25,6 @@ impl LogStore {
         if held.is_none() {
             return Ok(self.tickets.last());
         }
-        self.give_up_rotten_snapshot(key)?;
         let ticket = self.submit_change(key, Change::Verdict(None))?;
         self.after.push_back((ticket, Then::Healed));
         Ok(ticket)
@@ -49,22 +49,22 @@ impl LogStore {
         self.submit_change(key, Change::Verdict(Some(unhealed)))
     }
 
-    /// A group that healed by its log starts from an older snapshot than its record names: the
-    /// rotten one must neither stand in the way of the next nor become its fallback.
-    fn give_up_rotten_snapshot(&mut self, key: GroupKey) -> Result<(), SubmitError> {
-        let (Some(record), Some(log)) = (self.state.groups.get(&key), self.logs.get(&key)) else {
-            return Ok(());
-        };
-        if log.base >= record.snapshot {
-            return Ok(());
-        }
-        let mut record = record.clone();
-        (record.snapshot, record.previous) = (log.base, log.base);
-        record.last = log.last();
-        if let Some(file) = self.snapshot_file(key) {
-            record.conf = file.meta().conf.clone();
-        }
-        self.submit_change(key, Change::CheckpointGroup(record)).map(drop)
+    /// The replica begins a new life, which `life` names, because it forgot what the old one had
+    /// promised: what was held against it falls away, except the holes in its log. The name is
+    /// kept as the group's value ([`LogStore::put_group_value`]), before anything else is said.
+    ///
+    /// # Errors
+    /// It is not certain that the new life was noted: the next boot may find the amnesia again.
+    pub fn note_new_life(
+        &mut self,
+        now: Now,
+        key: GroupKey,
+        life: Bytes,
+    ) -> Result<Ticket, SubmitError> {
+        self.put_group_value(now, key, life)?;
+        let state = GroupState::Damaged;
+        let evidence = "a new life began with what was left of the log".to_owned();
+        self.submit_change(key, Change::Verdict(Some(Unhealed { state, evidence })))
     }
 
     /// Evidence is kept as long as one group may need it.

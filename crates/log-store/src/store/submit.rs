@@ -186,8 +186,7 @@ impl LogStore {
         let (Some(record), Some(log)) = (self.state.groups.get(&key), self.logs.get(&key)) else {
             return Err(SubmitError::UnknownGroup);
         };
-        // Of the one that the record names nothing may be left: what counts is what was found whole.
-        let newest = record.snapshot.min(log.base);
+        let newest = record.snapshot;
         if id.index <= newest.index {
             return Err(SubmitError::SnapshotObsolete { id, newest });
         }

@@ -430,6 +430,7 @@ pub fn node_identity() -> NodeIdentity {
         groups: 1,
         members: vec![(NodeId(1), "127.0.0.1:7101".into())],
         run: 0,
+        origin: identity::Origin::Init,
     }
 }
 

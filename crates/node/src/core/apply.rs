@@ -246,7 +246,7 @@ impl NodeCore {
     }
 
     /// Looks into group 0's machine.
-    pub(super) fn with_catalog<R>(&mut self, look: impl FnOnce(&mut Catalog) -> R) -> Option<R> {
+    pub(super) fn with_catalog<R>(&self, look: impl FnOnce(&mut Catalog) -> R) -> Option<R> {
         let slot = self.by_key.get(&GroupKey::META).copied()?;
         let machine = self.slots[slot].as_ref()?.apply.machine.clone();
         let mut machine = machine.lock();

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use refloat_log_store::identity::{self, NodeIdentity};
+use refloat_log_store::identity::{self, NodeIdentity, Origin};
 use refloat_log_store::{BootError, BootReport, GroupBoot, GroupState, LogStore, Options, boot};
 use refloat_types::Index;
 use refloat_types::codec::Reader;
 use refloat_vfs::Vfs;
 
 use super::formation::Formation;
-use super::groups::Asleep;
+use super::roll::Roll;
 use super::{NodeCore, slot};
 use crate::api::Time;
 use crate::config::Config;
@@ -95,9 +95,10 @@ impl NodeCore {
         for group in boot.groups {
             node.restore_group(group);
         }
-        if node.formation.is_formed() {
+        if node.formation.is_formed() && node.identity.origin == Origin::Init {
             node.ensure_meta();
         }
+        node.begin_roll();
         Ok((node, boot.report))
     }
 
@@ -110,7 +111,10 @@ impl NodeCore {
         seed: u64,
     ) -> NodeCore {
         let me = identity.identity.member;
-        let formation = Formation::new(me, identity.members.iter().map(|(node, _)| *node));
+        let formation = match &identity.origin {
+            Origin::Init => Formation::new(me, identity.members.iter().map(|(node, _)| *node)),
+            Origin::Join { founders } => Formation::of_joined(me, founders),
+        };
         NodeCore {
             config,
             me,
@@ -131,7 +135,11 @@ impl NodeCore {
             fetches: BTreeMap::new(),
             formation,
             catalog_mark: Index::ZERO,
-            lives: BTreeMap::new(),
+            roll: Roll::new(time.now),
+            asked: BTreeMap::new(),
+            tend_at: None,
+            rebirths: BTreeSet::new(),
+            unmakeable: BTreeSet::new(),
             peers: BTreeMap::new(),
             next_announce: time.now,
             pending_bytes: 0,
@@ -152,6 +160,8 @@ impl NodeCore {
     ) -> Result<(), StartError> {
         let bad = |what| StartError::NodeState { what };
         match state.get(&slot::FORMATION) {
+            // Who joined takes no part in it.
+            _ if self.identity.origin != Origin::Init => {}
             Some(body) => {
                 self.formation.restore(body).map_err(|_| bad("formation table"))?;
                 if !self.formation.is_formed() {
@@ -161,7 +171,6 @@ impl NodeCore {
             // The first start, or a cluster of one: the own life is stored like any other.
             None => self.store_formation(),
         }
-        self.lives = self.formation.members().map(|m| (m.node, m.incarnation)).collect();
         if let Some(body) = state.get(&slot::CATALOG_MARK) {
             let mark = Reader::new(body).u64("catalog mark").map_err(|_| bad("catalog mark"))?;
             self.catalog_mark = Index(mark);
@@ -177,9 +186,8 @@ impl NodeCore {
                 "replica is not whole"
             );
         }
-        // A replica that forgot what it promised has nothing to say to anybody.
         if boot.state == GroupState::Amnesia {
-            self.asleep.insert(boot.key, Asleep::of_boot(boot));
+            self.start_reborn(boot);
         } else {
             self.start_group(boot);
         }

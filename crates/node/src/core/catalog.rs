@@ -1,11 +1,12 @@
-//! What group 0 decides: which groups exist.
+//! What group 0 decides: which groups exist, and which life of which node is at which address.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use refloat_types::codec::{DecodeError, Put, Reader};
-use refloat_types::{ConfState, Epoch, GroupId, GroupKey, Index};
+use refloat_types::{ConfState, Epoch, GroupId, GroupKey, Incarnation, Index, Member, NodeId};
 
+use crate::card::{put_text, read_text};
 use crate::machine::{Chunks, Command, RestoreError, StateMachine};
 use crate::snapshot_reader::SnapshotReader;
 
@@ -18,6 +19,13 @@ pub(crate) enum GroupCommand {
     Delete { group: GroupId },
     /// The groups that the cluster was formed with are created.
     Seeded,
+    /// A node lives, in this life, at this address; without effect if another life than
+    /// `instead_of` was taken in meanwhile.
+    Place { member: Member, instead_of: Option<Incarnation>, address: String, learner: bool },
+    /// A node of this id is expected; it may join.
+    Expect { node: NodeId, learner: bool },
+    /// A node leaves all groups, and none of its lives comes back.
+    Dismiss { node: NodeId, life: Option<Incarnation> },
 }
 
 impl GroupCommand {
@@ -34,6 +42,23 @@ impl GroupCommand {
                 out.put_u64(group.0);
             }
             GroupCommand::Seeded => out.put_u8(3),
+            GroupCommand::Place { member, instead_of, address, learner } => {
+                out.put_u8(4);
+                out.put_member(*member);
+                put_life(&mut out, *instead_of);
+                put_text(&mut out, address);
+                out.put_u8(u8::from(*learner));
+            }
+            GroupCommand::Expect { node, learner } => {
+                out.put_u8(5);
+                out.put_u64(node.0);
+                out.put_u8(u8::from(*learner));
+            }
+            GroupCommand::Dismiss { node, life } => {
+                out.put_u8(6);
+                out.put_u64(node.0);
+                put_life(&mut out, *life);
+            }
         }
         out.into()
     }
@@ -47,8 +72,52 @@ impl GroupCommand {
             }
             2 => Ok(GroupCommand::Delete { group: GroupId(r.u64("group")?) }),
             3 => Ok(GroupCommand::Seeded),
+            4 => Ok(GroupCommand::Place {
+                member: r.member("member")?,
+                instead_of: read_life(&mut r)?,
+                address: read_text(&mut r)?,
+                learner: r.u8("learner")? == 1,
+            }),
+            5 => Ok(GroupCommand::Expect {
+                node: NodeId(r.u64("node")?),
+                learner: r.u8("learner")? == 1,
+            }),
+            6 => {
+                Ok(GroupCommand::Dismiss { node: NodeId(r.u64("node")?), life: read_life(&mut r)? })
+            }
             _ => Err(r.invalid("group command")),
         }
+    }
+}
+
+fn put_life(out: &mut Vec<u8>, life: Option<Incarnation>) {
+    out.put_u8(u8::from(life.is_some()));
+    out.put_u128(life.unwrap_or_default().0);
+}
+
+fn read_life(r: &mut Reader<'_>) -> Result<Option<Incarnation>, DecodeError> {
+    let (known, life) = (r.u8("life known")? == 1, Incarnation(r.u128("life")?));
+    Ok(known.then_some(life))
+}
+
+/// What group 0 knows of a node that joined, was moved, is expected or left. Of a node that was
+/// there from the beginning and stayed as it was it knows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeRecord {
+    /// The life that counts; `None` while it is expected, and after it left.
+    pub(crate) life: Option<Incarnation>,
+    /// Lives that were replaced. None of them comes back.
+    pub(crate) former: Vec<Incarnation>,
+    pub(crate) address: String,
+    /// It is to stay a learner.
+    pub(crate) learner: bool,
+    pub(crate) gone: bool,
+}
+
+impl NodeRecord {
+    /// Whether this life of a directory, or one of a replica on it, was replaced.
+    pub(crate) fn is_former(&self, life: Incarnation) -> bool {
+        self.former.iter().any(|former| former.is_of(life))
     }
 }
 
@@ -57,6 +126,7 @@ impl GroupCommand {
 pub(crate) struct Catalog {
     seeded: bool,
     groups: BTreeMap<GroupId, (Epoch, ConfState)>,
+    nodes: BTreeMap<NodeId, NodeRecord>,
 }
 
 /// What an entry of group 0 changed.
@@ -64,6 +134,8 @@ pub(crate) struct Catalog {
 pub(crate) enum Change {
     Created(GroupKey, ConfState),
     Deleted(GroupKey),
+    /// Which life of a node counts, or where it is.
+    Node,
 }
 
 impl Catalog {
@@ -86,7 +158,44 @@ impl Catalog {
                 self.seeded = true;
                 None
             }
+            GroupCommand::Place { member, instead_of, address, learner } => {
+                let record = self.nodes.entry(member.node).or_default();
+                let life = member.incarnation;
+                let known = record.life.is_some() || record.gone;
+                if known && (record.life != instead_of || record.gone) || record.is_former(life) {
+                    return None;
+                }
+                record.former.extend(instead_of.filter(|old| *old != life));
+                record.life = Some(life);
+                record.address = address;
+                record.learner = learner;
+                Some(Change::Node)
+            }
+            GroupCommand::Expect { node, learner } => {
+                let record = self.nodes.entry(node).or_default();
+                if record.life.is_some() && !record.gone {
+                    return None;
+                }
+                record.gone = false;
+                record.learner = learner;
+                Some(Change::Node)
+            }
+            GroupCommand::Dismiss { node, life } => {
+                let record = self.nodes.entry(node).or_default();
+                record.former.extend(record.life.take().or(life));
+                record.gone = true;
+                Some(Change::Node)
+            }
         }
+    }
+
+    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, NodeRecord> {
+        &self.nodes
+    }
+
+    /// The group of this key and the membership that it began with, if it exists.
+    pub(crate) fn group(&self, key: GroupKey) -> Option<&ConfState> {
+        self.groups.get(&key.id).filter(|(epoch, _)| *epoch == key.epoch).map(|(_, conf)| conf)
     }
 
     pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupKey, &ConfState)> + '_ {
@@ -106,6 +215,16 @@ impl Catalog {
             out.put_group(key);
             conf.encode(&mut out);
         }
+        out.put_u32(u32::try_from(self.nodes.len()).expect("fewer than 2^32 nodes"));
+        for (node, record) in &self.nodes {
+            out.put_u64(node.0);
+            put_life(&mut out, record.life);
+            out.put_u32(u32::try_from(record.former.len()).expect("few lives"));
+            record.former.iter().for_each(|life| out.put_u128(life.0));
+            put_text(&mut out, &record.address);
+            out.put_u8(u8::from(record.learner));
+            out.put_u8(u8::from(record.gone));
+        }
         out.into()
     }
 
@@ -118,8 +237,24 @@ impl Catalog {
             let key = r.group("group")?;
             groups.insert(key.id, (key.epoch, ConfState::decode(&mut r)?));
         }
-        Ok(Catalog { seeded, groups })
+        // A snapshot of the first version ends here.
+        let count = if r.remaining() > 0 { r.count(34, "nodes")? } else { 0 };
+        let mut nodes = BTreeMap::new();
+        for _ in 0..count {
+            let node = NodeId(r.u64("node")?);
+            nodes.insert(node, read_record(&mut r)?);
+        }
+        Ok(Catalog { seeded, groups, nodes })
     }
+}
+
+fn read_record(r: &mut Reader<'_>) -> Result<NodeRecord, DecodeError> {
+    let life = read_life(r)?;
+    let count = r.count(16, "former lives")?;
+    let former = (0..count).map(|_| r.u128("former life").map(Incarnation));
+    let former = former.collect::<Result<_, _>>()?;
+    let (address, learner) = (read_text(r)?, r.u8("learner")? == 1);
+    Ok(NodeRecord { life, former, address, learner, gone: r.u8("gone")? == 1 })
 }
 
 impl StateMachine for Catalog {
@@ -165,6 +300,29 @@ mod tests {
         assert_eq!(catalog.apply_one(Index(9), b"\x01"), None, "not decodable");
     }
 
+    fn place(node: u64, life: u128, instead_of: Option<u128>) -> Bytes {
+        let member = Member::new(NodeId(node), Incarnation(life));
+        let address = format!("node{node}:1");
+        let instead_of = instead_of.map(Incarnation);
+        GroupCommand::Place { member, instead_of, address, learner: false }.encode()
+    }
+
+    #[test]
+    fn of_two_lives_that_replace_the_same_one_the_first_counts_and_no_former_one_comes_back() {
+        let mut catalog = Catalog::default();
+        assert_eq!(catalog.apply_one(Index(1), &place(3, 33, Some(30))), Some(Change::Node));
+        assert_eq!(catalog.apply_one(Index(2), &place(3, 44, Some(30))), None, "too late");
+        assert_eq!(catalog.apply_one(Index(3), &place(3, 30, Some(33))), None, "a former life");
+        assert_eq!(catalog.nodes()[&NodeId(3)].life, Some(Incarnation(33)));
+        let dismiss = GroupCommand::Dismiss { node: NodeId(3), life: None };
+        catalog.apply_one(Index(4), &dismiss.encode());
+        assert_eq!(catalog.apply_one(Index(5), &place(3, 55, None)), None, "it left");
+        let expect = GroupCommand::Expect { node: NodeId(3), learner: false };
+        catalog.apply_one(Index(6), &expect.encode());
+        assert_eq!(catalog.apply_one(Index(7), &place(3, 33, None)), None, "a former life");
+        assert_eq!(catalog.apply_one(Index(8), &place(3, 55, None)), Some(Change::Node));
+    }
+
     #[test]
     fn a_snapshot_is_restored() {
         let mut catalog = Catalog::default();
@@ -172,6 +330,8 @@ mod tests {
             catalog.apply_one(Index(id + 1), &create(id));
         }
         catalog.apply_one(Index(40), &GroupCommand::Seeded.encode());
+        catalog.apply_one(Index(41), &place(3, 33, Some(30)));
+        catalog.apply_one(Index(42), &place(3, 34, Some(33)));
         let mut again = Catalog::default();
         again.restore(&mut SnapshotReader::new(&mut catalog.snapshot())).unwrap();
         assert_eq!(again, catalog);

@@ -28,6 +28,9 @@ mod kind {
     pub(super) const SNAPSHOT_CHUNK: u8 = 6;
     pub(super) const SNAPSHOT_STATE: u8 = 7;
     pub(super) const NOT_ME: u8 = 8;
+    pub(super) const ARRIVAL: u8 = 9;
+    pub(super) const REBORN: u8 = 10;
+    pub(super) const UNWELCOME: u8 = 11;
 }
 
 /// One item of a frame. Payloads are slices of the frame.
@@ -50,6 +53,58 @@ pub(crate) enum Item {
     /// The receiver of an earlier frame is not who the sender meant, or does not take the sender
     /// for who it says it is.
     NotMe { expected: Member },
+    /// The sender is at this address, and says so until group 0 knows it. `joined`: its directory
+    /// was made for a node of a cluster that exists.
+    Arrival { joined: bool, address: String },
+    /// The sender's replica of a group forgot what it had promised, and asks to be taken back
+    /// under this life.
+    Reborn { group: GroupKey, life: Incarnation },
+    /// The receiver's life, in this run, is not taken in.
+    Unwelcome { life: Incarnation, run: u64, why: Unwelcome },
+}
+
+/// Part of [`Item::Unwelcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwelcome {
+    /// Another life of the node was heard a moment ago.
+    NodeIdInUse { by: Incarnation },
+    /// Another life took its place before.
+    Superseded,
+    /// No node of this id belongs to the cluster or is expected.
+    Unknown,
+    /// The directory was made by `init`, which is for the first start of a cluster.
+    InitialisedAgain { known: Incarnation },
+    /// Another process had this run number, or a higher one: this is an old copy of the
+    /// directory, or one of two that run.
+    RunTaken {
+        seen: u64,
+        /// Of the hello that came second; 0 if the run alone decides.
+        nonce: u64,
+    },
+}
+
+impl std::fmt::Display for Unwelcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unwelcome::NodeIdInUse { by } => {
+                write!(f, "node id in use: its life {by} was heard a moment ago")
+            }
+            Unwelcome::Superseded => f.write_str("another life of this node took its place"),
+            Unwelcome::Unknown => {
+                f.write_str("no node of this id belongs to the cluster or is expected")
+            }
+            Unwelcome::InitialisedAgain { known } => write!(
+                f,
+                "this directory was made by init, and the cluster knows this node in its life \
+                 {known}: a node that lost its disk comes back with join"
+            ),
+            Unwelcome::RunTaken { seen, .. } => write!(
+                f,
+                "run {seen} of this node was seen before: this is an old copy of its directory, \
+                 or one of two that run"
+            ),
+        }
+    }
 }
 
 /// Part of [`Item::SnapshotState`].
@@ -210,6 +265,19 @@ impl FrameWriter {
             Item::NotMe { expected } => {
                 self.put(run, to, kind::NOT_ME, |out| out.put_member(*expected));
             }
+            Item::Arrival { joined, address } => self.put(run, to, kind::ARRIVAL, |out| {
+                out.put_u8(u8::from(*joined));
+                out.put_slice(address.as_bytes());
+            }),
+            Item::Reborn { group, life } => self.put(run, to, kind::REBORN, |out| {
+                out.put_group(*group);
+                out.put_u128(life.0);
+            }),
+            Item::Unwelcome { life, run: of, why } => self.put(run, to, kind::UNWELCOME, |out| {
+                out.put_u128(life.0);
+                out.put_u64(*of);
+                put_unwelcome(out, *why);
+            }),
         }
     }
 
@@ -296,9 +364,46 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
             Item::SnapshotState { group, id, next, end }
         }
         kind::NOT_ME => Item::NotMe { expected: r.member("expected member")? },
+        kind::ARRIVAL => {
+            let joined = r.u8("joined")? == 1;
+            let text = body.get(r.offset()..).unwrap_or_default().to_vec();
+            let address = String::from_utf8(text).map_err(|_| r.invalid("address"))?;
+            Item::Arrival { joined, address }
+        }
+        kind::REBORN => {
+            Item::Reborn { group: r.group("group")?, life: Incarnation(r.u128("life")?) }
+        }
+        kind::UNWELCOME => {
+            let (life, run) = (Incarnation(r.u128("life")?), r.u64("run")?);
+            Item::Unwelcome { life, run, why: read_unwelcome(&mut r)? }
+        }
         _ => return Err(r.invalid("item kind")),
     };
     Ok(item)
+}
+
+fn put_unwelcome(out: &mut Vec<u8>, why: Unwelcome) {
+    let (code, number) = match why {
+        Unwelcome::NodeIdInUse { by } => (1, by.0),
+        Unwelcome::Superseded => (2, 0),
+        Unwelcome::Unknown => (3, 0),
+        Unwelcome::InitialisedAgain { known } => (4, known.0),
+        Unwelcome::RunTaken { seen, nonce } => (5, u128::from(seen) | u128::from(nonce) << 64),
+    };
+    out.put_u8(code);
+    out.put_u128(number);
+}
+
+fn read_unwelcome(r: &mut Reader<'_>) -> Result<Unwelcome, DecodeError> {
+    let (code, number) = (r.u8("refusal")?, r.u128("refusal's number")?);
+    Ok(match code {
+        1 => Unwelcome::NodeIdInUse { by: Incarnation(number) },
+        2 => Unwelcome::Superseded,
+        3 => Unwelcome::Unknown,
+        4 => Unwelcome::InitialisedAgain { known: Incarnation(number) },
+        5 => Unwelcome::RunTaken { seen: number as u64, nonce: (number >> 64) as u64 },
+        _ => return Err(r.invalid("refusal")),
+    })
 }
 
 fn decode_formation(r: &mut Reader<'_>) -> Result<FormationNews, DecodeError> {
@@ -337,6 +442,9 @@ mod tests {
             Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload },
             Item::SnapshotState { group, id, next: 3, end: SnapshotEnd::Installed },
             Item::NotMe { expected: member },
+            Item::Arrival { joined: true, address: "b:1".into() },
+            Item::Reborn { group, life: member.incarnation },
+            Item::Unwelcome { life: member.incarnation, run: 4, why: Unwelcome::Superseded },
         ]
     }
 

@@ -54,6 +54,14 @@ impl Formation {
         }
     }
 
+    /// The formation, long over, of the cluster that a node joined.
+    pub(crate) fn of_joined(me: Member, founders: &[Member]) -> Formation {
+        let table = founders.iter().map(|member| (member.node, member.incarnation)).collect();
+        let expected = founders.iter().map(|member| member.node).collect();
+        let (agreed, conflict) = (BTreeSet::new(), BTreeMap::new());
+        Formation { me, expected, table, stored: true, formed: true, agreed, conflict }
+    }
+
     /// Goes on with what the disk holds. What it holds may rest on a batch that nothing proved
     /// durable: the host stores it once more before this node says anything about it.
     pub(crate) fn restore(&mut self, body: &Bytes) -> Result<(), DecodeError> {

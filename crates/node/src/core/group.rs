@@ -1,16 +1,18 @@
 //! One running replica and everything that waits for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use refloat_log_store::{GroupBoot, GroupState, RequestId};
 use refloat_raft_core::{Core, ReadId, Role, SoftState};
-use refloat_types::{EntryId, GroupKey, Index, NodeId, Now, Term};
+use refloat_types::{EntryId, GroupKey, Index, Member, NodeId, Now, Term};
 
 use crate::api::Token;
 use crate::job::SharedMachine;
 use crate::machine::Query;
 
+use super::rebirth::Rebirth;
+use super::rejoin::CatchUp;
 use super::snapshots::Transfers;
 
 /// Where the outcome of a proposal goes.
@@ -136,6 +138,8 @@ impl Unwell {
 /// A running replica.
 pub(crate) struct Group {
     pub(crate) key: GroupKey,
+    /// The replica: the node, in the directory's life or in one of its own.
+    pub(crate) me: Member,
     pub(crate) core: Core,
     pub(crate) soft: SoftState,
     pub(crate) dirty: bool,
@@ -145,6 +149,14 @@ pub(crate) struct Group {
     pub(crate) campaign_at: Option<Now>,
     /// Why it is not clean, if it is not.
     pub(crate) unwell: Option<Unwell>,
+    /// It forgot what an earlier life had promised, and is no voter again yet.
+    pub(crate) rebirth: Option<Rebirth>,
+    /// As leader: who is being brought up to date.
+    pub(crate) catch_up: Option<CatchUp>,
+    /// As leader: lives of which nothing counts any more.
+    pub(crate) dropped: BTreeSet<Member>,
+    /// As leader: what is left to be done to the membership.
+    pub(crate) taking_in: Option<String>,
     /// To be proposed this turn.
     pub(crate) proposals: Vec<Proposal>,
     /// Wait for a leader.

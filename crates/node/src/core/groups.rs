@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use refloat_log_store::{GroupBoot, GroupState};
 use refloat_raft_core::{Config as CoreConfig, Core, Holes, Restored, Rights, Role, SoftState};
-use refloat_types::{ConfState, EntryId, GroupKey, Index, Now, Term};
+use refloat_types::{ConfState, EntryId, GroupKey, Index, Member, Now, Term};
 
 use super::NodeCore;
 use super::group::{Answer, Applier, Group, Reads, Restoring, Unwell};
@@ -51,6 +51,11 @@ impl Asleep {
 impl NodeCore {
     /// Runs a replica from what the store found.
     pub(super) fn start_group(&mut self, boot: GroupBoot) {
+        let me = self.life_of_replica(boot.value.as_ref());
+        self.start_group_as(boot, me);
+    }
+
+    pub(super) fn start_group_as(&mut self, boot: GroupBoot, me: Member) {
         let (key, snapshot) = (boot.key, boot.snapshot);
         let unwell = Unwell::of_boot(&boot);
         let asleep = Asleep::of_boot(boot.clone());
@@ -70,7 +75,7 @@ impl NodeCore {
             },
             holes: Holes { missing: boot.holes, may_be_config: boot.config_holes },
         };
-        if !self.run_group(key, restored) {
+        if !self.run_group(key, me, restored) {
             let text = "what the disk holds is not a state that a replica can have".to_owned();
             self.asleep.insert(key, Asleep { waits_for: Some(text), ..asleep });
         } else if let Some(group) =
@@ -81,12 +86,12 @@ impl NodeCore {
     }
 
     /// Runs a replica of a group that has just been created.
-    pub(super) fn start_new_group(&mut self, key: GroupKey, conf: &ConfState) {
+    pub(super) fn start_new_group(&mut self, key: GroupKey, conf: &ConfState, me: Member) {
         let first = conf.voters.get(key.id.0 as usize % conf.voters.len().max(1)).copied();
-        self.run_group(key, Restored::empty(conf.clone()));
+        self.run_group(key, me, Restored::empty(conf.clone()));
         // Somebody must stand first. Who is drawn from the id, so that leaders spread over the
         // nodes; the others wait a whole election timeout.
-        if let Some(slot) = self.by_key.get(&key).copied().filter(|_| first == Some(self.me)) {
+        if let Some(slot) = self.by_key.get(&key).copied().filter(|_| first == Some(me)) {
             let at = self.now().after(2 * self.config.heartbeat);
             if let Some(group) = &mut self.slots[slot] {
                 group.campaign_at = Some(at);
@@ -96,10 +101,10 @@ impl NodeCore {
         }
     }
 
-    fn run_group(&mut self, key: GroupKey, restored: Restored) -> bool {
+    fn run_group(&mut self, key: GroupKey, me: Member, restored: Restored) -> bool {
         let soft = SoftState { role: Role::Follower, leader: None, term: restored.hard_state.term };
         let snapshot = restored.snapshot;
-        let core = match Core::new(self.core_config(key), restored, self.now()) {
+        let core = match Core::new(self.core_config(key, me), restored, self.now()) {
             Ok(core) => core,
             Err(error) => {
                 tracing::error!(node = %self.me.node, group = %key, %error, "replica not started");
@@ -111,12 +116,17 @@ impl NodeCore {
         let machine_at = machine.lock().applied();
         self.slots.push(Some(Group {
             key,
+            me,
             core,
             soft,
             dirty: false,
             wake: None,
             campaign_at: None,
             unwell: None,
+            rebirth: None,
+            catch_up: None,
+            dropped: Default::default(),
+            taking_in: None,
             proposals: Vec::new(),
             parked: Default::default(),
             waiting: Default::default(),
@@ -148,8 +158,8 @@ impl NodeCore {
         true
     }
 
-    fn core_config(&self, key: GroupKey) -> CoreConfig {
-        let mut config = CoreConfig::new(self.me, key);
+    fn core_config(&self, key: GroupKey, me: Member) -> CoreConfig {
+        let mut config = CoreConfig::new(me, key);
         config.election_timeout = self.config.election_timeout;
         config.heartbeat = self.config.heartbeat;
         config.max_append_bytes = self.config.max_append_bytes;

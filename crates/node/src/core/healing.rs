@@ -4,6 +4,7 @@ use refloat_log_store::GroupState;
 use refloat_raft_core::{Alarm, Holes};
 use refloat_types::{Index, IndexSet};
 
+use super::envelope::Unwelcome;
 use super::group::Unwell;
 use super::{NodeCore, Order};
 
@@ -25,10 +26,12 @@ impl NodeCore {
         tracing::error!(node = %self.me.node, group = %group.key, evidence, "replica forgot");
         group.unwell = Some(Unwell { state: GroupState::Amnesia, evidence: evidence.to_owned() });
         self.order(Order::Amnesia { slot, evidence });
+        self.be_reborn(slot, evidence);
     }
 
     pub(super) fn alarms(&mut self, slot: usize, alarms: &[Alarm]) {
         let Some(group) = self.slots[slot].as_ref() else { return };
+        let mut shared = Vec::new();
         for alarm in alarms {
             match alarm {
                 Alarm::Regression { member, acked, last } => tracing::error!(
@@ -37,12 +40,21 @@ impl NodeCore {
                     "a replica lost what it had acknowledged: its disk lost a flush, or an old \
                      copy of its directory was started"
                 ),
-                Alarm::SharedRun { member, run } => tracing::error!(
-                    node = %self.me.node, group = %group.key, member = %member.node, run,
-                    "two processes run from copies of one data directory"
-                ),
+                Alarm::SharedRun { member, run, nonce } => {
+                    tracing::error!(
+                        node = %self.me.node, group = %group.key, member = %member.node, run,
+                        "two processes run from copies of one data directory"
+                    );
+                    shared.push((*member, *run, *nonce));
+                }
                 other => tracing::error!(node = %self.me.node, group = %group.key, ?other, "alarm"),
             }
+        }
+        // Whoever said it last is the second one, and hears this.
+        for (member, run, nonce) in shared {
+            let heard = self.peers.get(&member.node).and_then(|peer| peer.member);
+            let whom = heard.filter(|heard| member.is_of(*heard)).unwrap_or(member);
+            self.refuse(whom, run, Unwelcome::RunTaken { seen: run, nonce });
         }
     }
 

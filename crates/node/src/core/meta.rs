@@ -1,6 +1,7 @@
 //! Forming the cluster, and group 0, which creates all others.
 
 use bytes::Bytes;
+use refloat_log_store::identity::Origin;
 use refloat_types::codec::Put;
 use refloat_types::{ConfState, Entry, EntryKind, GroupId, GroupKey, Index, Member, NodeId};
 
@@ -26,6 +27,10 @@ impl NodeCore {
         self.formation_effects(effects);
         // Who is still forming may wait for this very word.
         if was_formed && !news.formed {
+            let counts = self.counting_life(from.node);
+            if counts.is_none_or(|life| !life.is_of(from.incarnation)) {
+                self.counters.refused += 1; // initialised again, or never a member
+            }
             self.announce_to(from.node);
         }
     }
@@ -42,6 +47,7 @@ impl NodeCore {
         if effects.form {
             tracing::info!(node = %self.me.node, "cluster formed");
             self.ensure_meta();
+            self.roll_changed();
         }
         if effects.announce {
             for node in self.others() {
@@ -51,7 +57,6 @@ impl NodeCore {
     }
 
     pub(super) fn store_formation(&mut self) {
-        self.lives.extend(self.formation.members().map(|m| (m.node, m.incarnation)));
         let body = self.formation.encode();
         let then = Some(Durable::Formation(self.formation.members().count()));
         self.order(Order::NodeState { slot: slot::FORMATION, body, then });
@@ -63,6 +68,9 @@ impl NodeCore {
     }
 
     pub(super) fn announce_to(&mut self, node: NodeId) {
+        if self.identity.origin != Origin::Init {
+            return; // it has no say in forming
+        }
         let news = self.formation.news();
         self.send_item(node, Lane::Urgent, &Item::Formation(news));
     }
@@ -85,7 +93,7 @@ impl NodeCore {
             return;
         }
         let conf = ConfState::of_voters(self.formation.members());
-        self.order(Order::Create { key, conf });
+        self.order(Order::Create { key, conf, me: self.me });
     }
 
     // ---- group 0
@@ -105,7 +113,11 @@ impl NodeCore {
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Command) {
             let index = entry.id.index;
             let change = self.with_catalog(|c| c.apply_one(index, &entry.payload)).flatten();
-            if let Some(change) = change.filter(|_| index > self.catalog_mark) {
+            // What was carried out before a restart is not carried out again; what is only kept
+            // in memory is.
+            if let Some(change) = change
+                && (index > self.catalog_mark || change == Change::Node)
+            {
                 self.act_on(change);
             }
             replies.push(Bytes::new());
@@ -115,7 +127,7 @@ impl NodeCore {
         self.raise_catalog_mark(last.index);
         self.advance_applied(slot, last, entries.len() as u64);
         if entries.iter().any(|entry| entry.kind == EntryKind::Config) {
-            self.learn_lives();
+            self.roll_changed();
         }
         self.propose_first_groups(slot);
     }
@@ -135,10 +147,12 @@ impl NodeCore {
     fn act_on(&mut self, change: Change) {
         match change {
             Change::Created(key, conf) => {
-                if conf.contains(self.me) {
-                    self.order(Order::Create { key, conf });
+                let me = conf.iter().find(|member| member.is_of(self.me));
+                if let Some(me) = me {
+                    self.order(Order::Create { key, conf, me });
                 }
             }
+            Change::Node => self.roll_changed(),
             Change::Deleted(key) => {
                 if let Some(slot) = self.by_key.get(&key).copied()
                     && let Some(group) = self.slots[slot].take()
@@ -171,13 +185,7 @@ impl NodeCore {
             }
         }
         self.raise_catalog_mark(applied);
-    }
-
-    /// The lives that group 0's membership names are the ones that count.
-    fn learn_lives(&mut self) {
-        let slot = self.by_key.get(&GroupKey::META).copied();
-        let Some(group) = slot.and_then(|slot| self.slots[slot].as_ref()) else { return };
-        self.lives.extend(group.core.conf().iter().map(|m| (m.node, m.incarnation)));
+        self.roll_changed();
     }
 
     /// The first leader of group 0 creates the data groups that the cluster was formed with.
@@ -201,7 +209,7 @@ impl NodeCore {
         }
     }
 
-    fn propose_meta(&mut self, slot: usize, answer: Answer, command: &GroupCommand) {
+    pub(super) fn propose_meta(&mut self, slot: usize, answer: Answer, command: &GroupCommand) {
         let deadline = self.now().after(self.config.leader_wait);
         let payload = command.encode();
         self.pending_bytes += payload.len() as u64;

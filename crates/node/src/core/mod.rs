@@ -14,7 +14,10 @@ mod meta;
 mod orders;
 mod peers;
 mod reads;
+mod rebirth;
+mod rejoin;
 mod requests;
+mod roll;
 mod snapshots;
 mod status;
 mod stop;
@@ -25,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use refloat_log_store::identity::NodeIdentity;
 use refloat_log_store::{LogStore, RequestId, Ticket};
 use refloat_raft_core::PersistTicket;
-use refloat_types::{GroupId, GroupKey, GroupWrite, Incarnation, Index, Member, NodeId, Now};
+use refloat_types::{GroupId, GroupKey, GroupWrite, Index, Member, NodeId, Now};
 
 use crate::api::{Input, Output, Time};
 use crate::config::Config;
@@ -40,6 +43,8 @@ use group::Group;
 use groups::Asleep;
 use orders::{Order, Stalled};
 use peers::Peer;
+use rejoin::Asked;
+use roll::Roll;
 use stop::Stopping;
 
 /// One node: its log store, a Raft core per group, the state machines, formation, peers.
@@ -79,8 +84,15 @@ pub struct NodeCore {
     formation: Formation,
     /// Effects of group 0's entries up to here are carried out and on the disk.
     catalog_mark: Index,
-    /// The life of each node that may talk to this one.
-    lives: BTreeMap<NodeId, Incarnation>,
+    roll: Roll,
+    /// Replicas elsewhere that ask to be taken back.
+    asked: BTreeMap<(GroupKey, NodeId), Asked>,
+    /// When memberships are to be looked at.
+    tend_at: Option<Now>,
+    /// Own replicas in a new life that are no voters yet.
+    rebirths: BTreeSet<usize>,
+    /// Groups that the store does not register: it may have known them, and forgotten.
+    unmakeable: BTreeSet<GroupKey>,
     peers: BTreeMap<NodeId, Peer>,
     next_announce: Now,
 
@@ -112,6 +124,8 @@ enum Durable {
     /// The table of first members, with so many of them.
     Formation(usize),
     Installed(usize),
+    /// The name of a replica's new life.
+    NewLife(usize),
 }
 
 /// What a read from the disk is for.
@@ -138,7 +152,7 @@ impl NodeCore {
         match input {
             Input::Tick => {}
             Input::PeerUp(member) => self.peer_up(member),
-            Input::PeerDown(node) => self.peer_down(node),
+            Input::PeerDown(member) => self.peer_down(member),
             Input::Frame { from, bytes } => self.frame(from, &bytes),
             Input::Propose { to, group, payload, stamp, forward } => {
                 self.propose(to, group, payload, stamp, forward);
@@ -182,7 +196,9 @@ impl NodeCore {
         let sweep = self.needs_sweep().then_some(self.next_sweep);
         let announce = (!self.formation.is_formed()).then_some(self.next_announce);
         let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
-        [timer, sweep, announce, stop, self.store.wake_at()].into_iter().flatten().min()
+        let membership = [self.roll.wake_at(), self.tend_at, self.rebirth_wake_at()];
+        let own = [timer, sweep, announce, stop, self.store.wake_at()];
+        own.into_iter().chain(membership).flatten().min()
     }
 
     /// Who this node is.

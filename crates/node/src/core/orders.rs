@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use refloat_log_store::{SubmitError, Ticket};
 use refloat_raft_core::PersistTicket;
-use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, LogOp};
+use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, LogOp, Member};
 
-use super::{Durable, NodeCore, Write};
+use super::{Durable, NodeCore, Write, rebirth};
 
 /// Something that found no space: it is tried again, in order, until it goes through. Giving one
 /// up would lose what a committed entry decided (a group that exists everywhere but here).
@@ -41,7 +41,9 @@ pub(super) enum Order {
     /// Notes that a replica forgot what it had promised.
     Amnesia { slot: usize, evidence: &'static str },
     /// Registers a group and starts its replica.
-    Create { key: GroupKey, conf: ConfState },
+    Create { key: GroupKey, conf: ConfState, me: Member },
+    /// Notes the name of a replica's new life, with the term that it begins in.
+    NewLife { slot: usize, life: Bytes, write: GroupWrite },
     /// Removes a group whose replica is stopped.
     Delete { key: GroupKey },
     /// Keeps a value of the node's own.
@@ -52,9 +54,10 @@ impl Order {
     /// The replica that it belongs to.
     fn slot(&self) -> Option<usize> {
         match self {
-            Order::Install { slot, .. } | Order::Healed { slot } | Order::Amnesia { slot, .. } => {
-                Some(*slot)
-            }
+            Order::Install { slot, .. }
+            | Order::Healed { slot }
+            | Order::Amnesia { slot, .. }
+            | Order::NewLife { slot, .. } => Some(*slot),
             Order::Create { .. } | Order::Delete { .. } | Order::NodeState { .. } => None,
         }
     }
@@ -131,9 +134,24 @@ impl NodeCore {
             Order::Install { id, conf, .. } => self.store.install_snapshot(now, key, *id, conf),
             Order::Healed { .. } => self.store.note_healed(now, key),
             Order::Amnesia { evidence, .. } => self.store.note_amnesia(now, key, evidence),
-            Order::Create { key, .. } if self.store.has_group(*key) => return None,
+            Order::Create { key, .. }
+                if self.by_key.contains_key(key) || self.asleep.contains_key(key) =>
+            {
+                return None;
+            }
             // Nothing of the group is durable before its registration: same log, same order.
-            Order::Create { key, conf } => self.store.create_group(now, *key, conf),
+            Order::Create { key, conf, me } if me == &self.me => {
+                self.store.create_group(now, *key, conf)
+            }
+            // What was registered is found again by the next try.
+            Order::Create { key, conf, me } => self
+                .store
+                .create_group(now, *key, conf)
+                .and_then(|_| self.store.put_group_value(now, *key, rebirth::encode(*me))),
+            Order::NewLife { life, write, .. } => self
+                .store
+                .submit(now, std::slice::from_ref(write))
+                .and_then(|_| self.store.note_new_life(now, key, life.clone())),
             Order::Delete { key } => self.store.delete_group(now, *key),
             Order::NodeState { slot, body, .. } => {
                 self.store.put_node_state(now, *slot, body.clone())
@@ -153,7 +171,8 @@ impl NodeCore {
                 self.tickets.push_back((at, Durable::Persisted(slot, ticket)));
                 self.tickets.push_back((at, Durable::Installed(slot)));
             }
-            Order::Create { key, conf } => self.start_new_group(key, &conf),
+            Order::Create { key, conf, me } => self.start_new_group(key, &conf, me),
+            Order::NewLife { slot, .. } => self.tickets.push_back((at, Durable::NewLife(slot))),
             Order::NodeState { then, .. } => self.tickets.extend(then.map(|then| (at, then))),
             Order::Healed { .. } | Order::Amnesia { .. } | Order::Delete { .. } => {}
         }
@@ -161,6 +180,9 @@ impl NodeCore {
 
     fn order_refused(&mut self, order: &Order, error: &SubmitError) {
         self.submit_failed(error);
+        if let Order::Create { key, .. } = order {
+            self.unmakeable.insert(*key);
+        }
         if let Order::Install { slot, .. } = order
             && !self.over
         {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use refloat_raft_core::{Body, Message};
-use refloat_types::{IndexSet, Member, NodeId};
+use refloat_log_store::identity::Origin;
+use refloat_raft_core::{Body, Message, StepError};
+use refloat_types::{GroupKey, IndexSet, Member, NodeId};
 
-use super::NodeCore;
-use super::envelope::{self, FrameWriter, Header, Item};
+use super::envelope::{self, FrameWriter, Header, Item, Unwelcome};
 use super::forward::Forwarded;
+use super::roll::Standing;
+use super::{NodeCore, Order};
 use crate::api::{Lane, Output};
 
 /// A frame of the bulk lane is closed at this length and the next one begun.
@@ -48,7 +50,11 @@ impl Peer {
 
 impl NodeCore {
     pub(super) fn peer_up(&mut self, member: Member) {
-        if member.node == self.me.node || !self.is_welcome(member) {
+        if member.node == self.me.node {
+            return;
+        }
+        self.heard(member, Some(true));
+        if !self.is_welcome(member, 0) {
             return;
         }
         let peer = self.peers.entry(member.node).or_default();
@@ -62,8 +68,13 @@ impl NodeCore {
         self.announce_to(member.node);
     }
 
-    pub(super) fn peer_down(&mut self, node: NodeId) {
+    pub(super) fn peer_down(&mut self, member: Member) {
+        self.heard(member, Some(false));
+        let node = member.node;
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.member.is_some_and(|other| other != member) {
+            return; // of another life, which is not this one's business
+        }
         peer.up = false;
         // Whether they were proposed is not known: the connection is gone, and with it the answers.
         self.forwards_lost(node);
@@ -76,17 +87,34 @@ impl NodeCore {
         }
     }
 
-    /// Whether this life of a node may talk to this one: the stored one, or of a node that no
-    /// membership here names yet.
-    fn is_welcome(&mut self, from: Member) -> bool {
-        let known = self.lives.get(&from.node).copied();
-        let Some(known) = known.filter(|life| *life != from.incarnation) else { return true };
-        self.counters.refused += 1;
-        let effects = self.formation.on_peer(from);
-        self.formation_effects(effects);
-        let item = Item::NotMe { expected: Member::new(from.node, known) };
-        self.send_item(from.node, Lane::Urgent, &item);
-        false
+    /// Whether a frame of this life is taken as one of its node. While the cluster forms, only
+    /// the stored life is; later every life that was not replaced, unless another one that
+    /// counts is alive. A replica's messages are never refused for being unknown here.
+    fn is_welcome(&mut self, from: Member, run: u64) -> bool {
+        if !self.formation.is_formed() {
+            let known = self.formation.life_of(from.node);
+            let Some(known) = known.filter(|life| *life != from.incarnation) else { return true };
+            self.counters.refused += 1;
+            let effects = self.formation.on_peer(from);
+            self.formation_effects(effects);
+            let item = Item::NotMe { expected: Member::new(from.node, known) };
+            self.send_item(from.node, Lane::Urgent, &item);
+            return false;
+        }
+        if self.peers.get(&from.node).is_some_and(|peer| peer.member == Some(from)) {
+            return true;
+        }
+        match self.standing(from) {
+            Standing::Counts => true,
+            Standing::Stranger => {
+                self.counters.refused += 1;
+                false
+            }
+            Standing::Former => {
+                self.refuse(from, run, Unwelcome::Superseded);
+                false
+            }
+        }
     }
 
     pub(super) fn frame(&mut self, from: Member, bytes: &Bytes) {
@@ -95,8 +123,12 @@ impl NodeCore {
             self.counters.refused += 1;
             return;
         };
-        if from.node == self.me.node || !self.is_welcome(from) {
+        if from.node == self.me.node {
             return;
+        }
+        self.heard(from, None);
+        if !self.is_welcome(from, header.run) {
+            return self.stranger(from, header.run, items);
         }
         if !header.is_for(self.me) {
             self.counters.refused += 1;
@@ -110,7 +142,20 @@ impl NodeCore {
             return;
         }
         for item in items {
-            self.item(from, item);
+            self.item(from, header.run, item);
+        }
+    }
+
+    /// What is heard of a life that does not count: that it is there, and what its replicas say,
+    /// since this node's own knowledge may be old.
+    fn stranger(&mut self, from: Member, run: u64, items: Vec<Item>) {
+        if !self.formation.is_formed() || self.standing(from) == Standing::Former {
+            return;
+        }
+        for item in items {
+            if matches!(item, Item::Arrival { .. } | Item::Formation(_) | Item::Raft(_)) {
+                self.item(from, run, item);
+            }
         }
     }
 
@@ -118,6 +163,8 @@ impl NodeCore {
     fn note_run(&mut self, from: Member, run: u64) -> bool {
         let peer = self.peers.entry(from.node).or_default();
         if peer.member == Some(from) && run < peer.run {
+            let seen = peer.run;
+            self.refuse(from, run, Unwelcome::RunTaken { seen, nonce: 0 });
             return false;
         }
         let first = peer.member != Some(from);
@@ -138,7 +185,7 @@ impl NodeCore {
         true
     }
 
-    fn item(&mut self, from: Member, item: Item) {
+    fn item(&mut self, from: Member, run: u64, item: Item) {
         match item {
             Item::Raft(bytes) => self.raft_message(from, &bytes),
             Item::Formation(news) => self.formation_news(from, &news),
@@ -155,17 +202,23 @@ impl NodeCore {
                 self.counters.refused += 1;
                 tracing::warn!(node = %self.me.node, peer = %from, %expected, "peer refused a frame");
             }
+            Item::Arrival { joined, address } => self.arrival(from, run, joined, address),
+            Item::Reborn { group, life } => self.reborn_elsewhere(from, group, life),
+            Item::Unwelcome { life, run, why } => self.unwelcome(from, life, run, why),
         }
     }
 
     fn raft_message(&mut self, from: Member, bytes: &Bytes) {
         let message = match Message::decode_shared(bytes) {
-            Ok(message) if message.from == from => message,
+            Ok(message) if message.from.is_of(from) => message,
             _ => {
                 self.counters.refused += 1;
                 return;
             }
         };
+        if !self.by_key.contains_key(&message.group) {
+            self.make_replica(from, &message);
+        }
         let Some(slot) = self.by_key.get(&message.group).copied() else { return };
         let now = self.now();
         let Some(group) = self.group(slot) else { return };
@@ -173,9 +226,42 @@ impl NodeCore {
         self.counters.messages_received += 1;
         if let Err(error) = result {
             self.counters.refused += 1;
+            if let StepError::NotMe { me, .. } = error {
+                self.send_item(from.node, Lane::Urgent, &Item::NotMe { expected: me });
+            }
             tracing::debug!(node = %self.me.node, peer = %from, %error, "message refused");
         }
         self.mark(slot);
+    }
+
+    /// A leader speaks to a replica that was never here: it begins empty, with the membership
+    /// that the group began with. Not where this node's directory may have known it.
+    fn make_replica(&mut self, from: Member, message: &Message) {
+        let key = message.group;
+        if !matches!(message.body, Body::Append(_) | Body::Heartbeat { .. }) {
+            return;
+        }
+        if message.to != self.me {
+            self.counters.refused += 1;
+            self.send_item(from.node, Lane::Urgent, &Item::NotMe { expected: self.me });
+            return;
+        }
+        let known = self.store.has_group(key) || self.asleep.contains_key(&key);
+        if known || self.unmakeable.contains(&key) {
+            return;
+        }
+        let conf = if key == GroupKey::META {
+            self.founders().filter(|_| self.identity.origin != Origin::Init)
+        } else {
+            let meta = self.by_key.get(&GroupKey::META).copied();
+            let meta = meta.and_then(|slot| self.slots[slot].as_ref());
+            // What was deleted is still there while the catalog is being read again.
+            let current = meta.is_some_and(|g| g.apply.applied.index >= self.catalog_mark);
+            self.with_catalog(|c| c.group(key).cloned()).flatten().filter(|_| current)
+        };
+        if let Some(conf) = conf {
+            self.order(Order::Create { key, conf, me: self.me });
+        }
     }
 
     /// Puts a message between replicas into the frame of its receiver.
@@ -208,7 +294,11 @@ impl NodeCore {
         let run = self.identity.run;
         let peer = self.peers.entry(to).or_default();
         let address = match item {
-            Item::Formation(_) | Item::NotMe { .. } => Header::any_life(to),
+            Item::Formation(_)
+            | Item::NotMe { .. }
+            | Item::Arrival { .. }
+            | Item::Reborn { .. }
+            | Item::Unwelcome { .. } => Header::any_life(to),
             _ => peer.address(to),
         };
         let writer = match lane {

@@ -68,7 +68,7 @@ impl NodeCore {
         if let Some((key, asleep)) = self.asleep.iter().rev().find(|(key, _)| key.id == id) {
             return Err(asleep.refusal(*key));
         }
-        let forming = !self.formation.is_formed();
+        let forming = !self.formation.is_formed() || self.waits_to_be_taken_in().is_some();
         if forming || id.0 <= u64::from(self.identity.groups) && self.meta_is_young() {
             return Err(RequestError::NoLeader { group: id });
         }

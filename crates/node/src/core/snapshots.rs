@@ -74,6 +74,12 @@ impl Transfers {
         self.sending.len() as u64
     }
 
+    /// Forgets a transfer to this member, if there is one.
+    pub(crate) fn drop_sending(&mut self, to: Member) -> bool {
+        let there = self.sending.get(&to.node).is_some_and(|outgoing| outgoing.to == to);
+        there && self.sending.remove(&to.node).is_some()
+    }
+
     pub(crate) fn take_clients(&mut self) -> Vec<Token> {
         std::mem::take(&mut self.clients)
     }
@@ -204,7 +210,7 @@ impl NodeCore {
         let Some(slot) = self.by_key.get(&key).copied() else { return };
         let Some(group) = self.slots[slot].as_mut() else { return };
         let Some(outgoing) = group.snapshots.sending.get_mut(&from.node) else { return };
-        if outgoing.meta.id != id || outgoing.to != from {
+        if outgoing.meta.id != id || !outgoing.to.is_of(from) {
             return;
         }
         match end {

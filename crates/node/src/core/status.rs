@@ -23,17 +23,17 @@ impl NodeCore {
             node: self.me.node.0,
             incarnation: self.me.incarnation.to_string(),
             run: self.identity.run,
-            forming: self.formation.waits_for(),
+            forming: self.formation.waits_for().or_else(|| self.waits_to_be_taken_in()),
             groups,
         }
     }
 
     fn running(&self, group: &Group) -> GroupStatus {
         let status = group.core.status();
-        let learner = !status.conf.is_voter(self.me);
+        let learner = !status.conf.is_voter(group.me);
         let matched = |member: Member| {
             let peer = status.progress.iter().find(|p| p.member == member);
-            let own = (member == self.me).then_some(status.durable.0);
+            let own = (member == group.me).then_some(status.durable.0);
             if group.is_leader() { peer.map(|p| p.matched.0).or(own) } else { None }
         };
         GroupStatus {
@@ -46,8 +46,13 @@ impl NodeCore {
             applied: group.apply.applied.index.0,
             durable: status.durable.0,
             snapshot: group.snapshots.published.index.0,
-            state: state_name(group.unwell.as_ref().map_or(GroupState::Clean, |u| u.state)),
-            waits_for: waits_for(group, &status),
+            state: state_name(match &group.rebirth {
+                Some(_) => GroupState::Amnesia,
+                None => group.unwell.as_ref().map_or(GroupState::Clean, |u| u.state),
+            }),
+            waits_for: waits_for(group, &status)
+                .or_else(|| group.taking_in.clone())
+                .or_else(|| self.lost_majority(&status.conf)),
             members: members(&status.conf, matched),
         }
     }
@@ -55,6 +60,10 @@ impl NodeCore {
 
 /// What a replica that is not whole waits for, in a sentence.
 fn waits_for(group: &Group, status: &refloat_raft_core::Status) -> Option<String> {
+    if let Some(rebirth) = &group.rebirth {
+        let evidence = &rebirth.evidence;
+        return Some(format!("its new life to be taken in as a voter; because {evidence}"));
+    }
     let unwell = group.unwell.as_ref()?;
     let mut text = match unwell.state {
         GroupState::Damaged => format!("any member that has entries {}", status.holes),

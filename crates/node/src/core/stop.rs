@@ -44,13 +44,13 @@ impl NodeCore {
     }
 
     /// The member that has most of a group's log and is connected.
-    fn successor(&self, slot: usize) -> Option<NodeId> {
+    pub(super) fn successor(&self, slot: usize) -> Option<NodeId> {
         let group = self.slots[slot].as_ref().filter(|group| group.is_leader())?;
         let status = group.core.status();
         status
             .progress
             .iter()
-            .filter(|p| p.member != self.me && status.conf.is_voter(p.member))
+            .filter(|p| p.member != group.me && status.conf.is_voter(p.member))
             .filter(|p| self.peers.get(&p.member.node).is_some_and(|peer| peer.up))
             .max_by_key(|p| (p.matched, std::cmp::Reverse(p.member.node)))
             .map(|p| p.member.node)
@@ -85,7 +85,7 @@ impl NodeCore {
     }
 
     /// Answers everybody and falls silent.
-    fn end(&mut self, reason: StopReason) {
+    pub(super) fn end(&mut self, reason: StopReason) {
         self.over = true;
         for slot in 0..self.slots.len() {
             if let Some(group) = self.slots[slot].take() {

@@ -34,6 +34,7 @@ impl NodeCore {
             }
         }
         self.go_on_stopping();
+        self.tell_places();
         self.send_frames();
         while let Some(job) = self.store.poll_job(self.time.now) {
             self.out.push(Output::Job(Job::store(job)));
@@ -60,6 +61,9 @@ impl NodeCore {
             self.submit_writes();
         }
         self.announce_if_due();
+        self.say_arrival();
+        self.say_rebirths();
+        self.tend_if_due();
     }
 
     /// Steps one group until it has nothing to say.
@@ -122,6 +126,8 @@ impl NodeCore {
         group.soft = soft;
         self.counters.role_changes += 1;
         self.counters.elections_won += u64::from(won);
+        group.dropped.clear();
+        (group.catch_up, group.taking_in) = (None, None);
         if soft.leader.is_some() {
             let parked = std::mem::take(&mut group.parked);
             for proposal in parked {
@@ -129,6 +135,9 @@ impl NodeCore {
             }
             self.flush_proposals(slot);
             self.flush_reads(slot);
+        }
+        if won {
+            self.tend_now();
         }
     }
 
@@ -222,6 +231,7 @@ impl NodeCore {
                 }
                 Durable::Formation(lives) => self.formation_stored(lives),
                 Durable::Installed(slot) => self.mark(slot),
+                Durable::NewLife(slot) => self.life_noted(slot),
             }
         }
     }

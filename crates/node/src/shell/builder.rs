@@ -1,6 +1,5 @@
 //! From settings to a running node.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -37,7 +36,7 @@ pub struct Builder<M> {
     transport: Option<MakeTransport>,
     /// Asked before the data directory is touched: whether the address can be listened on.
     probe: Option<Probe>,
-    seed: u64,
+    seed: Option<u64>,
     machine: PhantomData<fn() -> M>,
 }
 
@@ -59,7 +58,7 @@ impl Node<()> {
             machines: None,
             transport: None,
             probe: None,
-            seed: 0,
+            seed: None,
             machine: PhantomData,
         }
     }
@@ -80,10 +79,10 @@ impl<M> Builder<M> {
         self
     }
 
-    /// Seeds the timeouts. Without it the seed is the node's life, which is random.
+    /// Seeds the timeouts, and what tells this process from a copy of it. Random without it.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Builder<M> {
-        self.seed = seed;
+        self.seed = Some(seed);
         self
     }
 
@@ -197,7 +196,7 @@ impl<M: StateMachine> Builder<M> {
             self.config.clone(),
             machines,
             clock.time(),
-            self.seed,
+            self.seed.unwrap_or_else(random),
         )?;
         let (stopped, stopping) = watch::channel(None);
         let inbox = Inbox::new(self.config.max_inbox);
@@ -207,7 +206,6 @@ impl<M: StateMachine> Builder<M> {
         let identity = core.identity().clone();
         let transport = make_transport(&identity, delivery)
             .map_err(|source| StartError::Transport { source })?;
-        transport.set_peers(&peers(&identity));
         let name = format!("rf{}", identity.identity.member.node);
         let lanes = Lanes::start(&name, &self.vfs, &shared, self.config.apply_threads)
             .map_err(|source| StartError::Thread { source })?;
@@ -228,9 +226,8 @@ impl<M: StateMachine> Builder<M> {
     }
 }
 
-/// The members at their addresses. Lives are checked by the node, which learns them in forming.
-fn peers(identity: &NodeIdentity) -> BTreeMap<refloat_types::NodeId, net::Peer> {
-    let me = identity.identity.member.node;
-    let others = identity.members.iter().filter(|(node, _)| *node != me);
-    others.map(|(node, address)| (*node, net::Peer::new(address.clone()))).collect()
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system's randomness");
+    u64::from_le_bytes(bytes)
 }

@@ -34,6 +34,7 @@ pub fn init(
         groups,
         members,
         run: 0,
+        origin: identity::Origin::Init,
     };
     identity::create(&OsFs, data_dir.as_ref(), &identity)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use refloat_net as net;
-use refloat_types::Now;
+use refloat_types::{NodeId, Now};
 use refloat_vfs::Vfs;
 use tokio::sync::watch;
 
@@ -134,6 +134,10 @@ impl Worker {
                         let _ = self.transport.send(to, net_lane(lane), bytes);
                     }
                     Output::Reply { to, result } => self.requests.answer(to, result),
+                    Output::Places { peers, card } => {
+                        self.transport.set_peers(&net_peers(self.core.member().node, peers));
+                        self.transport.set_card(card);
+                    }
                     Output::Stop(why) => reason = Some(why),
                     Output::Job(job) => match job.lane() {
                         JobLane::Apply if self.inline_apply => own.push(job),
@@ -224,6 +228,12 @@ fn command_input(command: Command, to: Token) -> Input {
     }
 }
 
+/// The other nodes. Lives are checked by the node, to which every life has to be heard.
+fn net_peers(me: NodeId, places: BTreeMap<NodeId, String>) -> BTreeMap<NodeId, net::Peer> {
+    let others = places.into_iter().filter(|(node, _)| *node != me);
+    others.map(|(node, address)| (node, net::Peer::new(address))).collect()
+}
+
 fn net_lane(lane: Lane) -> net::Lane {
     match lane {
         Lane::Urgent => net::Lane::Urgent,
@@ -236,7 +246,7 @@ pub(crate) fn deliver(inbox: &Inbox, event: net::Event) {
     let input = match event {
         net::Event::Frame { from, bytes, .. } => return inbox.push_frame(from, bytes),
         net::Event::Up { from, .. } => Input::PeerUp(from),
-        net::Event::Down { from, .. } => Input::PeerDown(from.node),
+        net::Event::Down { from, .. } => Input::PeerDown(from),
         net::Event::Refused { to, reason } => {
             tracing::warn!(peer = %to, %reason, "connection refused");
             return;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use refloat_log_store::Options;
 use refloat_log_store::identity::{self, NodeIdentity};
 use refloat_node::{
-    Chunks, Command, Config, Consistency, Input, Job, JobLane, Lane, NodeCore, Output, Query,
+    Card, Chunks, Command, Config, Consistency, Input, Job, JobLane, Lane, NodeCore, Output, Query,
     Reply, RequestError, RestoreError, SnapshotReader, StateMachine, StopReason, Time, Token,
 };
 use refloat_types::{
@@ -83,6 +83,12 @@ pub struct Cluster {
     /// All frames sent since [`Cluster::record`].
     recorded: Option<Vec<(Member, u64, Bytes)>>,
     members: u64,
+    /// Who ran last under each id.
+    members_seen: BTreeMap<u64, Member>,
+    /// What each node tells who asks it.
+    pub cards: BTreeMap<u64, Card>,
+    /// Where each node says that all are.
+    pub places: BTreeMap<u64, BTreeMap<NodeId, String>>,
     /// Makes a node's machines, if they are no journals.
     pub machines: Option<MakeMachine>,
     now: u64,
@@ -118,6 +124,9 @@ impl Cluster {
             held: Vec::new(),
             recorded: None,
             members,
+            members_seen: BTreeMap::new(),
+            cards: BTreeMap::new(),
+            places: BTreeMap::new(),
             machines: None,
             now: 1_000_000,
             network: VecDeque::new(),
@@ -140,8 +149,46 @@ impl Cluster {
             groups,
             members: (1..=self.members).map(|n| (NodeId(n), format!("node{n}:1"))).collect(),
             run: 0,
+            origin: identity::Origin::Init,
         };
         identity::create(&self.disks[&node], &PathBuf::from(DIR), &id).expect("an empty disk");
+    }
+
+    /// Puts an empty disk into a machine that is down, and makes a directory on it for the same
+    /// node, as `join` does by what node `asked` says.
+    pub fn join(&mut self, node: u64, life: u128, asked: u64) {
+        self.disks.insert(node, SimFs::new());
+        let card = self.cards[&asked].clone();
+        let mut members: BTreeMap<NodeId, String> =
+            card.members.iter().map(|m| (m.node, m.address.clone())).collect();
+        members.entry(NodeId(node)).or_insert_with(|| format!("node{node}:1"));
+        let member = Member::new(NodeId(node), Incarnation(life));
+        let id = NodeIdentity {
+            identity: Identity { cluster: card.cluster, member },
+            cluster_name: card.cluster_name,
+            groups: card.groups,
+            members: members.into_iter().collect(),
+            run: 0,
+            origin: identity::Origin::Join { founders: card.founders },
+        };
+        identity::create(&self.disks[&node], &PathBuf::from(DIR), &id).expect("an empty disk");
+    }
+
+    /// The members of a group as a node knows them: node, life, standing.
+    pub fn members_of(&self, node: u64, group: u64) -> Vec<(u64, String, &'static str)> {
+        let status = self.nodes[&node].status();
+        let found = status.groups.iter().find(|g| g.group == group);
+        let members = found.into_iter().flat_map(|g| &g.members);
+        members.map(|m| (m.node, m.incarnation.clone(), m.member)).collect()
+    }
+
+    /// Whether every group of `at` has this life of a node as a voter, and no other of it.
+    pub fn is_voter(&self, at: u64, node: u64, life: u128) -> bool {
+        let life = Incarnation(life).to_string();
+        self.nodes[&at].status().groups.iter().all(|g| {
+            let of_node: Vec<_> = g.members.iter().filter(|m| m.node == node).collect();
+            matches!(of_node[..], [one] if one.incarnation == life && one.member == "voter")
+        })
     }
 
     /// A cluster that is formed and whose groups have leaders.
@@ -157,16 +204,15 @@ impl Cluster {
     }
 
     pub fn start(&mut self, node: u64) {
+        self.start_with_seed(node, node);
+    }
+
+    /// Starts a node whose random choices are others than those of its first start.
+    pub fn start_with_seed(&mut self, node: u64, seed: u64) {
         let vfs: Arc<dyn Vfs> = Arc::new(self.disks[&node].clone());
-        let make = self.machines.clone();
-        let machines = Box::new(move |group| match &make {
-            Some(make) => make(node, group),
-            None => Box::<Journal>::default() as Box<dyn StateMachine>,
-        });
-        let (core, _report) =
-            NodeCore::start(&vfs, (self.store)(), self.config.clone(), machines, self.time(), node)
-                .expect("the disk is good");
+        let core = self.core_on(node, &vfs, seed);
         let member = core.member();
+        self.members_seen.insert(node, member);
         for (other, peer) in &self.nodes {
             if !self.cut.contains(&(node, *other)) {
                 self.pending.push_back((*other, Input::PeerUp(member)));
@@ -175,6 +221,42 @@ impl Cluster {
         }
         self.nodes.insert(node, core);
         self.stops.remove(&node);
+    }
+
+    fn core_on(&self, node: u64, vfs: &Arc<dyn Vfs>, seed: u64) -> NodeCore {
+        let make = self.machines.clone();
+        let machines = Box::new(move |group| match &make {
+            Some(make) => make(node, group),
+            None => Box::<Journal>::default() as Box<dyn StateMachine>,
+        });
+        let (core, _report) =
+            NodeCore::start(vfs, (self.store)(), self.config.clone(), machines, self.time(), seed)
+                .expect("the disk is good");
+        core
+    }
+
+    /// A process beside the others that bears the id of one of them. The others hear it; what
+    /// they answer goes to the one that was there first.
+    pub fn run_beside(&mut self, node: u64, life: u128, asked: u64, millis: u64) {
+        let first = self.disks[&node].clone();
+        self.join(node, life, asked);
+        let disk = self.disks.insert(node, first).expect("just made");
+        let vfs: Arc<dyn Vfs> = Arc::new(disk);
+        let mut core = self.core_on(node, &vfs, 1);
+        let me = core.member();
+        let end = self.now + millis * 1000;
+        while self.now < end {
+            let mut out = Vec::new();
+            core.turn(self.time(), &mut out);
+            for output in out {
+                match output {
+                    Output::Send { to, bytes, .. } => self.network.push_back((me, to.0, bytes)),
+                    Output::Job(job) => core.step(self.time(), Input::Done(job.run(&vfs))),
+                    _ => {}
+                }
+            }
+            self.crank();
+        }
     }
 
     pub fn start_all(&mut self) {
@@ -205,8 +287,9 @@ impl Cluster {
         self.held.retain(|(at, _)| *at != node);
         self.holding.retain(|(at, _)| *at != node);
         self.network.retain(|(from, to, _)| *to != node && from.node.0 != node);
+        let Some(member) = self.members_seen.get(&node).copied() else { return };
         for other in self.nodes.keys() {
-            self.pending.push_back((*other, Input::PeerDown(NodeId(node))));
+            self.pending.push_back((*other, Input::PeerDown(member)));
         }
     }
 
@@ -215,8 +298,11 @@ impl Cluster {
         self.network.retain(|(from, to, _)| {
             !(from.node.0 == a && *to == b || from.node.0 == b && *to == a)
         });
-        self.pending.push_back((a, Input::PeerDown(NodeId(b))));
-        self.pending.push_back((b, Input::PeerDown(NodeId(a))));
+        for (node, other) in [(a, b), (b, a)] {
+            if let Some(member) = self.members_seen.get(&other) {
+                self.pending.push_back((node, Input::PeerDown(*member)));
+            }
+        }
     }
 
     pub fn heal(&mut self) {
@@ -403,6 +489,10 @@ impl Cluster {
                     let twice = self.replies.insert(to, result);
                     assert!(twice.is_none(), "{to:?} answered twice");
                 }
+                Output::Places { peers, card } => {
+                    self.places.insert(id, peers);
+                    self.cards.insert(id, Card::decode(&card).expect("a card"));
+                }
                 Output::Stop(reason) => {
                     self.stops.insert(id, reason);
                     over = true;
@@ -458,6 +548,7 @@ fn describe(id: u64, output: &Output) -> String {
         }
         Output::Job(job) => format!("n{id} {job:?}"),
         Output::Reply { to, result } => format!("n{id} {to:?} {result:?}"),
+        Output::Places { peers, .. } => format!("n{id} places {peers:?}"),
         Output::Stop(reason) => format!("n{id} stop {reason}"),
     }
 }

@@ -152,7 +152,7 @@ impl Cluster {
                 Alarm::Regression { member, acked, last } => {
                     format!("alarm: {} acked {acked}, ends at {}", member.node, id(*last))
                 }
-                Alarm::SharedRun { member, run } => {
+                Alarm::SharedRun { member, run, .. } => {
                     format!("alarm: {} shares run {run}", member.node)
                 }
                 other => format!("alarm: {other:?}"),

@@ -22,6 +22,7 @@ pub fn run(args: Init) -> Result<(), Failure> {
         groups: args.groups,
         members,
         run: 0,
+        origin: identity::Origin::Init,
     };
     identity::create(&OsFs, &args.data_dir, &identity)?;
     output::line(format!(

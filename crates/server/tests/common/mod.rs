@@ -89,8 +89,7 @@ impl Plan {
         self.spawn_from(shell)
     }
 
-    /// Starts it from a command that runs its arguments.
-    pub fn spawn_from(&self, mut command: Command) -> Child {
+    fn spawn_from(&self, mut command: Command) -> Child {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -1,0 +1,133 @@
+//! A replica that forgot what it had promised, on a node that did not: it begins a new life.
+//!
+//! Its log may have gaps at the end that nobody can name, and its vote may have been another one.
+//! So it says nothing more under the old name. Under the new one it promised nothing yet, and
+//! what is left of its log is as good as that of a replica that was away for long.
+
+use bytes::Bytes;
+use refloat_log_store::{GroupBoot, GroupState};
+use refloat_types::codec::{Put, Reader};
+use refloat_types::{GroupWrite, HardState, Incarnation, Member, Now};
+
+use super::envelope::Item;
+use super::{NodeCore, Order};
+use crate::api::Lane;
+
+/// What is known of a new life that is not a voter yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Rebirth {
+    pub(crate) evidence: String,
+    /// Its name is durable: others may hear it.
+    pub(crate) noted: bool,
+    pub(crate) say_at: Now,
+}
+
+impl NodeCore {
+    /// The life of a replica: the directory's, unless another one was noted.
+    pub(super) fn life_of_replica(&self, value: Option<&Bytes>) -> Member {
+        let noted = value.and_then(|bytes| Reader::new(bytes).u128("life of a replica").ok());
+        let life = noted.map_or(self.me.incarnation, Incarnation);
+        Member::new(self.me.node, life)
+    }
+
+    /// Starts a replica that a boot found to have forgotten its promises.
+    pub(super) fn start_reborn(&mut self, mut boot: GroupBoot) {
+        let (key, evidence) = (boot.key, boot.waits_for.take().unwrap_or_default());
+        // Term and vote were the old life's. The new one never falls behind its own log.
+        let term = boot.hard_state.term.max(boot.last.term);
+        boot.hard_state = HardState { term, vote: None };
+        boot.state = if boot.holes.is_empty() { GroupState::Clean } else { GroupState::Damaged };
+        boot.waits_for = (!boot.holes.is_empty()).then(|| evidence.clone());
+        let (hard_state, whole) = (boot.hard_state, boot.holes.is_empty());
+        let me = Member::new(self.me.node, self.me.incarnation.of_replica(self.identity.run));
+        self.start_group_as(boot, me);
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        self.begin_life(slot, me, hard_state, evidence);
+        if whole {
+            self.order(Order::Healed { slot });
+        }
+    }
+
+    /// A replica forgot while it ran, as its leader says: it goes on under a new life at once,
+    /// but only once in a run, since a run gives out one name.
+    pub(super) fn be_reborn(&mut self, slot: usize, evidence: &str) {
+        let now = self.now();
+        let me = Member::new(self.me.node, self.me.incarnation.of_replica(self.identity.run));
+        let Some(group) = self.slots[slot].as_mut().filter(|group| group.me != me) else { return };
+        group.me = me;
+        group.core.begin_life(now, me);
+        group.unwell = None;
+        let term = group.core.status().term;
+        let whole = group.core.status().holes.is_empty();
+        self.begin_life(slot, me, HardState { term, vote: None }, evidence.to_owned());
+        if whole {
+            self.order(Order::Healed { slot });
+        }
+        self.mark(slot);
+    }
+
+    fn begin_life(&mut self, slot: usize, me: Member, hard_state: HardState, evidence: String) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        tracing::warn!(
+            node = %self.me.node, group = %group.key, life = %me.incarnation, evidence,
+            "replica begins a new life"
+        );
+        let key = group.key;
+        group.rebirth = Some(Rebirth { evidence, noted: false, say_at: now });
+        let write = GroupWrite { group: key, hard_state: Some(hard_state), log: None };
+        self.order(Order::NewLife { slot, life: encode(me), write });
+    }
+
+    /// The new life's name is on the disk.
+    pub(super) fn life_noted(&mut self, slot: usize) {
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        if let Some(rebirth) = &mut group.rebirth {
+            rebirth.noted = true;
+            self.rebirths.insert(slot);
+        }
+    }
+
+    /// New lives ask to be taken in, until they are.
+    pub(super) fn say_rebirths(&mut self) {
+        if self.rebirths.is_empty() {
+            return;
+        }
+        let (now, pause) = (self.now(), self.config.election_timeout);
+        let mut due = Vec::new();
+        for slot in self.rebirths.clone() {
+            let Some(group) = self.slots[slot].as_mut() else {
+                self.rebirths.remove(&slot);
+                continue;
+            };
+            if group.core.conf().is_voter(group.me) {
+                tracing::info!(node = %self.me.node, group = %group.key, "replica is a voter again");
+                group.rebirth = None;
+                self.rebirths.remove(&slot);
+            } else if let Some(rebirth) = group.rebirth.as_mut().filter(|r| now >= r.say_at) {
+                rebirth.say_at = now.after(pause);
+                due.push(Item::Reborn { group: group.key, life: group.me.incarnation });
+            }
+        }
+        let mut others = self.places();
+        others.remove(&self.me.node);
+        for item in &due {
+            for node in others.keys() {
+                self.send_item(*node, Lane::Urgent, item);
+            }
+        }
+    }
+
+    /// When a new life speaks next.
+    pub(super) fn rebirth_wake_at(&self) -> Option<Now> {
+        let groups = self.rebirths.iter().filter_map(|slot| self.slots[*slot].as_ref());
+        groups.filter_map(|group| group.rebirth.as_ref()).map(|rebirth| rebirth.say_at).min()
+    }
+}
+
+/// The form in which the store keeps a replica's life.
+pub(super) fn encode(me: Member) -> Bytes {
+    let mut out = Vec::with_capacity(16);
+    out.put_u128(me.incarnation.0);
+    out.into()
+}

@@ -1,0 +1,260 @@
+//! A leader's part when a node came back with nothing, is new, or leaves: the membership of each
+//! group follows what group 0 says of its nodes, one entry at a time.
+
+use refloat_raft_core::quorum::has_quorum;
+use refloat_raft_core::{ConfChange, PeerStatus};
+use refloat_types::{ConfState, GroupKey, Incarnation, Index, Member, NodeId, Now};
+
+use super::NodeCore;
+use super::catalog::NodeRecord;
+
+use std::collections::BTreeMap;
+
+type Nodes = BTreeMap<NodeId, NodeRecord>;
+
+/// How far a learner is that is to become a voter (thesis, 4.2.1): in rounds, each up to what the
+/// leader had at its begin, until one is short.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CatchUp {
+    member: Member,
+    target: Index,
+    since: Now,
+}
+
+/// What is to become of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Stay,
+    Leave,
+    Replace(Member),
+}
+
+/// A replica that forgot what it had promised, and asked to be taken back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    life: Incarnation,
+    directory: Incarnation,
+    at: Now,
+}
+
+impl NodeCore {
+    /// A replica on another node asks to be taken back under a new life.
+    pub(super) fn reborn_elsewhere(&mut self, from: Member, key: GroupKey, life: Incarnation) {
+        if !life.is_of(from.incarnation) {
+            self.counters.refused += 1;
+            return;
+        }
+        let asked = Asked { life, directory: from.incarnation, at: self.now() };
+        let known = self.asked.insert((key, from.node), asked);
+        if known.is_none_or(|known| known.life != life) {
+            self.tend_now();
+        }
+    }
+
+    pub(super) fn tend_now(&mut self) {
+        self.tend_at = Some(self.now());
+    }
+
+    /// Brings the memberships of the groups that this node leads a step closer to what group 0
+    /// says. Groups take their turn, so that many snapshots do not leave at once.
+    pub(super) fn tend_if_due(&mut self) {
+        let now = self.now();
+        if self.tend_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let old = 10 * self.config.election_timeout;
+        self.asked.retain(|_, asked| now.since(asked.at) < old);
+        let nodes = self.with_catalog(|catalog| catalog.nodes().clone()).unwrap_or_default();
+        let led: Vec<usize> = self.by_key.values().copied().filter(|s| self.leads(*s)).collect();
+        let under_way = led.iter().filter(|slot| self.is_catching_up(**slot, &nodes)).count();
+        let mut room = self.config.rejoins.saturating_sub(under_way);
+        let mut busy = false;
+        for slot in led {
+            let text = self.tend_group(slot, &nodes, &mut room);
+            busy |= text.is_some();
+            if let Some(group) = self.slots[slot].as_mut() {
+                group.taking_in = text;
+            }
+        }
+        self.tend_at = busy.then(|| now.after(2 * self.config.heartbeat));
+    }
+
+    fn leads(&self, slot: usize) -> bool {
+        self.slots[slot].as_ref().is_some_and(|group| group.is_leader())
+    }
+
+    fn is_catching_up(&self, slot: usize, nodes: &Nodes) -> bool {
+        let Some(group) = self.slots[slot].as_ref() else { return false };
+        group.core.conf().learners.iter().any(|m| self.is_to_vote(group.key, *m, nodes))
+    }
+
+    /// Whether a learner is one only until it has caught up.
+    fn is_to_vote(&self, key: GroupKey, member: Member, nodes: &Nodes) -> bool {
+        match nodes.get(&member.node).and_then(|r| r.life.map(|life| (life, r.learner))) {
+            Some((life, learner)) => member.incarnation.is_of(life) && !learner,
+            None => self
+                .asked
+                .get(&(key, member.node))
+                .is_some_and(|asked| asked.life == member.incarnation),
+        }
+    }
+
+    fn due(&self, key: GroupKey, member: Member, nodes: &Nodes) -> Due {
+        let record = nodes.get(&member.node);
+        if record.is_some_and(|record| record.gone) {
+            return Due::Leave;
+        }
+        let life = record.and_then(|record| record.life);
+        let asked = self.asked.get(&(key, member.node));
+        let asked = asked.filter(|asked| match life {
+            Some(life) => life == asked.directory,
+            None => member.incarnation.is_of(asked.directory),
+        });
+        match (asked.map(|asked| asked.life), life) {
+            (Some(life), _) if life != member.incarnation => {
+                Due::Replace(Member::new(member.node, life))
+            }
+            (None, Some(life)) if !member.incarnation.is_of(life) => {
+                Due::Replace(Member::new(member.node, life))
+            }
+            _ => Due::Stay,
+        }
+    }
+
+    /// One step for one group; says what is left to do, if anything is.
+    fn tend_group(&mut self, slot: usize, nodes: &Nodes, room: &mut usize) -> Option<String> {
+        let group = self.slots[slot].as_ref()?;
+        let (key, me, conf) = (group.key, group.me, group.core.conf().clone());
+        for member in conf.iter().filter(|member| member.node != me.node) {
+            match self.due(key, member, nodes) {
+                Due::Replace(new) => {
+                    return Some(self.replace(slot, &conf, member, new, nodes, room));
+                }
+                Due::Leave => return Some(self.remove(slot, member)),
+                Due::Stay => {}
+            }
+        }
+        if self.due(key, me, nodes) == Due::Leave {
+            return Some(self.leave(slot));
+        }
+        if let Some(learner) = conf.learners.iter().find(|m| self.is_to_vote(key, **m, nodes)) {
+            return Some(self.promote_if_caught_up(slot, *learner));
+        }
+        let everywhere = key.id.0 <= u64::from(self.identity.groups);
+        let missing = nodes.iter().filter(|(node, _)| everywhere && conf.member(**node).is_none());
+        let new = missing.filter_map(|(node, r)| Some(Member::new(*node, r.life?))).next()?;
+        if *room == 0 {
+            return Some(format!("its turn to take node {} in", new.node));
+        }
+        *room -= 1;
+        self.change(slot, &ConfChange::AddLearner(new));
+        Some(format!("node {} to be added as a learner", new.node))
+    }
+
+    fn replace(
+        &mut self,
+        slot: usize,
+        conf: &ConfState,
+        old: Member,
+        new: Member,
+        nodes: &Nodes,
+        room: &mut usize,
+    ) -> String {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return String::new() };
+        let key = group.key;
+        // Nothing that the old life said counts any more, and nothing is under way to it.
+        if !group.dropped.contains(&old) {
+            tracing::warn!(node = %self.me.node, group = %key, %old, %new, "a member has a new life");
+            group.core.on_not_me(now, old);
+            group.dropped.insert(old);
+            self.drop_transfer(slot, old);
+        }
+        let alive = |m: Member| !matches!(self.due(key, m, nodes), Due::Replace(_));
+        if !has_quorum(conf, alive) {
+            return format!(
+                "node {} came back with nothing, and without its old life no majority is left: \
+                 the operator decides (recover --accept-loss)",
+                old.node
+            );
+        }
+        if *room == 0 {
+            return format!("its turn to take node {} back", old.node);
+        }
+        *room -= 1;
+        self.change(slot, &ConfChange::replace(old, new));
+        format!("node {} to be taken back as a learner", old.node)
+    }
+
+    fn remove(&mut self, slot: usize, member: Member) -> String {
+        self.change(slot, &ConfChange::Remove(member));
+        format!("node {} to be removed", member.node)
+    }
+
+    /// A leader that has to go hands over first; alone it stays.
+    fn leave(&mut self, slot: usize) -> String {
+        let now = self.now();
+        if let Some(target) = self.successor(slot)
+            && let Some(group) = self.slots[slot].as_mut()
+        {
+            let _ = group.core.transfer_leader(now, target);
+            self.mark(slot);
+        }
+        "another node to lead, so that this one can be removed".to_owned()
+    }
+
+    fn promote_if_caught_up(&mut self, slot: usize, learner: Member) -> String {
+        let (now, round) = (self.now(), self.config.election_timeout);
+        let Some(group) = self.slots[slot].as_mut() else { return String::new() };
+        let status = group.core.status();
+        let of_learner = |p: &&PeerStatus| p.member == learner;
+        let matched = status.progress.iter().find(of_learner).map_or(Index::ZERO, |p| p.matched);
+        let begin = CatchUp { member: learner, target: status.last.index, since: now };
+        let catch_up = *group.catch_up.get_or_insert(begin);
+        if catch_up.member != learner {
+            group.catch_up = Some(begin);
+        } else if matched >= catch_up.target {
+            if now.since(catch_up.since) <= round {
+                let promoted = group.core.promote(now, learner, catch_up.target);
+                if promoted.is_ok() {
+                    group.catch_up = None;
+                }
+                self.mark(slot);
+            } else {
+                group.catch_up = Some(begin);
+            }
+        }
+        let target = catch_up.target;
+        format!("node {} to catch up as a learner: it holds {matched} of {target}", learner.node)
+    }
+
+    /// Proposes a change; one that comes too early is proposed again.
+    fn change(&mut self, slot: usize, change: &ConfChange) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        match group.core.propose_conf_change(now, change.clone()) {
+            Ok(at) => {
+                tracing::info!(node = %self.me.node, group = %group.key, ?change, %at, "change proposed");
+            }
+            Err(error) => {
+                tracing::debug!(node = %self.me.node, group = %group.key, ?change, %error, "not yet");
+            }
+        }
+        self.mark(slot);
+    }
+
+    /// Why a group has no majority and will have none, if that is known here: too many of its
+    /// voters came back with nothing.
+    pub(super) fn lost_majority(&self, conf: &ConfState) -> Option<String> {
+        if has_quorum(conf, |member| self.lost_life(member).is_none()) {
+            return None;
+        }
+        let lost = |m: &Member| self.lost_life(*m).map(|_| m.node.to_string());
+        let lost: Vec<String> = conf.voters.iter().filter_map(lost).collect();
+        Some(format!(
+            "a majority of its voters, which cannot be had: node {} came back with nothing; if the \
+             old directories are lost for good, the operator decides (recover --accept-loss)",
+            lost.join(", ")
+        ))
+    }
+}

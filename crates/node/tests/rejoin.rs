@@ -1,0 +1,440 @@
+//! A node that lost its disk comes back by itself, under a new life, and nothing that the old one
+//! promised counts for it.
+
+mod support;
+
+use std::sync::Arc;
+
+use refloat_log_store::{boot, run_jobs};
+use refloat_node::{Consistency, GroupStatus, Input};
+use refloat_types::{GroupId, NodeId, Now};
+use refloat_vfs::Vfs;
+use support::Cluster;
+
+const LIFE: u128 = 0xA1A1_0000_0000_0003;
+const OTHER: u128 = 0xB2B2_0000_0000_0003;
+
+fn write(cluster: &mut Cluster, at: u64, from: u32, to: u32) {
+    for n in from..to {
+        cluster.proposed(at, 1, &format!("entry-{n:04}")).expect("applied");
+    }
+}
+
+fn text(from: u32, to: u32) -> String {
+    (from..to).map(|n| format!("entry-{n:04}")).collect::<Vec<_>>().join("\n")
+}
+
+fn group_of(cluster: &Cluster, node: u64, group: u64) -> GroupStatus {
+    let status = cluster.nodes[&node].status();
+    status.groups.into_iter().find(|g| g.group == group).expect("it has the group")
+}
+
+/// Wipes a node that is up and lets it join by what another one says; returns when it runs again.
+fn wipe(cluster: &mut Cluster, node: u64, life: u128) {
+    cluster.kill(node);
+    let asked = 1 + node % 3;
+    cluster.join(node, life, asked);
+    cluster.start(node);
+}
+
+#[test]
+fn s12_a_wiped_follower_returns_while_the_log_still_starts_at_the_first_entry() {
+    let mut cluster = Cluster::formed(2);
+    write(&mut cluster, 1, 0, 20);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    wipe(&mut cluster, victim, LIFE);
+    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
+    assert!(back, "{:#?}", cluster.statuses());
+    let settled = cluster.run_until(5, |c| c.nodes[&victim].status().forming.is_none());
+    assert!(settled, "{:#?}", cluster.statuses());
+    assert_eq!(cluster.nodes[&victim].counters().snapshots_installed, 0);
+    // It is a whole voter: with it alone beside one more, everything is there.
+    let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
+    cluster.run_for(500);
+    cluster.kill(third);
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 20)));
+    write(&mut cluster, victim, 20, 30);
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 30)));
+}
+
+#[test]
+fn s11_a_wiped_follower_gets_a_snapshot_and_follows_again() {
+    let mut cluster = Cluster::formed(1);
+    cluster.config.snapshot_entries = 10;
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0, 60);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    wipe(&mut cluster, victim, LIFE);
+    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
+    assert!(back, "{:#?}", cluster.statuses());
+    assert!(cluster.nodes[&victim].counters().snapshots_installed > 0);
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 60)));
+}
+
+#[test]
+fn a_wiped_leader_returns_and_everything_it_acknowledged_is_there() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 20);
+    let victim = cluster.leader(1).expect("formed");
+    let other = 1 + victim % 3;
+    wipe(&mut cluster, victim, LIFE);
+    let back = cluster.run_until(20, |c| c.is_voter(other, victim, LIFE));
+    assert!(back, "{:#?}", cluster.statuses());
+    let third = (1..=3).find(|n| *n != other && *n != victim).expect("three nodes");
+    cluster.run_for(500);
+    cluster.kill(third);
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 20)));
+}
+
+#[test]
+fn a_node_is_wiped_again_and_again() {
+    let mut cluster = Cluster::formed(1);
+    for turn in 0..6u32 {
+        write(&mut cluster, 1 + u64::from(turn) % 3, 10 * turn, 10 * turn + 10);
+        let victim = 1 + u64::from(turn) % 3;
+        let life = LIFE + (u128::from(turn) << 32);
+        wipe(&mut cluster, victim, life);
+        let other = 1 + victim % 3;
+        let back = cluster.run_until(30, |c| c.is_voter(other, victim, life));
+        assert!(back, "turn {turn}: {:#?}", cluster.statuses());
+        cluster.run_for(300);
+    }
+    assert_eq!(cluster.read(1, 1, Consistency::Linearizable), Ok(text(0, 60)));
+}
+
+#[test]
+fn m10_a_node_that_is_killed_while_it_catches_up_goes_on_in_the_same_life() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 40);
+    let leader = cluster.leader(0).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.kill(victim);
+    cluster.join(victim, LIFE, leader);
+    for turn in 0..40 {
+        cluster.start(victim);
+        cluster.run_for(40 + 35 * turn);
+        cluster.power_cut(victim);
+    }
+    cluster.start(victim);
+    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
+    assert!(back, "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 40)));
+}
+
+#[test]
+fn m16_a_second_process_under_a_living_nodes_id_is_refused_and_the_first_goes_on() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 5);
+    cluster.run_for(2_000);
+    // It tells everybody that it is node 3, while node 3 lives.
+    cluster.run_beside(3, OTHER, 1, 5_000);
+    assert!(cluster.is_voter(1, 3, 0x1003), "{:#?}", cluster.statuses());
+    let refused = cluster.nodes[&cluster.leader(0).expect("led")].counters().refused;
+    assert!(refused > 0);
+    write(&mut cluster, 3, 5, 10);
+    assert_eq!(cluster.read(3, 1, Consistency::Linearizable), Ok(text(0, 10)));
+}
+
+#[test]
+fn m07_two_of_three_wiped_is_safe_and_explained_and_never_a_new_cluster() {
+    for order in [[1, 2, 3], [2, 3, 1], [3, 1, 2]] {
+        let mut cluster = Cluster::formed(1);
+        write(&mut cluster, 1, 0, 10);
+        cluster.run_for(300);
+        for node in 1..=3 {
+            cluster.kill(node);
+        }
+        cluster.join(1, LIFE, 3);
+        cluster.join(2, OTHER, 3);
+        for node in order {
+            cluster.start(node);
+            cluster.run_for(3_000);
+        }
+        cluster.run_for(5_000);
+        assert_eq!(cluster.leader(0), None, "{:#?}", cluster.statuses());
+        assert_eq!(cluster.leader(1), None);
+        for wiped in [1, 2] {
+            let status = cluster.nodes[&wiped].status();
+            assert!(status.groups.is_empty(), "{status:#?}");
+            assert!(status.forming.is_some_and(|text| text.contains("take this life")));
+        }
+        let why = group_of(&cluster, 3, 1).waits_for.expect("it says so");
+        assert!(why.contains("node 1, 2") && why.contains("recover"), "{why}");
+        assert_eq!(cluster.read(3, 1, Consistency::Stale), Ok(text(0, 10)));
+        assert!(cluster.proposed(3, 1, "more").is_err());
+    }
+}
+
+#[test]
+fn m22_in_a_group_of_two_the_operator_decides_about_a_wiped_one() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0, 10);
+    cluster.run_for(300);
+    cluster.kill(2);
+    cluster.join(2, LIFE, 1);
+    cluster.start(2);
+    cluster.run_for(10_000);
+    assert_eq!(cluster.leader(1), None, "{:#?}", cluster.statuses());
+    let why = group_of(&cluster, 1, 1).waits_for.expect("it says so");
+    assert!(why.contains("node 2") && why.contains("recover"), "{why}");
+    assert!(cluster.is_voter(1, 2, 0x1002), "nothing was changed");
+    assert_eq!(cluster.read(1, 1, Consistency::Stale), Ok(text(0, 10)));
+}
+
+#[test]
+fn m09_an_old_copy_of_a_directory_is_refused_and_stops() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    cluster.run_for(300);
+    cluster.kill(3);
+    let copy = cluster.disks[&3].fork();
+    cluster.start(3);
+    write(&mut cluster, 3, 10, 20);
+    cluster.run_for(300);
+    cluster.kill(3);
+    // The copy's next run is the one that was just seen.
+    cluster.disks.insert(3, copy);
+    cluster.start_with_seed(3, 77);
+    let stopped = cluster.run_until(10, |c| c.stops.contains_key(&3));
+    assert!(stopped, "{:#?}", cluster.statuses());
+    let text = cluster.stops[&3].to_string();
+    assert!(text.contains("old copy"), "{text}");
+}
+
+#[test]
+fn m09_a_directory_that_was_replaced_does_not_come_back() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    cluster.run_for(300);
+    cluster.kill(3);
+    let old = cluster.disks[&3].fork();
+    cluster.join(3, LIFE, 1);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| c.is_voter(1, 3, LIFE)), "{:#?}", cluster.statuses());
+    cluster.kill(3);
+    cluster.run_for(3_000);
+    cluster.disks.insert(3, old);
+    cluster.start(3);
+    cluster.run_for(5_000);
+    assert!(cluster.is_voter(1, 3, LIFE), "the old life does not take its place again");
+    let refusals = cluster.nodes[&3].status().forming.unwrap_or_default();
+    assert!(refusals.contains("took its place"), "{refusals:?}: it knows why");
+}
+
+#[test]
+fn m15_a_voter_that_knows_only_the_old_life_follows_and_votes_for_the_new_one() {
+    let mut cluster = Cluster::of(5, 1);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0, 10);
+    cluster.run_for(300);
+    // Node 5 is away while node 4 returns under a new life.
+    cluster.kill(5);
+    cluster.kill(4);
+    cluster.join(4, LIFE, 1);
+    cluster.start(4);
+    assert!(cluster.run_until(20, |c| c.is_voter(1, 4, LIFE)), "{:#?}", cluster.statuses());
+    write(&mut cluster, 1, 10, 20);
+    cluster.run_for(300);
+    // Now it is needed: 1, the new 4, and 5, which knows the old one.
+    cluster.kill(2);
+    cluster.kill(3);
+    cluster.start(5);
+    assert!(cluster.members_of(5, 1).iter().any(|m| m.0 == 4 && m.1.ends_with("1004")));
+    let serves = cluster.run_until(20, |c| c.leader(1).is_some() && c.is_voter(5, 4, LIFE));
+    assert!(serves, "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(5, 1, Consistency::Linearizable), Ok(text(0, 20)));
+    assert!(cluster.is_voter(1, 5, 0x1005), "it was not replaced for it");
+}
+
+#[test]
+fn s14_acks_and_votes_of_a_wiped_life_never_count_again() {
+    let mut cluster = Cluster::formed(1);
+    cluster.record();
+    write(&mut cluster, 1, 0, 10);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
+    wipe(&mut cluster, victim, LIFE);
+    assert!(
+        cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE)),
+        "{:#?}",
+        cluster.statuses()
+    );
+    // Alone, the leader has no majority, whatever the old life once said.
+    cluster.kill(third);
+    cluster.kill(victim);
+    let waits = cluster.propose(leader, 1, "alone");
+    for _ in 0..30 {
+        assert!(cluster.replay(victim, leader) > 0);
+        cluster.run_for(20);
+    }
+    assert!(!cluster.replies.get(&waits).is_some_and(Result::is_ok), "committed by a ghost");
+}
+
+#[test]
+fn s15_a_deposed_leader_that_reaches_the_wiped_node_first_does_no_harm() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    let old = cluster.leader(1).expect("formed");
+    let victim = 1 + old % 3;
+    let next = (1..=3).find(|n| *n != old && *n != victim).expect("three nodes");
+    // The leader is cut off, the others elect and write; then one of them loses its disk.
+    cluster.partition(old, next);
+    cluster.partition(old, victim);
+    assert!(cluster.run_until(20, |c| c.leader(1).is_some_and(|n| n != old)));
+    write(&mut cluster, next, 10, 20);
+    cluster.kill(victim);
+    cluster.join(victim, LIFE, next);
+    // It meets the deposed one first, and only it.
+    cluster.heal();
+    cluster.partition(old, next);
+    cluster.partition(victim, next);
+    cluster.start(victim);
+    cluster.partition(victim, next);
+    cluster.run_for(5_000);
+    assert!(cluster.nodes[&victim].status().groups.is_empty(), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.leader(1).filter(|n| *n == old), None, "nobody voted for it");
+    cluster.heal();
+    let back = cluster.run_until(30, |c| c.is_voter(next, victim, LIFE));
+    assert!(back, "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 20)));
+}
+
+/// The disk of a node that is down says that one of its replicas forgot its promises.
+fn forget(cluster: &Cluster, node: u64, group: u64) {
+    let vfs: Arc<dyn Vfs> = Arc::new(cluster.disks[&node].clone());
+    let mut store = boot(&vfs, (cluster.store)()).expect("the disk is good").store;
+    let key = store.groups().find(|key| key.id == GroupId(group)).expect("it has the group");
+    store.note_amnesia(Now(0), key, "the tests say so").expect("written");
+    run_jobs(&mut store, &vfs, Now(0)).expect("a good disk");
+}
+
+#[test]
+fn m17_one_amnesiac_replica_begins_a_new_life_and_the_nodes_others_serve() {
+    let mut cluster = Cluster::formed(2);
+    write(&mut cluster, 1, 0, 10);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.run_for(300);
+    cluster.kill(victim);
+    forget(&cluster, victim, 1);
+    // Alone with one more node it can serve what it did not forget.
+    let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
+    cluster.kill(third);
+    cluster.start(victim);
+    let found = group_of(&cluster, victim, 1);
+    assert_eq!(found.state, "amnesia", "{found:#?}");
+    assert!(found.waits_for.is_some_and(|text| text.contains("the tests say so")));
+    assert!(cluster.run_until(10, |c| c.leader(2).is_some()));
+    cluster.proposed(victim, 2, "other group").expect("applied");
+    // What it forgot it does not vote on: the two have no majority of the three in group 1.
+    assert!(cluster.proposed(leader, 1, "no majority").is_err(), "{:#?}", cluster.statuses());
+    cluster.start(third);
+    let old = format!("{:032x}", 0x1000 + u128::from(victim));
+    let back = |c: &Cluster| {
+        let members = c.members_of(leader, 1);
+        members.iter().any(|m| m.0 == victim && m.1 != old && m.2 == "voter")
+            && group_of(c, victim, 1).state == "clean"
+    };
+    assert!(cluster.run_until(20, back), "{:#?}", cluster.statuses());
+    assert!(cluster.members_of(leader, 2).contains(&(victim, old.clone(), "voter")), "untouched");
+    // The life outlives a start, and the node can be wiped as any other.
+    cluster.run_for(300);
+    cluster.power_cut(victim);
+    cluster.start(victim);
+    cluster.run_for(2_000);
+    assert!(back(&cluster), "{:#?}", cluster.statuses());
+    wipe(&mut cluster, victim, LIFE);
+    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
+    assert!(back, "{:#?}", cluster.statuses());
+    let all = cluster.read(victim, 1, Consistency::Linearizable).expect("served");
+    assert!(all.starts_with(&text(0, 10)), "{all}");
+}
+
+#[test]
+fn m17_an_amnesiac_replica_of_group_0_begins_a_new_life_too() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    cluster.run_for(300);
+    let victim = 1 + cluster.leader(0).expect("formed") % 3;
+    let other = 1 + victim % 3;
+    cluster.kill(victim);
+    forget(&cluster, victim, 0);
+    cluster.start(victim);
+    let old = format!("{:032x}", 0x1000 + u128::from(victim));
+    let back = cluster.run_until(20, |c| {
+        let members = c.members_of(other, 0);
+        members.iter().any(|m| m.0 == victim && m.1 != old && m.2 == "voter")
+    });
+    assert!(back, "{:#?}", cluster.statuses());
+    // Groups that are created from now on know it, and it them.
+    let token =
+        cluster.input(other, |to| Input::CreateGroup { to, group: GroupId(9), members: vec![] });
+    cluster.answer(token).expect("created");
+    assert!(cluster.run_until(10, |c| c.leader(9).is_some()));
+    cluster.proposed(victim, 9, "new group").expect("applied");
+    cluster.run_for(300);
+    assert_eq!(cluster.read(victim, 9, Consistency::Stale), Ok("new group".into()));
+    cluster.power_cut(victim);
+    cluster.start(victim);
+    cluster.run_for(3_000);
+    assert_eq!(cluster.read(victim, 9, Consistency::Linearizable), Ok("new group".into()));
+    wipe(&mut cluster, victim, LIFE);
+    let back = cluster.run_until(20, |c| c.is_voter(other, victim, LIFE));
+    assert!(back, "{:#?}", cluster.statuses());
+}
+
+#[test]
+fn a_node_that_joins_elsewhere_is_found_at_its_new_address() {
+    let mut cluster = Cluster::formed(1);
+    cluster.kill(3);
+    cluster.config.peer_address = Some("elsewhere:7".into());
+    cluster.join(3, LIFE, 1);
+    cluster.start(3);
+    cluster.config.peer_address = None;
+    assert!(cluster.run_until(20, |c| c.is_voter(1, 3, LIFE)), "{:#?}", cluster.statuses());
+    for node in [1, 2] {
+        assert_eq!(cluster.places[&node][&NodeId(3)], "elsewhere:7");
+        // Durable: it is the same after a start.
+        cluster.kill(node);
+        cluster.places.remove(&node);
+        cluster.start(node);
+        assert!(cluster.run_until(5, |c| c.places.contains_key(&node)
+            && c.places[&node].get(&NodeId(3)).is_some_and(|a| a == "elsewhere:7")));
+    }
+}
+
+#[test]
+fn many_groups_of_a_wiped_node_come_back_a_few_at_a_time() {
+    let mut cluster = Cluster::new(30);
+    cluster.config.rejoins = 2;
+    cluster.start_all();
+    cluster.wait_for_leaders(30);
+    cluster.kill(3);
+    cluster.run_until(10, |c| (0..=30).all(|g| c.leader(g).is_some_and(|n| n != 3)));
+    cluster.join(3, LIFE, 1);
+    cluster.start(3);
+    let (mut most, mut waited) = (0, false);
+    let back = cluster.run_until(60, |c| {
+        for node in [1, 2] {
+            let groups = c.nodes[&node].status().groups;
+            let led = groups.iter().filter(|g| g.role == "leader");
+            let learners = led.clone().filter(|g| g.members.iter().any(|m| m.member == "learner"));
+            most = most.max(learners.count());
+            waited |=
+                led.clone().any(|g| g.waits_for.as_ref().is_some_and(|t| t.contains("its turn")));
+        }
+        c.is_voter(1, 3, LIFE)
+    });
+    assert!(back, "{:#?}", cluster.statuses());
+    assert!(most <= 2 && waited, "{most} at once");
+}
