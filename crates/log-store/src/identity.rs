@@ -355,17 +355,47 @@ pub fn begin_run(vfs: &dyn Vfs, dir: &Path, id: &mut NodeIdentity) -> Result<(),
     Ok(())
 }
 
-/// Replaces one copy: temporary file, sync, rename, directory sync.
+/// Replaces one copy, while the other one is whole: by a new file, or, on a disk without a free
+/// block, in its own blocks. A full disk stops no start.
 fn write_copy(vfs: &dyn Vfs, dir: &Path, name: &str, id: &NodeIdentity) -> io::Result<()> {
-    let temp = dir.join(format!("{name}.tmp"));
-    let options = OpenOptions { write: true, create: true, ..OpenOptions::default() };
-    let file = vfs.open(&temp, options)?;
     let bytes = encode(id);
+    let temp = dir.join(format!("{name}.tmp"));
+    match replace_copy(vfs, dir, &temp, name, &bytes) {
+        Err(error) if is_no_space(&error) => {
+            // Removing it frees what it took; if it stays, the next start writes over it.
+            let _ = vfs.remove_file(&temp);
+            overwrite_copy(vfs, &dir.join(name), &bytes).map_err(|_| error)
+        }
+        result => result,
+    }
+}
+
+/// Temporary file, sync, rename, directory sync.
+fn replace_copy(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    temp: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let options = OpenOptions { write: true, create: true, ..OpenOptions::default() };
+    let file = vfs.open(temp, options)?;
     file.set_len(bytes.len() as u64)?;
-    file.write_at(&bytes, 0)?;
+    file.write_at(bytes, 0)?;
     file.sync_data()?;
-    vfs.rename(&temp, &dir.join(name))?;
+    vfs.rename(temp, &dir.join(name))?;
     vfs.sync_dir(dir)
+}
+
+fn overwrite_copy(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = vfs.open(path, OpenOptions::write())?;
+    file.write_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_data()
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What stands under the name of one copy, beside the identity that counts.

@@ -145,12 +145,13 @@ impl SmallState {
             Change::NodeState { slot, body } => drop(self.node.insert(*slot, body.clone())),
             Change::Published { id, conf } | Change::Installed { id, conf } => {
                 let record = self.groups.entry(group).or_default();
+                let installed = matches!(change, Change::Installed { .. });
                 // A boot writes the last batch again behind a checkpoint that knows it already.
-                if id.index <= record.snapshot.index {
+                // A leader's snapshot counts though it is not newer: then the newest is rotten.
+                if id.index <= record.snapshot.index && !installed {
                     return;
                 }
                 // An installed snapshot has no log below it that an older one could lead into.
-                let installed = matches!(change, Change::Installed { .. });
                 record.previous = if installed { *id } else { record.snapshot };
                 record.snapshot = *id;
                 record.conf = conf.clone();

@@ -2,7 +2,7 @@
 
 mod support;
 
-use refloat_log_store::{GroupState, Lane, SubmitError};
+use refloat_log_store::{GroupState, Lane, SubmitError, identity};
 use refloat_types::{Index, IndexSet, Now};
 use refloat_vfs::{Fate, OpKind, SimFs};
 use support::*;
@@ -285,4 +285,33 @@ fn write_one(g: u64) -> refloat_types::GroupWrite {
     let entries = vec![entry(1, 1, 20)];
     let log = refloat_types::LogOp::Append { prev: refloat_types::EntryId::ZERO, entries };
     refloat_types::GroupWrite { group: group(g), hard_state: None, log: Some(log) }
+}
+
+#[test]
+fn w16_a_start_is_counted_on_a_disk_without_a_free_block_and_a_crash_on_the_way_leaves_an_identity()
+{
+    let mut disk = with_group();
+    disk.kill();
+    let dir = std::path::Path::new(support::DIR);
+    let fs = disk.fs.fork();
+    fs.set_capacity(Some(fs.used()));
+    for stop in 0.. {
+        let fs = fs.fork();
+        fs.clear_ops();
+        let mut id = identity::load(&fs, dir).expect("whole before");
+        let run = id.run;
+        let reads = fs.op_count();
+        fs.crash_at(reads + stop);
+        let counted = identity::begin_run(&fs, dir, &mut id);
+        let crashed = fs.is_crashed();
+        for image in fs.crash_images(200) {
+            let found = identity::load(&image, dir).expect("a crash leaves a whole copy");
+            assert!(found.run == run || found.run == run + 1, "{} after {run}", found.run);
+            assert!(crashed || found.run == run + 1, "a start that goes on is durable");
+        }
+        if !crashed {
+            counted.expect("there is room for what is there already");
+            break;
+        }
+    }
 }

@@ -425,3 +425,70 @@ fn w17_an_overwritten_suffix_is_not_durable_before_the_new_entries_are() {
     assert!(disk.store().durable_index(group(1)) <= Index(2));
     assert!(disk.fs.exists(std::path::Path::new(DIR)).unwrap());
 }
+
+#[test]
+fn n02_a_leaders_snapshot_takes_the_place_of_a_rotten_one_that_is_as_new_or_newer() {
+    for at in [6, 8, 20] {
+        let mut disk = with_log(4);
+        disk.snapshot(group(1), IndexSet::new()).unwrap();
+        disk.append(group(1), 1, 4, 100);
+        disk.sync().unwrap();
+        disk.snapshot(group(1), IndexSet::new()).unwrap();
+        let mut back = Disk::on(disk.fs.power_cut(|_| Fate::Lost), &disk.options);
+        back.rot("snap", "state at 4 of term 1");
+        back.rot("snap", "state at 8 of term 1");
+        let boot = back.boot().unwrap();
+        assert_eq!(boot.groups[0].state, GroupState::HeadUnknown, "{}", boot.report);
+        back.receive(group(1), id(1, at), IndexSet::new()).unwrap();
+        let conf = refloat_types::ConfState::of_voters([ME]);
+        let now = back.now;
+        back.store().install_snapshot(now, group(1), id(1, at), &conf).unwrap();
+        back.store().note_healed(now, group(1)).unwrap();
+        back.sync().unwrap();
+        assert_eq!(back.store().latest_snapshot(group(1)).map(|m| m.id), Some(id(1, at)));
+        for _ in 0..2 {
+            back = Disk::on(back.fs.power_cut(|_| Fate::Lost), &disk.options);
+            let boot = back.boot().unwrap();
+            assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+            assert_eq!(boot.groups[0].snapshot, id(1, at), "{}", boot.report);
+        }
+    }
+}
+
+#[test]
+fn n02_a_group_that_healed_by_its_log_gives_its_rotten_snapshot_up() {
+    let mut disk = with_log(4);
+    disk.snapshot(group(1), IndexSet::new()).unwrap();
+    restart(&mut disk);
+    disk.append(group(1), 1, 4, 100);
+    disk.sync().unwrap();
+    restart(&mut disk);
+    disk.snapshot(group(1), IndexSet::new()).unwrap();
+    let mut back = Disk::on(disk.fs.power_cut(|_| Fate::Lost), &disk.options);
+    back.rot("snap", "state at 8 of term 1");
+    for segment in back.files("seg") {
+        refloat_vfs::Vfs::remove_file(&back.fs, &segment).unwrap();
+    }
+    let boot = back.boot().unwrap();
+    let g = &boot.groups[0];
+    assert_ne!(g.state, GroupState::Clean, "{}", boot.report);
+    assert_eq!((g.snapshot, g.last), (id(1, 4), id(1, 4)), "{}", boot.report);
+    (0..4).for_each(|_| back.append_quietly(group(1), 80));
+    let now = back.now;
+    back.store().note_healed(now, group(1)).unwrap();
+    back.sync().unwrap();
+    // At an index that the rotten one stood above.
+    let at = id(1, 6);
+    back.begin_snapshot(group(1), at, IndexSet::new());
+    back.sync().unwrap();
+    assert_eq!(back.store().latest_snapshot(group(1)).map(|m| m.id), Some(at));
+    let mut last = lost_power(&back);
+    let boot = last.boot().unwrap();
+    assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+    assert_eq!(boot.groups[0].snapshot, at);
+}
+
+fn restart(disk: &mut Disk) {
+    disk.kill();
+    disk.boot().unwrap();
+}

@@ -468,3 +468,22 @@ fn holes_of_one_directory_are_found_in_the_other_and_strangers_are_refused() {
         assert!(error.to_string().contains(name), "{error}");
     }
 }
+
+#[test]
+fn a_check_reads_the_fallback_snapshot_too() {
+    let mut disk = aged();
+    disk.append(group(2), 1, 1, 700);
+    disk.sync().unwrap();
+    disk.snapshot(group(2), IndexSet::new()).unwrap();
+    let older = disk.fs.files().into_keys().find(|p| p.extension().is_some_and(|e| e == "snap"));
+    let older = older.unwrap();
+    let image = disk.fs.kill();
+    assert!(tools::check(&image, &disk.options, &mut quiet).unwrap().is_clean());
+
+    image.corrupt(&older, |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap();
+    let checked = tools::check(&image, &disk.options, &mut quiet).unwrap();
+    assert!(checked.report.is_clean(), "every group starts: {}", checked.report);
+    let [bad] = &checked.snapshots[..] else { panic!("{checked}") };
+    assert!(!checked.is_clean() && bad.evidence.contains(&*older.to_string_lossy()), "{bad:?}");
+    assert_eq!(bad.group, group(2).id.0);
+}

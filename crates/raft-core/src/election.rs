@@ -64,7 +64,8 @@ impl Core {
     pub(crate) fn reset_election_timer(&mut self) {
         let timeout = self.config.election_timeout;
         let wait = timeout.saturating_mul(u64::from(self.config.rank) + 1);
-        self.election_at = self.now.after(wait.saturating_add(self.rng.below(timeout)));
+        self.election_at =
+            self.now.after(wait.saturating_add(self.rng.below(timeout, self.term(), self.now)));
     }
 
     /// Forgets the leader, so that this follower can help to elect another at once: the host

@@ -81,6 +81,11 @@ impl Core {
             return;
         }
         let reach = self.log.last().index.min(self.whole_to());
+        if commit > reach && !self.hello.is_over() {
+            // The hello says it, and whether it was known. Said first and unasked, it would hide
+            // a loss that nobody declared.
+            return;
+        }
         if commit > reach {
             let hint = self.log.id(reach.max(self.log.compacted().index));
             self.send(from, Body::AppendReject { prev: commit, hint, lost: true });

@@ -89,6 +89,7 @@ impl Core {
         let matched = peer.matched;
         match known {
             Some(known) if known == run => {
+                peer.hear(now);
                 return if peer.regressed { Verdict::Regressed } else { Verdict::Sound };
             }
             // A hello of a run that is over is an old message, or an old copy: no answer either way.

@@ -1,5 +1,7 @@
 //! The only source of chance: a small generator that is part of the state.
 
+use refloat_types::{Now, Term};
+
 use crate::Config;
 
 /// SplitMix64.
@@ -31,8 +33,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, 0 for a bound of 0.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next().checked_rem(bound).unwrap_or(0)
+    /// A number below `bound` that belongs to a moment, 0 for a bound of 0. It leaves the
+    /// generator as it is: what a core does depends on where it is, not on how it came there.
+    pub(crate) fn below(&self, bound: u64, term: Term, now: Now) -> u64 {
+        let mut moment = Rng(self.0 ^ term.0.rotate_left(32));
+        moment.0 = moment.next() ^ now.0;
+        moment.next().checked_rem(bound).unwrap_or(0)
     }
 }

@@ -49,6 +49,25 @@ fn c16_an_undeclared_loss_is_an_alarm_and_makes_an_amnesiac() {
 }
 
 #[test]
+fn c16_a_loss_is_not_hidden_by_a_refusal_that_overtakes_the_hello() {
+    let mut c = led();
+    c.crash(3);
+    lose_tail(&mut c, 3, 2);
+    c.restart(3);
+    for _ in 0..3 {
+        c.now = c.now.after(BEAT);
+        c.with_core(1, Core::tick);
+        while c.deliver(|m| !matches!(m.body, Body::Hello(_))) > 0 {}
+    }
+    c.deliver(|_| true);
+    assert!(
+        matches!(c.nodes[&1].alarms[..], [Alarm::Regression { .. }]),
+        "{:?}",
+        c.nodes[&1].alarms
+    );
+}
+
+#[test]
 fn c16_a_declared_loss_is_no_alarm_and_lowers_the_progress() {
     for (rights, hole) in [(Rights::FOLLOW, None), (Rights::ALL, Some(2))] {
         let mut c = led();

@@ -66,6 +66,27 @@ fn a_group_in_which_somebody_lacks_something_stays_awake() {
 }
 
 #[test]
+fn a_group_with_a_slow_disk_stays_awake() {
+    let mut c = Cluster::with(3, |config| config.quiet_after = Some(E));
+    c.elect(1);
+    c.auto.persist = false;
+    c.propose(1, "x").unwrap();
+    for _ in 0..4 * E / BEAT {
+        c.now = c.now.after(BEAT);
+        c.tick_all();
+        while c.deliver(|_| true) > 0 {}
+        c.persist_all(1);
+        c.persist_all(2);
+    }
+    assert_eq!(c.status(1).applied, c.status(1).last.index);
+    assert!(!c.status(1).quiet, "node 3 answers, and has not written the last entry");
+    c.auto.persist = true;
+    c.persist_all(3);
+    c.run(2 * E);
+    assert!(is_quiet(&c));
+}
+
+#[test]
 fn a_follower_that_missed_the_word_wakes_the_leader() {
     let mut c = Cluster::with(3, |config| config.quiet_after = Some(E));
     c.elect(1);

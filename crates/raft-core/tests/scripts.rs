@@ -91,8 +91,16 @@ fn run(c: &mut Cluster, directive: &str, args: &Args<'_>) -> Option<String> {
         }
         "apply" => c.apply(args.number("id"), usize::MAX),
         "crash" => c.crash(args.number("id")),
+        "tear" => tear(c, args.number("id"), args.number("keep")),
+        "sync-fail" => tear(c, args.number("id"), if args.flag("kept") { u64::MAX } else { 0 }),
+        "damage" => return damage(c, args.number("id"), args.number("index")),
+        "unknown-head" => unknown_head(c, args.number("id"), args.number("from")),
         "restart" => c.restart(args.number("id")),
-        "wipe" => wipe(c, args.number("id")),
+        "wipe" => wipe(c, args.number("id"), args.optional("life")),
+        "not-me" => {
+            let gone = member(args.number("gone"));
+            c.with_core(args.number("id"), |core, now| core.on_not_me(now, gone));
+        }
         "compact" => c.compact(args.number("id")),
         "send-snapshot" => {
             c.send_snapshot(args.number("from"), args.number("to"), !args.flag("fails"));
@@ -130,6 +138,30 @@ fn add_nodes(c: &mut Cluster, args: &Args<'_>) {
     }
 }
 
+/// `conf-change id= steps=(add-voter-4,remove-2) [transition=implicit]`.
+fn several_of(args: &Args<'_>) -> ConfChange {
+    let steps = args.text("steps").unwrap_or_default();
+    let step = |text: &str| {
+        let (what, node) = text.rsplit_once('-').expect("a step and a node");
+        let m = member(node.parse().expect("a node"));
+        match what {
+            "add-voter" => ConfStep::AddVoter(m),
+            "add-learner" => ConfStep::AddLearner(m),
+            "promote" => ConfStep::Promote(m),
+            "demote" => ConfStep::Demote(m),
+            "remove" => ConfStep::Remove(m),
+            other => panic!("no such step: {other}"),
+        }
+    };
+    let transition = match args.text("transition").as_deref() {
+        None | Some("auto") => Transition::Auto,
+        Some("implicit") => Transition::Implicit,
+        Some("explicit") => Transition::Explicit,
+        Some(other) => panic!("no such transition: {other}"),
+    };
+    ConfChange::Several { steps: steps.split(',').map(step).collect(), transition }
+}
+
 /// `append from= to= term= prev-term= prev= entries=(1,1)`: a message of no node, by its terms.
 fn append_of(args: &Args<'_>) -> Message {
     let (term, prev) = (Term(args.number("term")), Index(args.number("prev")));
@@ -143,6 +175,15 @@ fn append_of(args: &Args<'_>) -> Message {
 
 fn change_of(args: &Args<'_>) -> ConfChange {
     let of = |key| args.optional(key).map(member);
+    if args.flag("leave") {
+        return ConfChange::Leave;
+    }
+    if let Some(old) = args.optional("replace") {
+        return ConfChange::replace(member(old), life(old, args.number("life").into()));
+    }
+    if args.flag("steps") {
+        return several_of(args);
+    }
     None.or_else(|| of("add-voter").map(ConfChange::AddVoter))
         .or_else(|| of("add-learner").map(ConfChange::AddLearner))
         .or_else(|| of("promote").map(ConfChange::Promote))
@@ -150,10 +191,47 @@ fn change_of(args: &Args<'_>) -> ConfChange {
         .expect("a change")
 }
 
-fn wipe(c: &mut Cluster, id: u64) {
+/// `wipe id=`: everything is gone. `life=`: and the next start is a new life.
+fn wipe(c: &mut Cluster, id: u64, number: Option<u64>) {
     c.crash(id);
     let node = c.node(id);
     node.disk = Disk::empty(node.disk.base_conf.clone());
+    node.memory = node.disk.clone();
+    if let Some(number) = number {
+        node.config.me = life(id, number.into());
+    }
+}
+
+/// `tear id= keep=`: the power goes after so many of the batches under way are on the disk; none
+/// of them was reported. `sync-fail id= [kept]`: the disk fails a sync, the process stops; what
+/// it had written is there at the next start, or not.
+fn tear(c: &mut Cluster, id: u64, keep: u64) {
+    let node = c.node(id);
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX).min(node.pending.len());
+    for pending in node.pending.drain(..keep).collect::<Vec<_>>() {
+        node.disk.persist(&pending.persist);
+        if let Some((at, conf)) = pending.install {
+            node.disk.install(at, conf);
+        }
+    }
+    c.crash(id);
+}
+
+/// `damage id= index=`: the content of an entry is lost, found at the next start.
+fn damage(c: &mut Cluster, id: u64, index: u64) -> Option<String> {
+    c.crash(id);
+    let node = c.node(id);
+    node.disk.lose(index);
+    node.memory = node.disk.clone();
+    None
+}
+
+/// `unknown-head id= from=`: the end of the log is lost, and the store knows that.
+fn unknown_head(c: &mut Cluster, id: u64, from: u64) {
+    c.crash(id);
+    let node = c.node(id);
+    node.disk.entries.split_off(&Index(from));
+    node.disk.rights = Rights::FOLLOW;
     node.memory = node.disk.clone();
 }
 

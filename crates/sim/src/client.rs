@@ -1,6 +1,6 @@
 //! The load: clients with one request under way each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use refloat_types::GroupId;
@@ -11,6 +11,8 @@ use refloat_types::codec::Put;
 pub(crate) struct Clients {
     pub(crate) open: BTreeMap<u64, Request>,
     pub(crate) next_token: u64,
+    /// Writes that were acknowledged, and when.
+    pub(crate) acknowledged: VecDeque<(u64, Bytes)>,
     pub(crate) unknown: u64,
     pub(crate) refused: u64,
 }
@@ -43,7 +45,8 @@ pub(crate) enum What {
     Write(Bytes),
     Read,
     StaleRead,
-    Other,
+    /// Something of this group's, or with it.
+    Other(GroupId),
 }
 
 impl Clients {
@@ -60,9 +63,12 @@ impl Clients {
     }
 }
 
+/// Every command starts with the number of the request that brought it.
+pub(crate) const REQUEST_LEN: usize = 8;
+
 /// A command that starts with the number of its request.
 pub(crate) fn numbered(request: u64, command: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(8 + command.len());
+    let mut bytes = Vec::with_capacity(REQUEST_LEN + command.len());
     bytes.put_u64(request);
     bytes.put_slice(command);
     bytes.into()

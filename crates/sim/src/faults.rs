@@ -18,12 +18,31 @@ pub(crate) enum Kind {
     Transfer,
     Snapshot,
     Shutdown,
+    Rot,
+    Unreadable,
+    FullDisk,
+    HangingDisk,
+    Membership,
+}
+
+/// Whose synced data may go bad in a run. Whatever is committed stays whole somewhere, so that
+/// the cluster owes it to its clients to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    Nobody,
+    /// This node's, anywhere.
+    One(usize),
+    /// Everybody's, but each entry at one node only.
+    Everybody,
 }
 
 /// The faults of one run: drawn once, then one after another.
 #[derive(Debug)]
 pub(crate) struct Plan {
     rates: Vec<(Kind, f64)>,
+    pub(crate) damage: Damage,
+    /// By how much clocks may go wrong, in millionths.
+    pub(crate) drift_ppm: u64,
     pub(crate) dropped: u64,
     pub(crate) doubled: u64,
     pub(crate) late: u64,
@@ -31,7 +50,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Switches some kinds off.
-    pub(crate) fn draw(rates: &FaultRates, rng: &mut Rng) -> Plan {
+    pub(crate) fn draw(rates: &FaultRates, nodes: usize, rng: &mut Rng) -> Plan {
         let all = [
             (Kind::Kill, rates.kills),
             (Kind::PowerCut, rates.power_cuts),
@@ -44,15 +63,34 @@ impl Plan {
             (Kind::Transfer, rates.transfers),
             (Kind::Snapshot, rates.snapshots),
             (Kind::Shutdown, rates.shutdowns),
+            (Kind::Rot, rates.rot),
+            (Kind::Unreadable, rates.unreadable),
+            (Kind::FullDisk, rates.full_disks),
+            (Kind::HangingDisk, rates.hanging_disks),
+            (Kind::Membership, rates.memberships),
         ];
-        let rates_drawn =
+        let mut drawn: Vec<(Kind, f64)> =
             all.into_iter().filter(|(_, rate)| rng.chance(70) && *rate > 0.0).collect();
+        let damage = match rng.below(3) {
+            0 => Damage::Nobody,
+            1 => Damage::One(rng.index(nodes)),
+            _ => Damage::Everybody,
+        };
+        drawn.retain(|(kind, _)| match kind {
+            Kind::Rot => damage != Damage::Nobody,
+            Kind::Unreadable => matches!(damage, Damage::One(_)),
+            // A group of two in which one forgot its votes needs a person.
+            Kind::Membership => !matches!(damage, Damage::One(_)),
+            _ => true,
+        });
         let mut share = |rate: u64| if rng.chance(60) { rate } else { 0 };
         Plan {
+            damage,
+            drift_ppm: share(rates.drift_ppm),
             dropped: share(rates.dropped_frames),
             doubled: share(rates.doubled_frames),
             late: share(rates.late_frames),
-            rates: rates_drawn,
+            rates: drawn,
         }
     }
 

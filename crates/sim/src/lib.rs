@@ -3,8 +3,9 @@
 //! The nodes are production code: `refloat-node`'s `NodeCore` with its log store and its Raft
 //! cores. The disks are `refloat-vfs`'s `SimFs`, the network, the clocks and the clients are
 //! simulated here. A run has two phases: first faults (kills, power cuts, partitions, lost and
-//! late frames, pauses, failed syncs) with the safety invariants checked at every step, then a
-//! healed cluster that must serve again within a bound.
+//! late frames, pauses, failed syncs, rot in synced data, full and hanging disks, clocks that
+//! drift, changes of the members) with the safety invariants checked at every step, then a healed
+//! cluster that must serve again within a bound.
 //!
 //! # Should I use this crate?
 //!
@@ -22,9 +23,10 @@
 //!
 //! # Limits
 //!
-//! Frames are lost, late, doubled and reordered, but never altered. Synced data is never damaged:
-//! healing from peers is not built yet, so a damaged replica would stay down.
-//! Group members do not change during a run.
+//! Frames are lost, late, doubled and reordered, but never altered. Synced data goes bad at one
+//! node only, or at all nodes but then each entry at one of them only: of what is whole nowhere
+//! nothing could be asked. Replicas that forgot their votes, and a node without a provable
+//! identity, stay out to the end of the run.
 //!
 //! ```
 //! use refloat_sim::{Settings, Simulation};

@@ -30,16 +30,43 @@ pub(crate) struct Machine {
     pub(crate) boot: u64,
     /// What the monotonic clock shows beyond simulated time.
     pub(crate) skew: u64,
+    /// By how many millionths the monotonic clock runs too fast.
+    pub(crate) drift_ppm: i64,
     /// The wall clock, in milliseconds, jumps.
     pub(crate) wall_ms: u64,
     pub(crate) paused_until: u64,
     /// Jobs take long until then.
     pub(crate) slow_until: u64,
+    /// The disk does not answer until then.
+    pub(crate) hangs_until: u64,
+    /// Its disk has no space left, or little.
+    pub(crate) full: bool,
+    /// What was done to its synced data, if anything.
+    pub(crate) hurt: Hurt,
+    /// It refused to start over what was done to it, and stays down.
+    pub(crate) refused: bool,
     /// What the disk's crash point, once hit, stands for.
     pub(crate) armed: Option<Crash>,
     /// Which operation was made to fail: the process may stop for it.
     pub(crate) disk_error: Option<OpKind>,
     pub(crate) asked_to_stop: bool,
+}
+
+/// Damage to what was durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hurt {
+    pub(crate) any: bool,
+    /// To which copies of the identity, as bits, since the last start.
+    pub(crate) identity: u8,
+    /// A start was cut short, maybe while it wrote the identity.
+    pub(crate) cut_start: bool,
+}
+
+impl Hurt {
+    /// Whether the identity may be gone, without which a node does not start.
+    pub(crate) fn may_refuse(self) -> bool {
+        self.identity == 0b11 || (self.identity != 0 && self.cut_start)
+    }
 }
 
 /// A running node.
@@ -70,7 +97,19 @@ impl Process {
 impl Machine {
     /// The clocks as this machine shows them.
     pub(crate) fn time(&self, now: u64) -> Time {
-        Time { now: Now(now + self.skew), wall_ms: self.wall_ms + now / 1000 }
+        Time { now: Now(self.clock(now)), wall_ms: self.wall_ms + now / 1000 }
+    }
+
+    fn clock(&self, now: u64) -> u64 {
+        let gained = now as i64 * self.drift_ppm / 1_000_000;
+        (now + self.skew).saturating_add_signed(gained)
+    }
+
+    /// When this machine's clock shows this, or a little later.
+    pub(crate) fn moment(&self, clock: u64) -> u64 {
+        let shown = clock.saturating_sub(self.skew);
+        let rate = 1_000_000_u64.saturating_add_signed(self.drift_ppm);
+        (u128::from(shown) * 1_000_000).div_ceil(u128::from(rate)) as u64 + 1
     }
 
     pub(crate) fn id(&self) -> u64 {

@@ -8,11 +8,9 @@ use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
 use refloat_types::IndexSet;
 use refloat_types::codec::Put;
 
+use crate::client::REQUEST_LEN;
 use crate::invariants::state_machine_safety::{Applied, NAME, Place, Step};
 use crate::trace::{hash, mix};
-
-/// Every command starts with the number of the request that brought it.
-pub(crate) const REQUEST_LEN: usize = 8;
 
 pub(crate) struct Recorder {
     at: Place,

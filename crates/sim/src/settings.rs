@@ -77,6 +77,19 @@ pub struct FaultRates {
     pub snapshots: f64,
     /// Orderly stops.
     pub shutdowns: f64,
+    /// Bytes at rest that go bad: flipped, zeroed, swapped, stale, files cut or gone. Either at
+    /// one node only, or at all, but then each entry at one node only.
+    pub rot: f64,
+    /// Sectors at rest that cannot be read any more, at one node only.
+    pub unreadable: f64,
+    /// Disks that are full for a while.
+    pub full_disks: f64,
+    /// Disks that do not answer for a while.
+    pub hanging_disks: f64,
+    /// Changes of a group's members, asked for by an operator.
+    pub memberships: f64,
+    /// Clocks that run too fast or too slow, by up to so many millionths.
+    pub drift_ppm: u64,
     /// Frames lost, of a thousand.
     pub dropped_frames: u64,
     /// Frames doubled, of a thousand.
@@ -99,6 +112,12 @@ impl Default for FaultRates {
             transfers: 0.3,
             snapshots: 0.3,
             shutdowns: 0.1,
+            rot: 0.5,
+            unreadable: 0.2,
+            full_disks: 0.15,
+            hanging_disks: 0.1,
+            memberships: 0.4,
+            drift_ppm: 20_000,
             dropped_frames: 20,
             doubled_frames: 10,
             late_frames: 20,
@@ -122,6 +141,12 @@ impl FaultRates {
             transfers: 0.0,
             snapshots: 0.0,
             shutdowns: 0.0,
+            rot: 0.0,
+            unreadable: 0.0,
+            full_disks: 0.0,
+            hanging_disks: 0.0,
+            memberships: 0.0,
+            drift_ppm: 0,
             dropped_frames: 0,
             doubled_frames: 0,
             late_frames: 0,

@@ -1,7 +1,9 @@
 //! The world: what happens when, and to whom.
 
 mod crash;
+mod damage;
 mod load;
+mod operate;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ use crate::faults::{Kind, Plan};
 use crate::frame;
 use crate::invariants::{Invariants, NO_SURPRISE_STOP};
 use crate::network::Network;
-use crate::node::{Crash, LaneKey, Machine, data_dir};
+use crate::node::{Crash, Hurt, LaneKey, Machine, data_dir};
 use crate::simulation::{MakeCommand, MakeMachine};
 use crate::trace::{Trace, hash, mix};
 use crate::{Report, Settings, Violation};
@@ -59,6 +61,7 @@ enum Event {
     Client,
     Fault(Kind),
     HealNetwork,
+    SpaceBack { node: usize },
     Probe { node: usize, group: u64 },
 }
 
@@ -70,7 +73,7 @@ impl World {
         seed: u64,
     ) -> World {
         let mut rng = Rng::new(mix(seed));
-        let plan = Plan::draw(&settings.faults, &mut rng);
+        let plan = Plan::draw(&settings.faults, settings.nodes as usize, &mut rng);
         let lines = settings.keep_log.then(Vec::new);
         let network = Network::new(plan.dropped, plan.doubled, plan.late);
         let mut world = World {
@@ -116,15 +119,21 @@ impl World {
                 origin: identity::Origin::Init,
             };
             identity::create(&fs, data_dir(), &identity).expect("a new disk takes an identity");
+            let drift_ppm = self.drift();
             self.machines.push(Machine {
                 member,
                 fs,
                 process: None,
                 boot: 0,
                 skew: self.rng.below(1 << 40),
+                drift_ppm,
                 wall_ms: self.rng.below(1 << 40),
                 paused_until: 0,
                 slow_until: 0,
+                hangs_until: 0,
+                full: false,
+                hurt: Hurt::default(),
+                refused: false,
                 armed: None,
                 disk_error: None,
                 asked_to_stop: false,
@@ -137,6 +146,11 @@ impl World {
             self.after(wait, Event::Client);
         }
         self.next_fault();
+    }
+
+    fn drift(&mut self) -> i64 {
+        let limit = self.plan.drift_ppm;
+        self.rng.below(2 * limit + 1) as i64 - limit as i64
     }
 
     /// Both phases, to the end or to the first invariant that does not hold.
@@ -191,6 +205,7 @@ impl World {
                 self.next_fault();
             }
             Event::HealNetwork => self.heal_network(),
+            Event::SpaceBack { node } => self.give_space(node),
             Event::Probe { node, group } => self.probe(node, group),
             _ => {}
         }
@@ -283,9 +298,9 @@ impl World {
         let machine = &mut self.machines[node];
         let Some(process) = machine.process.as_mut() else { return };
         process.wake += 1;
+        let (boot, number) = (machine.boot, process.wake);
         if let Some(due) = process.core.wake_at() {
-            let at = due.0.saturating_sub(machine.skew).max(self.now + 1);
-            let (boot, number) = (machine.boot, process.wake);
+            let at = machine.moment(due.0).max(self.now + 1);
             self.at(at, Event::Wake { node, boot, number });
         }
     }
@@ -378,7 +393,8 @@ impl World {
         let boot = self.machines[node].boot;
         let slow = self.machines[node].slow_until > self.now;
         let wait = if slow { self.rng.below(40_000) } else { self.rng.below(60) };
-        self.after(wait, Event::RunJob { node, boot, lane });
+        let hangs = self.machines[node].hangs_until;
+        self.at((self.now + wait).max(hangs), Event::RunJob { node, boot, lane });
     }
 
     fn run_job(&mut self, node: usize, lane: LaneKey) {

@@ -1,5 +1,7 @@
 //! Runs of the whole simulator.
 
+use std::collections::BTreeMap;
+
 use refloat_sim::{FaultRates, Settings, Simulation};
 
 fn short() -> Settings {
@@ -34,6 +36,49 @@ fn power_cuts_of_all_nodes_lose_nothing() {
     }
     assert!(reports.iter().map(|r| r.restarts).sum::<u64>() >= 9, "the power did go");
     assert!(reports.iter().map(|r| r.acknowledged).sum::<u64>() > 100, "there was work");
+}
+
+/// Sums up what fired and what was checked over some seeds, none of which may fail.
+fn counts(settings: &Settings, seeds: std::ops::Range<u64>) -> BTreeMap<&'static str, u64> {
+    let simulation = Simulation::new(settings.clone());
+    let mut sum = BTreeMap::new();
+    for seed in seeds {
+        let report = simulation.run(seed);
+        assert!(report.violation.is_none(), "{report}");
+        for (name, n) in report.faults.into_iter().chain(report.evaluated) {
+            *sum.entry(name).or_default() += n;
+        }
+    }
+    sum
+}
+
+#[test]
+fn damage_to_synced_data_costs_no_acknowledged_write_and_is_never_called_proven() {
+    let faults =
+        FaultRates { rot: 4.0, unreadable: 1.0, kills: 1.0, power_cuts: 1.0, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..25);
+    let rot: u64 = sum.iter().filter(|(name, _)| name.starts_with("rot: ")).map(|(_, n)| n).sum();
+    let count = |name| sum.get(name).copied().unwrap_or_default();
+    let (entries, sectors) = (count("rot: entries"), count("sectors made unreadable"));
+    assert!(rot > 20 && entries > 0 && sectors > 5, "{sum:?}");
+    assert!(count("no undetected damage") > 20, "{sum:?}");
+}
+
+#[test]
+fn full_and_hanging_disks_stop_no_node_for_good() {
+    let faults =
+        FaultRates { full_disks: 2.0, hanging_disks: 1.0, kills: 0.5, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..13);
+    assert!(sum["disks filled"] > 5 && sum["disks that hang"] > 2, "{sum:?}");
+}
+
+#[test]
+fn members_come_and_go_and_every_node_is_a_voter_again_in_the_end() {
+    let faults = FaultRates { memberships: 6.0, transfers: 1.0, kills: 0.5, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..13);
+    let names =
+        ["members removed", "members added", "voters made learners", "learners made voters"];
+    assert!(names.iter().all(|name| sum[name] > 3), "{sum:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use refloat_planted::{Defect, is};
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
@@ -94,6 +95,9 @@ impl VfsFile for OsFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if is(Defect::SyncSkipped) {
+            return Ok(());
+        }
         again(|| rustix::fs::fdatasync(&self.file))
             .map_err(|e| FileError::wrap("sync", &self.path, e))
     }
@@ -140,12 +144,16 @@ impl OsFile {
     }
 }
 
+/// `OFlags::DSYNC` of rustix is `O_SYNC` on Linux, which writes the times of the file too and so
+/// commits the journal of the file system again and again.
+const O_DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC.cast_unsigned());
+
 impl Vfs for OsFs {
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
         options.check().map_err(|e| FileError::wrap("open", path, e))?;
         let mut flags = OFlags::empty();
-        if options.durable {
-            flags |= OFlags::DSYNC;
+        if options.durable && !is(Defect::SyncSkipped) {
+            flags |= O_DSYNC;
         }
         if options.direct {
             flags |= direct_flag().map_err(|e| FileError::wrap("open", path, e))?;
@@ -200,6 +208,9 @@ impl Vfs for OsFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if is(Defect::DirectorySyncSkipped) {
+            return Ok(());
+        }
         File::open(dir)
             .and_then(|file| again(|| rustix::fs::fsync(&file)))
             .map_err(|e| FileError::wrap("sync directory", dir, e))

@@ -25,6 +25,7 @@ impl LogStore {
         if held.is_none() {
             return Ok(self.tickets.last());
         }
+        self.give_up_rotten_snapshot(key)?;
         let ticket = self.submit_change(key, Change::Verdict(None))?;
         self.after.push_back((ticket, Then::Healed));
         Ok(ticket)
@@ -47,6 +48,24 @@ impl LogStore {
         }
         let unhealed = Unhealed { state: GroupState::Amnesia, evidence: evidence.to_owned() };
         self.submit_change(key, Change::Verdict(Some(unhealed)))
+    }
+
+    /// A group that healed by its log starts from an older snapshot than its record names: the
+    /// rotten one must neither stand in the way of the next nor become its fallback.
+    fn give_up_rotten_snapshot(&mut self, key: GroupKey) -> Result<(), SubmitError> {
+        let (Some(record), Some(log)) = (self.state.groups.get(&key), self.logs.get(&key)) else {
+            return Ok(());
+        };
+        if log.base >= record.snapshot {
+            return Ok(());
+        }
+        let mut record = record.clone();
+        (record.snapshot, record.previous) = (log.base, log.base);
+        record.last = log.last();
+        if let Some(file) = self.snapshot_file(key) {
+            record.conf = file.meta().conf.clone();
+        }
+        self.submit_change(key, Change::CheckpointGroup(record)).map(drop)
     }
 
     /// The replica begins a new life, which `life` names, because it forgot what the old one had

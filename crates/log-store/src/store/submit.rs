@@ -186,7 +186,8 @@ impl LogStore {
         let (Some(record), Some(log)) = (self.state.groups.get(&key), self.logs.get(&key)) else {
             return Err(SubmitError::UnknownGroup);
         };
-        let newest = record.snapshot;
+        // Of the one that the record names nothing may be left: what counts is what was found whole.
+        let newest = record.snapshot.min(log.base);
         if id.index <= newest.index {
             return Err(SubmitError::SnapshotObsolete { id, newest });
         }

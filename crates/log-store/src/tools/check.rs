@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::fold::{Folds, differences, fold};
 use super::look::{Progress, doubts_of, settled};
+use super::snapshots::{SnapshotReport, SnapshotRole, all};
 use crate::boot::{BootReport, Examination, examine, refuse_if_nothing_is_left};
 use crate::error::BootError;
 use crate::options::Options;
@@ -22,6 +23,9 @@ pub struct Checked {
     pub report: BootReport,
     /// Entries that a start counts as present and that do not verify when read.
     pub unreadable: Vec<Unreadable>,
+    /// Snapshots that a record names and that do not verify, or are not there, beyond those that
+    /// a start would report.
+    pub snapshots: Vec<BadSnapshot>,
     /// Where two independent readers differ. Not empty means a defect of the program.
     pub contradictions: Vec<String>,
 }
@@ -40,11 +44,32 @@ pub struct Unreadable {
     pub evidence: String,
 }
 
+/// A snapshot that cannot serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BadSnapshot {
+    /// The group.
+    pub group: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The index of the last entry that its state contains.
+    pub index: u64,
+    /// What is wrong with it, with file and offset.
+    pub evidence: String,
+}
+
 impl Checked {
-    /// Whether every group is clean and every entry above the snapshots reads back.
+    /// Whether every group is clean, every entry above the snapshots reads back, every snapshot
+    /// verifies, and nothing in the logs is damaged. Torn tails are clean.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.report.is_clean() && self.unreadable.is_empty()
+        self.report.is_clean() && self.damaged_places() == 0
+    }
+
+    /// How many places are damaged, those included that have a second copy.
+    #[must_use]
+    pub fn damaged_places(&self) -> usize {
+        self.report.damage.len() + self.unreadable.len() + self.snapshots.len()
     }
 
     /// How many groups are not.
@@ -65,6 +90,12 @@ impl fmt::Display for Checked {
             writeln!(
                 f,
                 "group {group} (epoch {epoch}): entries {entries} are listed and do not verify: {evidence}"
+            )?;
+        }
+        for BadSnapshot { group, epoch, index, evidence } in &self.snapshots {
+            writeln!(
+                f,
+                "group {group} (epoch {epoch}): the snapshot up to {index} does not serve: {evidence}"
             )?;
         }
         for line in &self.contradictions {
@@ -91,7 +122,9 @@ pub fn check(
         let checked = seen.and_then(|seen| {
             refuse_if_nothing_is_left(&seen)?;
             let folds = fold(vfs, options, &seen, &mut *progress)?;
+            let snapshots = all(vfs, options, &seen, None, &mut *progress)?;
             Ok(Checked {
+                snapshots: snapshots.iter().filter_map(|s| bad_snapshot(&seen, s)).collect(),
                 report: seen.report().clone(),
                 unreadable: folds
                     .keys()
@@ -103,11 +136,31 @@ pub fn check(
         match &checked {
             Ok(checked) => {
                 doubts.extend(checked.unreadable.iter().map(|u| u.evidence.clone()));
+                doubts.extend(checked.snapshots.iter().map(|s| s.evidence.clone()));
                 doubts.extend(checked.contradictions.iter().cloned());
             }
             Err(error) => doubts.push(super::look::in_words(error)),
         }
         (checked, doubts)
+    })
+}
+
+/// A start reads the snapshot that it begins with; its fallback is read here only.
+fn bad_snapshot(seen: &Examination, snapshot: &SnapshotReport) -> Option<BadSnapshot> {
+    let damage = snapshot.damage.as_ref()?;
+    let named = matches!(
+        snapshot.role,
+        SnapshotRole::Newest | SnapshotRole::Previous | SnapshotRole::Missing
+    );
+    let reported = seen.report().damage.iter().any(|line| line.contains(&snapshot.path));
+    (named && !reported).then(|| BadSnapshot {
+        group: snapshot.group.unwrap_or_default(),
+        epoch: snapshot.epoch.unwrap_or_default(),
+        index: snapshot.index.unwrap_or_default(),
+        evidence: match damage.contains(&snapshot.path) {
+            true => damage.clone(),
+            false => format!("{}: {damage}", snapshot.path),
+        },
     })
 }
 

@@ -17,7 +17,7 @@ mod repair;
 mod segments;
 mod snapshots;
 
-pub use check::{Checked, Unreadable, check};
+pub use check::{BadSnapshot, Checked, Unreadable, check};
 pub use compare::{Comparison, Difference, GroupComparison, Holds, Relation, compare};
 pub use group::{GroupStory, Range, Vote, Wanted, inspect_group};
 pub use look::{Progress, look};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use refloat_raft_core::{Fetch, Fetched, Holes, Persist, Restored, Rights};
 use refloat_types::*;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Disk {
     pub hard: HardState,
     pub base: EntryId,

@@ -9,8 +9,8 @@ use super::failure::{Code, Failure};
 use super::output;
 use super::progress::Progress;
 
-/// Runs the command: 0 if all groups are clean, torn tails included, 10 if peers can heal what
-/// is not, else what `serve` would answer.
+/// Runs the command: 0 if nothing is damaged, torn tails included; 10 if `serve` starts and what is
+/// damaged has a second copy here or at the peers; else what `serve` would answer.
 pub fn run(args: &Check) -> Result<(), Failure> {
     let options = store_options(args.data_dir.clone(), &args.files);
     let progress = Progress::start();
@@ -30,7 +30,14 @@ pub fn run(args: &Check) -> Result<(), Failure> {
         .unreadable
         .iter()
         .map(|u| format!("group {} lists entries {} that do not verify", u.group, u.entries));
-    damage(&dir.to_string(), &checked.report, unreadable)
+    let snapshots = checked.snapshots.iter().map(|snapshot| {
+        format!(
+            "group {} has a snapshot up to {} that does not serve",
+            snapshot.group, snapshot.index
+        )
+    });
+    let damages = checked.report.damage.iter().cloned();
+    damage(&dir.to_string(), &checked.report, unreadable.chain(snapshots).chain(damages))
 }
 
 /// The failure of a directory whose groups are not all clean.
@@ -54,9 +61,10 @@ fn conclusion(checked: &Checked) -> String {
     let stopped = count(|state| state == GroupState::Amnesia);
     let healing = count(|state| state != GroupState::Clean) - stopped;
     let all = groups.len();
-    match (stopped, healing, checked.unreadable.len()) {
+    match (stopped, healing, checked.damaged_places()) {
         (0, 0, 0) => "clean: serve starts with every group".into(),
-        (0, 0, n) => format!("serve starts with every group; {n} of {all} have damage to read"),
+        (0, 0, 1) => "serve starts with every group; one place is damaged".into(),
+        (0, 0, n) => format!("serve starts with every group; {n} places are damaged"),
         (0, n, _) => format!("serve starts with every group; {n} of {all} heal from other members"),
         (m, 0, _) => format!("{m} of {all} groups do not start"),
         (m, n, _) => format!("{m} of {all} groups do not start; {n} heal from other members"),

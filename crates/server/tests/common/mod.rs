@@ -89,7 +89,8 @@ impl Plan {
         self.spawn_from(shell)
     }
 
-    fn spawn_from(&self, mut command: Command) -> Child {
+    /// Starts it from a command that runs its arguments.
+    pub fn spawn_from(&self, mut command: Command) -> Child {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

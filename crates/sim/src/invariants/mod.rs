@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use refloat_log_store::BootReport;
+use refloat_log_store::{BootReport, GroupState};
 use refloat_node::{Counters, GroupStatus, Reply, RequestError};
 use refloat_raft_core::{Body, Message};
 use refloat_types::{GroupId, GroupKey};
@@ -31,6 +31,8 @@ pub(crate) type Check = Result<(), String>;
 pub(crate) const LIVENESS: &str = "liveness after heal";
 pub(crate) const NO_PANIC: &str = "no panic";
 pub(crate) const NO_SURPRISE_STOP: &str = "no stop without a cause";
+/// No undetected damage: what is gone from a damaged disk is never called proven.
+pub(crate) const UNDETECTED: &str = "no undetected damage";
 pub(crate) const ANSWERS: &str = "every request is answered once";
 
 /// Everything that is checked, and how often it was.
@@ -123,19 +125,26 @@ impl Invariants {
     }
 
     /// A node has read its disk.
-    pub(crate) fn on_boot(&mut self, node: u64, report: &BootReport) {
-        self.note(no_false_refusal::NAME, no_false_refusal::check(report));
+    pub(crate) fn on_boot(&mut self, node: u64, report: &BootReport, hurt: bool) {
+        if !hurt {
+            self.note(no_false_refusal::NAME, no_false_refusal::check(report));
+        }
         for line in &report.groups {
             let group = key(line.group, line.epoch);
-            let check = self.votes.boot(group, node, line.term, line.vote);
-            self.note(no_amnesia_vote::NAME, check);
-            let check =
-                self.acks.boot(group, node, line.last, &self.completeness, &self.append_only);
-            self.note(durable_acks::NAME, check);
+            // What a replica says that it cannot prove is not held against it.
+            if line.state != GroupState::Amnesia {
+                let check = self.votes.boot(group, node, line.term, line.vote);
+                self.note(if hurt { UNDETECTED } else { no_amnesia_vote::NAME }, check);
+            }
+            if matches!(line.state, GroupState::Clean | GroupState::Damaged) {
+                let check =
+                    self.acks.boot(group, node, line.last, &self.completeness, &self.append_only);
+                self.note(if hurt { UNDETECTED } else { durable_acks::NAME }, check);
+            }
         }
         let present: Vec<GroupKey> = report.groups.iter().map(|l| key(l.group, l.epoch)).collect();
         let check = self.acks.all_present(node, &present, &self.completeness);
-        self.note(durable_acks::NAME, check);
+        self.note(if hurt { UNDETECTED } else { durable_acks::NAME }, check);
     }
 
     /// The floor that a read which begins now must reach.

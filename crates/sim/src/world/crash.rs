@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use refloat_node::{Input, NodeCore, Token};
-use refloat_types::{GroupId, GroupKey, NodeId};
+use refloat_node::{Input, NodeCore};
+use refloat_types::GroupKey;
 use refloat_vfs::{Fault, InFlight, OpKind, Vfs};
 
 use super::{Event, World};
-use crate::client::{Client, Request, What};
 use crate::faults::{Kind, partition};
 use crate::invariants::state_machine_safety::Place;
 use crate::node::{Crash, Process};
@@ -41,6 +40,14 @@ impl World {
                 self.count("slow disks");
             }
             Kind::DiskError => self.fail_disk(node),
+            Kind::Rot => self.rot(node),
+            Kind::Unreadable => self.lose_sectors(),
+            Kind::FullDisk => self.fill_disk(node),
+            Kind::HangingDisk => {
+                self.machines[node].hangs_until = self.now + 200_000 + self.rng.below(3_000_000);
+                self.count("disks that hang");
+            }
+            Kind::Membership => self.change_members(),
             Kind::Transfer => self.operate(node, true),
             Kind::Snapshot => self.operate(node, false),
             Kind::Shutdown => {
@@ -91,7 +98,7 @@ impl World {
         }
         let machine = &mut self.machines[node];
         machine.process = None;
-        machine.paused_until = 0;
+        (machine.paused_until, machine.hangs_until) = (0, 0);
         (machine.armed, machine.disk_error, machine.asked_to_stop) = (None, None, false);
         let inside = machine.fs.is_crashed();
         machine.fs = match how {
@@ -145,7 +152,7 @@ impl World {
 
     /// Starts a process from what is on the disk.
     pub(super) fn boot(&mut self, node: usize) {
-        if self.machines[node].process.is_some() {
+        if self.machines[node].process.is_some() || self.machines[node].refused {
             return;
         }
         self.machines[node].boot += 1;
@@ -174,13 +181,15 @@ impl World {
         let machine = &mut self.machines[node];
         if machine.fs.is_crashed() {
             let how = machine.armed.take().unwrap_or(Crash::Kill);
+            machine.hurt.cut_start = true;
             self.count("crashes inside a boot");
             return self.crash(node, how);
         }
         match started {
             Ok((core, report)) => {
                 self.trace.line(self.now, format_args!("boot: {}", report.summary()));
-                self.checks.on_boot(id, &report);
+                (machine.hurt.identity, machine.hurt.cut_start) = (0, false);
+                self.checks.on_boot(id, &report, self.machines[node].hurt.any);
                 self.reach(&report);
                 self.machines[node].process = Some(Process::new(core));
                 self.input(node, Input::Tick);
@@ -189,6 +198,16 @@ impl World {
                         self.connect(node, peer);
                     }
                 }
+            }
+            Err(error) if self.machines[node].hurt.may_refuse() => {
+                self.trace.line(self.now, format_args!("node {id} refuses: {}", chain(&error)));
+                self.machines[node].refused = true;
+                self.count("starts refused over a lost identity");
+            }
+            Err(error) if self.machines[node].full && chain(&error).contains("no space") => {
+                // No prepared log file is left: it comes up when there is space.
+                self.count("starts that wait for space");
+                self.after(100_000, Event::Boot { node });
             }
             Err(error) => {
                 let text = format!("node {id} does not start: {}", chain(&error));
@@ -248,27 +267,6 @@ impl World {
             machine.fs.inject(Fault::on(kind).after(skip));
             machine.disk_error = Some(kind);
             self.count("disk errors armed");
-        }
-    }
-
-    /// What an operator may ask at any time.
-    fn operate(&mut self, node: usize, transfer: bool) {
-        if self.machines[node].process.is_none() {
-            return;
-        }
-        let token = self.clients.token();
-        let to = Token(token);
-        let group = GroupId(self.rng.below(u64::from(self.settings.groups) + 1));
-        let target = NodeId(1 + self.rng.below(self.settings.nodes));
-        let boot = self.machines[node].boot;
-        let (client, what, floor) = (Client::Operator, What::Other, 0);
-        self.clients.open.insert(token, Request { client, node, boot, group, floor, what });
-        if transfer {
-            self.count("transfers asked for");
-            self.input(node, Input::Transfer { to, group, target });
-        } else {
-            self.count("snapshots asked for");
-            self.input(node, Input::Snapshot { to, group });
         }
     }
 }

@@ -27,6 +27,9 @@ impl World {
 
     /// After the heal: a write through this node, again and again until it is acknowledged.
     pub(super) fn probe(&mut self, node: usize, group: u64) {
+        if self.machines[node].refused || self.is_amnesiac(node, group) {
+            return;
+        }
         if self.machines[node].process.is_none() {
             return self.after(20_000, Event::Probe { node, group });
         }
@@ -71,6 +74,7 @@ impl World {
         debug_assert_eq!((request.node, request.boot), (node, self.machines[node].boot));
         match (&result, &request.what) {
             (Ok(reply), What::Write(command)) => {
+                self.remember(command);
                 let at = (request.group, request.floor);
                 self.checks.on_write(at, token, command, reply);
             }

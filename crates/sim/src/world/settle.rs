@@ -40,7 +40,9 @@ impl World {
         self.network.calm();
         for node in 0..self.machines.len() {
             let machine = &mut self.machines[node];
-            (machine.paused_until, machine.slow_until) = (0, 0);
+            (machine.paused_until, machine.slow_until, machine.hangs_until) = (0, 0, 0);
+            machine.full = false;
+            machine.fs.set_capacity(None);
             machine.armed = None;
             machine.fs.crash_at(u64::MAX);
             machine.fs.clear_faults();
@@ -56,7 +58,12 @@ impl World {
     }
 
     /// What is not yet as it should be.
-    fn unsettled(&self) -> Option<String> {
+    fn unsettled(&mut self) -> Option<String> {
+        let groups = 1..=u64::from(self.settings.groups);
+        let mended = groups.map(|group| self.mend_members(GroupId(group))).fold(true, |a, b| a & b);
+        if !mended {
+            return Some("not every node is a voter again".to_owned());
+        }
         if let Some((token, request)) = self.clients.open.iter().next() {
             let (node, group) = (self.machines[request.node].id(), request.group);
             return Some(format!("request {token} to node {node}, group {group} is not answered"));
@@ -70,14 +77,17 @@ impl World {
 
     fn unsettled_group(&self, group: u64) -> Option<String> {
         let mut first: Option<GroupStatus> = None;
-        for machine in &self.machines {
+        for (node, machine) in self.machines.iter().enumerate() {
             let id = machine.id();
+            if machine.refused || self.is_amnesiac(node, group) {
+                continue;
+            }
             let Some(process) = &machine.process else { return Some(format!("node {id} is down")) };
             let status = process.core.status();
             let Some(found) = status.groups.into_iter().find(|g| g.group == group) else {
                 return Some(format!("node {id} has no group {group}"));
             };
-            if found.leader.is_none() || found.applied != found.commit {
+            if found.leader.is_none() || found.applied != found.commit || found.state != "clean" {
                 return Some(format!("node {id}, group {group}: {found:?}"));
             }
             let first = first.get_or_insert_with(|| found.clone());
@@ -88,11 +98,24 @@ impl World {
             }
         }
         let applied = self.checks.applied.lock();
-        let mut positions = applied.positions(GroupId(group));
+        let here = |(id, _): &(u64, (u64, u64))| {
+            let node = *id as usize - 1;
+            !self.machines[node].refused && !self.is_amnesiac(node, group)
+        };
+        let mut positions = applied.positions(GroupId(group)).filter(here);
         let (first_node, first) = positions.next()?;
         positions.find(|(_, position)| *position != first).map(|(node, position)| {
             format!("group {group}: node {first_node} at {first:?}, node {node} at {position:?}")
         })
+    }
+
+    /// Whether a replica forgot what it promised, because its disk was damaged: it stays out until
+    /// it comes back as a new life.
+    pub(super) fn is_amnesiac(&self, node: usize, group: u64) -> bool {
+        let machine = &self.machines[node];
+        let process = machine.process.as_ref().filter(|_| machine.hurt.any);
+        let status = process.map(|process| process.core.status());
+        status.is_some_and(|s| s.groups.iter().any(|g| g.group == group && g.state == "amnesia"))
     }
 
     fn finish(&mut self) {

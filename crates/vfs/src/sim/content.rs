@@ -98,7 +98,9 @@ impl Content {
         }
     }
 
+    /// Writes a sector; one of zeros takes up space like any other.
     pub(super) fn set_sector(&mut self, sector: u64, bytes: &[u8]) {
+        self.reserve(sector / SECTORS_PER_PAGE);
         if self.sector(sector) != bytes {
             self.page_mut(sector / SECTORS_PER_PAGE)[sector_range(sector)].copy_from_slice(bytes);
         }

@@ -87,6 +87,7 @@ impl FileState {
     /// `fdatasync`: everything that the system still knows to be unsynced becomes durable.
     pub(super) fn sync(&mut self) {
         self.settle_sectors(0..u64::MAX);
+        self.settle_space(0..self.visible.page_count());
         if !self.lengths_forgotten {
             self.lengths.clear();
             self.durable.len = self.visible.len;
@@ -98,6 +99,8 @@ impl FileState {
     /// is needed to read them.
     pub(super) fn sync_range(&mut self, range: Range<u64>) {
         self.settle_sectors(sectors(range.clone()));
+        let page = PAGE_LEN as u64;
+        self.settle_space(range.start / page..range.end.div_ceil(page));
         let growing = self.lengths.is_sorted() && self.lengths.first() >= Some(&self.durable.len);
         if !self.lengths.is_empty() && !growing {
             // The bytes make sense only after the truncation, so it becomes durable with them.
@@ -239,6 +242,15 @@ impl FileState {
             } else if let Some(visible) = self.visible.page(page) {
                 let bytes = &visible.bytes()[sector_range(sector)];
                 self.durable.set_sector(sector, bytes);
+            }
+        }
+    }
+
+    /// Zeros that were written where nothing was change no byte, but their space is taken for good.
+    fn settle_space(&mut self, pages: Range<u64>) {
+        for page in pages.start..pages.end.min(self.visible.page_count()) {
+            if self.visible.page(page).is_some() {
+                self.durable.reserve(page);
             }
         }
     }

@@ -189,6 +189,16 @@ fn a_full_disk_refuses_what_is_not_reserved() {
     let sparse = create(&fs, "/sparse");
     sparse.set_len(1 << 30).unwrap();
     assert_eq!(fs.used(), 2 * 4096, "holes are free");
+    write(&sparse, 4096, &[0; 4096]);
+    assert_eq!(fs.used(), 3 * 4096, "zeros that were written are not");
+    sparse.sync_data().unwrap();
+    fs.sync_dir(p("/")).unwrap();
+    let fs = fs.power_cut(|_| Fate::Lost);
+    assert_eq!(
+        fs.used(),
+        4096,
+        "synced, they keep their space; a reservation that was not is gone"
+    );
 }
 
 #[test]

@@ -1,0 +1,105 @@
+//! What operators ask for.
+
+use bytes::Bytes;
+use refloat_node::{GroupStatus, Input, MemberChange, Token};
+use refloat_types::{GroupId, Member, NodeId};
+
+use super::World;
+use crate::client::{Client, Request, What};
+
+impl World {
+    /// What an operator may ask at any time.
+    pub(super) fn operate(&mut self, node: usize, transfer: bool) {
+        if self.machines[node].process.is_none() {
+            return;
+        }
+        let group = GroupId(self.rng.below(u64::from(self.settings.groups) + 1));
+        let target = NodeId(1 + self.rng.below(self.settings.nodes));
+        if transfer {
+            self.count("transfers asked for");
+            self.order(node, group, |to| Input::Transfer { to, group, target });
+        } else {
+            self.count("snapshots asked for");
+            self.order(node, group, |to| Input::Snapshot { to, group });
+        }
+    }
+
+    fn order(&mut self, node: usize, group: GroupId, input: impl FnOnce(Token) -> Input) {
+        let token = self.clients.token();
+        let boot = self.machines[node].boot;
+        let (client, what, floor) = (Client::Operator, What::Other(group), 0);
+        self.clients.open.insert(token, Request { client, node, boot, group, floor, what });
+        self.input(node, input(Token(token)));
+    }
+
+    /// Takes a node out of a group, or brings it back by one step. Two voters stay.
+    pub(super) fn change_members(&mut self) {
+        let group = GroupId(1 + self.rng.below(u64::from(self.settings.groups)));
+        let Some((leader, status)) = self.leader_of(group) else { return };
+        let member = self.machines[self.rng.index(self.machines.len())].member;
+        let voters = status.members.iter().filter(|m| m.member == "voter").count();
+        let out = voters > 2;
+        let harder = self.rng.chance(50);
+        let change = match role(&status, member) {
+            Some("voter") if out && harder => MemberChange::Remove(member),
+            Some("voter") if out => MemberChange::Demote(member),
+            Some("learner") if harder => MemberChange::Promote(member),
+            Some("learner") => MemberChange::Remove(member),
+            None if harder => MemberChange::AddVoter(member),
+            None => MemberChange::AddLearner(member),
+            _ => return,
+        };
+        self.ask_change(leader, group, change);
+    }
+
+    fn ask_change(&mut self, leader: usize, group: GroupId, change: MemberChange) {
+        self.trace.line(self.now, format_args!("group {group}: {change:?}"));
+        self.count(match change {
+            MemberChange::Remove(_) => "members removed",
+            MemberChange::Demote(_) => "voters made learners",
+            MemberChange::Promote(_) => "learners made voters",
+            _ => "members added",
+        });
+        self.order(leader, group, |to| Input::ChangeMembers { to, group, change });
+    }
+
+    /// In the healed cluster: every node is to be a voter of every group again. `true`: it is.
+    pub(super) fn mend_members(&mut self, group: GroupId) -> bool {
+        let Some((leader, status)) = self.leader_of(group) else { return false };
+        let missing =
+            self.machines.iter().map(|m| m.member).find_map(|member| match role(&status, member) {
+                Some("voter") => None,
+                Some("learner") => Some(MemberChange::Promote(member)),
+                _ => Some(MemberChange::AddLearner(member)),
+            });
+        let asked = |r: &Request| matches!(r.what, What::Other(asked) if asked == group);
+        if let Some(change) = missing.clone()
+            && !self.clients.open.values().any(asked)
+        {
+            self.ask_change(leader, group, change);
+        }
+        missing.is_none()
+    }
+
+    fn leader_of(&self, group: GroupId) -> Option<(usize, GroupStatus)> {
+        let leads = |(node, machine): (usize, &crate::node::Machine)| {
+            let status = machine.process.as_ref()?.core.status();
+            let status = status.groups.into_iter().find(|g| g.group == group.0)?;
+            (status.role == "leader").then_some((node, status))
+        };
+        let leaders = self.machines.iter().enumerate().filter_map(leads);
+        leaders.max_by_key(|(_, status)| status.term)
+    }
+
+    /// A command that some client was told is done, and that is older than this.
+    pub(super) fn remember(&mut self, command: &Bytes) {
+        self.clients.acknowledged.push_back((self.now, command.clone()));
+        if self.clients.acknowledged.len() > 1_000 {
+            self.clients.acknowledged.pop_front();
+        }
+    }
+}
+
+fn role(status: &GroupStatus, member: Member) -> Option<&'static str> {
+    status.members.iter().find(|m| m.node == member.node.0).map(|m| m.member)
+}
