@@ -8,7 +8,8 @@
 //! Yes, if you have a Raft of your own and want the logs, snapshots and votes of many groups on
 //! one disk, with a recovery that says what it cannot prove.
 //! If one log is enough, take `refloat-wal`; if you want the consensus too, `refloat-node`.
-//! `examples/openraft-store` in the repository is a worked example: openraft's storage on this crate.
+//! `examples/many_groups.rs` shows a kill and a flipped byte on a real disk; `examples/openraft-store`
+//! in the repository is openraft's storage on this crate.
 //!
 //! ```
 //! use std::{path::Path, sync::Arc};
