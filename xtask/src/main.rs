@@ -7,6 +7,7 @@
 //! | `layers` | the layering rules alone |
 //! | `planted` | every planted defect against the test that must catch it |
 //! | `crash` | the crash images of the log store, counted; `--deep` for many more |
+//! | `model` | the model checks of the consensus core, counted; `--deep` for more steps |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
 //! | `adapters` | the examples that store another library's log |
 //! | `bench` | the figures of `docs/performance.md` |
@@ -18,6 +19,7 @@ mod catalogue;
 mod ci;
 mod crash;
 mod layers;
+mod model;
 mod planted;
 mod process;
 mod scenarios;
@@ -33,6 +35,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   layers                        who may depend on whom
   planted [NAME …]              plant one defect at a time, and see that its test fails
   crash [--deep]                every crash image of the log store: workload, stops, images, seconds
+  model [--deep]                every behaviour of three cores within bounds: steps, states, seconds
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
   adapters                      the examples that store another library's log
   bench [--only P1] [--json F]  the figures, beside the device and the peers
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         "planted" => planted::run(rest),
         "sim" => sim::run(rest),
         "crash" => crash::run(rest),
+        "model" => model::run(rest),
         "adapters" => adapters::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

@@ -17,7 +17,7 @@
 //!     // sync
 //! }
 //! ```
-#![cfg_attr(not(feature = "planted"), no_std)]
+#![cfg_attr(not(any(test, feature = "planted")), no_std)]
 #![forbid(unsafe_code)]
 
 mod table;

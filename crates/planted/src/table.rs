@@ -29,6 +29,12 @@ pub enum Defect {
     DeadByUndurableRecord,
     RetiredSegmentAdopted,
     UnhealedForgotten,
+    LivesConfused,
+    VoteBeforeSync,
+    OldTermCounted,
+    OldAppendConfirms,
+    HolesAcked,
+    NeverHadOfOldTerm,
 }
 
 /// The test that catches a defect.
@@ -117,6 +123,18 @@ pub const DEFECTS: &[Planted] = &[
         ("refloat-log-store", "scenarios", "g15_a_sealed")),
     row(D::UnhealedForgotten, "unhealed-forgotten", "what is held against a group is forgotten by the next start",
         ("refloat-log-store", "heal", "an_amnesia_that")),
+    row(D::LivesConfused, "lives-confused", "a wiped member that returns is taken for the one that it was",
+        ("refloat-raft-core", "model", "m06_")),
+    row(D::VoteBeforeSync, "vote-before-sync", "messages leave before the term and vote behind them are durable",
+        ("refloat-raft-core", "model", "c06_")),
+    row(D::OldTermCounted, "old-term-counted", "a leader commits entries of older terms by counting",
+        ("refloat-raft-core", "model", "c02_model_figure_8")),
+    row(D::OldAppendConfirms, "old-append-confirms", "an append of an old term confirms what was rewritten since",
+        ("refloat-raft-core", "model", "c04_")),
+    row(D::HolesAcked, "holes-acked", "a replica acknowledges entries that it lost",
+        ("refloat-raft-core", "model", "m19_")),
+    row(D::NeverHadOfOldTerm, "never-had-of-old-term", "a member of an older term is believed that it never had an entry",
+        ("refloat-raft-core", "healing", "m21_")),
 ];
 
 #[cfg(test)]

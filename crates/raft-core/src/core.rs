@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{ConfState, EntryId, HardState, Index, Member, Now, Term};
 
 use crate::giving::Giving;
@@ -312,7 +313,7 @@ impl Core {
     pub(crate) fn send(&mut self, to: Member, body: Body) {
         let (from, group) = (self.config.me, self.config.group);
         let message = Message { from, to, group, term: self.term(), body };
-        if self.hard.is_durable() {
+        if self.hard.is_durable() || is(Defect::VoteBeforeSync) {
             self.out.messages.push(message);
         } else {
             self.out.held.push(message);

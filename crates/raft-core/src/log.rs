@@ -5,6 +5,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Entry, EntryId, EntryKind, Index, IndexSet, LogOp, Term};
 
 use crate::{ConfChange, PersistTicket, Restored};
@@ -140,7 +141,9 @@ impl Log {
         self.durable = self.durable.min(kept);
         self.handed = self.handed.min(kept);
         for flight in &mut self.in_flight {
-            flight.up_to = flight.up_to.min(kept);
+            if !is(Defect::OldAppendConfirms) {
+                flight.up_to = flight.up_to.min(kept);
+            }
         }
         self.fills.retain(|e| e.id.index < from);
         self.forget_fills(from, Index(u64::MAX));

@@ -2,6 +2,7 @@
 
 use core::cmp::Ordering;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Entry, EntryKind, Index, Member, Now, Term};
 
 use crate::{Append, Body, ConfChange, Core, HoleRange, Message, Role, StepError};
@@ -18,6 +19,7 @@ impl Core {
     /// # Errors
     /// It is not meant for this replica, or no sound sender would have sent it.
     pub fn step(&mut self, now: Now, message: Message) -> Result<(), StepError> {
+        let message = if is(Defect::LivesConfused) { self.confuse_lives(message) } else { message };
         self.check_receiver(&message)?;
         check_form(&message)?;
         self.check_leader(&message)?;
@@ -31,6 +33,18 @@ impl Core {
             _ => {}
         }
         self.dispatch(message)
+    }
+
+    /// As if a node were one member for ever. Only for [`Defect::LivesConfused`].
+    fn confuse_lives(&self, mut message: Message) -> Message {
+        let me = self.config.me;
+        if message.to.node == me.node {
+            message.to = me;
+        }
+        if let Some(known) = self.electorate().iter().find(|m| m.node == message.from.node) {
+            message.from = known;
+        }
+        message
     }
 
     fn check_receiver(&self, message: &Message) -> Result<(), StepError> {
@@ -77,6 +91,9 @@ impl Core {
             | Body::HoleHave { .. }
             | Body::HoleCompacted { .. }
             | Body::SnapshotAsk { .. } => return self.dispatch(message),
+            Body::HoleNeverHad { .. } if is(Defect::NeverHadOfOldTerm) => {
+                return self.dispatch(message);
+            }
             Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow | Body::Quiet { .. } => {
                 self.send(from, Body::Behind);
             }

@@ -227,6 +227,47 @@ fn rejoin(c: &mut Cluster, leader: u64, node: u64, number: u128) {
 }
 
 #[test]
+fn m06_of_five_a_wiped_voter_never_votes_twice_in_one_term() {
+    let mut c = Cluster::with(5, |config| {
+        config.pre_vote = false;
+        config.check_quorum = false;
+    });
+    c.elect(3);
+    // Nodes 1 and 2 campaign in term 2, each with one voter more. Both need node 5.
+    c.with_core(1, Core::campaign);
+    c.with_core(2, Core::campaign);
+    let asks = |m: &Message| matches!(m.body, Body::Vote { .. });
+    for (candidate, voter) in [(1, 3), (1, 5), (2, 4)] {
+        c.deliver(|m| asks(m) && m.from == member(candidate) && m.to == member(voter));
+    }
+    let promise = |m: &Message| !asks(m) && m.from == member(5);
+    let delayed: Vec<Message> = c.wire.iter().filter(|m| promise(m)).cloned().collect();
+    assert_eq!(
+        delayed[..],
+        [Message { body: Body::VoteResp { granted: true }, ..delayed[0].clone() }]
+    );
+    c.drop_messages(promise);
+    // Node 5 forgets what it promised, and is back with all that was committed.
+    wipe(&mut c, 5, 1);
+    let append = Append {
+        prev: EntryId::ZERO,
+        commit: Index(1),
+        entries: c.nodes[&3].disk.range(Index(1), Index(1)),
+    };
+    let (from, to) = (member(3), life(5, 1));
+    c.deliver_one(Message { from, to, group: GROUP, term: Term(1), body: Body::Append(append) });
+    assert_eq!(c.status(5).last.index, Index(1));
+    c.deliver(|m| m.from.node.0 == 2 || m.to.node.0 == 2);
+    c.deliver(|m| m.to.node.0 == 2);
+    for vote in delayed {
+        c.deliver_one(vote);
+    }
+    c.deliver(|m| m.to.node.0 == 1);
+    // The checks of every step: no second leader. And the old life's vote still counts, once.
+    assert_eq!((c.status(1).role, c.status(1).term), (Role::Leader, Term(2)));
+}
+
+#[test]
 fn m06_a_wiped_voters_delayed_old_vote_makes_no_second_leader_and_loses_no_commit() {
     let mut c = Cluster::with(5, |config| {
         config.pre_vote = false;

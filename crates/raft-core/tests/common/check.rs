@@ -51,7 +51,7 @@ impl Checks {
     }
 
     /// No message leaves before its term, its vote, or what it acknowledges is durable.
-    pub fn message(&mut self, message: &Message, disk: &Disk) {
+    pub fn message(&mut self, message: &Message, disk: &Disk, base: Index) {
         self.messages += 1;
         assert!(disk.hard.term >= message.term, "{message:?} carries a term that is not durable");
         let own_term = disk.hard.term == message.term;
@@ -67,6 +67,10 @@ impl Checks {
                     disk.id(matched.index) == Some(*matched) || matched.index < disk.base.index,
                     "{message:?} acks what is not durable"
                 );
+                // A snapshot on its way to the disk is committed state, which needs no ack.
+                let first = base.next();
+                let lost = disk.lost.iter().find(|(at, _)| first <= **at && **at <= matched.index);
+                assert_eq!(lost, None, "{message:?} acks what is lost");
             }
             _ => {}
         }

@@ -243,7 +243,7 @@ impl Cluster {
             assert!(ready.install.is_none(), "an install comes with a ticket");
         }
         for message in ready.messages {
-            self.checks.message(&message, &node.disk);
+            self.checks.message(&message, &node.disk, node.memory.base.index);
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
             assert_eq!(Message::decode(&bytes).as_ref(), Ok(&message));

@@ -1,0 +1,122 @@
+//! Every behaviour of three real cores within small bounds: crashes that lose what is not
+//! durable, late writes, one wiped member that returns as a new life, one damaged entry, messages
+//! in any order, twice, or never. Time stands still; campaigns come from the checker.
+//!
+//! The ordinary tests are the bounded slice. `cargo xtask model` prints it as a table, and with
+//! `--deep` each check goes three steps further, or as far as two minutes allow.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod cores;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use cores::*;
+use stateright::{Checker, HasDiscoveries, Model};
+use world::Budget;
+
+/// Checks all behaviours of less than `depth` steps. `seen` are the properties of which an
+/// example must be met.
+#[allow(clippy::disallowed_methods, reason = "says how long a check took")]
+fn check(name: &str, model: Cores, depth: usize, seen: &[&str]) {
+    let deep = std::env::var_os("REFLOAT_MODEL_DEEP").is_some();
+    let (depth, threads, patience) = if deep { (depth + 3, 2, 120) } else { (depth, 1, 300) };
+    let start = Instant::now();
+    let checker = model.checker().threads(threads).target_max_depth(depth);
+    let checker = checker.timeout(Duration::from_secs(patience));
+    let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "model: {name}: {} steps, {} states, {seconds:.1} s{}",
+        checker.max_depth() - 1,
+        checker.unique_state_count(),
+        if seconds >= patience as f64 { ", not all" } else { "" },
+    );
+    let mut examples: Vec<&str> = Vec::new();
+    for (property, path) in checker.discoveries() {
+        if [SAFE, MATCH].contains(&property) {
+            let broken = path.last_state().broken;
+            let actions: Vec<String> = path.into_actions().iter().map(show).collect();
+            panic!("{property}: {broken:?}\n{}", actions.join("\n"));
+        }
+        examples.push(property);
+    }
+    for property in seen {
+        assert!(examples.contains(property), "no example of: {property}");
+    }
+}
+
+fn cores(begin: Begin, budget: Budget) -> Cores {
+    Cores { budget, begin, numbered: false, one_by_one: false }
+}
+
+fn numbered(begin: Begin, budget: Budget) -> Cores {
+    Cores { numbered: true, ..cores(begin, budget) }
+}
+
+#[test]
+fn c06_model_elections_with_crashes() {
+    let budget = Budget { campaigns: 2, crashes: 1, ..Budget::default() };
+    check("elections with a crash", cores(Begin::Fresh, budget), 9, &[]);
+}
+
+#[test]
+fn c02_model_commits_with_crashes() {
+    let budget = Budget { campaigns: 1, proposals: 2, crashes: 1, ..Budget::default() };
+    check("commits with a crash", cores(Begin::Settled, budget), 9, &[COMMITTED]);
+}
+
+#[test]
+fn c02_model_figure_8() {
+    let budget = Budget { campaigns: 2, ..Budget::default() };
+    let begin = Begin::Logs([(&[1, 2], 3), (&[1], 3), (&[1, 3], 3)]);
+    let model = Cores { one_by_one: true, ..cores(begin, budget) };
+    check("from figure 8 (c)", model, 12, &[COMMITTED]);
+}
+
+#[test]
+fn c04_model_late_writes() {
+    let budget = Budget { campaigns: 1, proposals: 1, crashes: 1, lags: 1, ..Budget::default() };
+    check("late writes with a crash", cores(Begin::Settled, budget), 10, &[COMMITTED]);
+}
+
+#[test]
+fn c12_model_messages_that_arrive_twice() {
+    let budget = Budget { campaigns: 1, proposals: 1, repeats: 2, ..Budget::default() };
+    check("messages that arrive twice", cores(Begin::Settled, budget), 9, &[COMMITTED]);
+}
+
+#[test]
+fn m06_model_a_wiped_member_returns_as_a_new_life() {
+    let budget = Budget { campaigns: 2, wipes: 1, ..Budget::default() };
+    check("a wiped member", numbered(Begin::Settled, budget), 10, &[REPLACED]);
+}
+
+#[test]
+fn m19_model_a_damaged_member() {
+    let budget = Budget { campaigns: 1, damages: 1, ..Budget::default() };
+    check("a damaged member", numbered(Begin::Proposed, budget), 9, &[HEALED]);
+}
+
+/// Two of three lack the last entry of the third, whose disk loses it. Or another one.
+#[test]
+fn m21_model_a_leader_with_a_hole() {
+    let budget = Budget { campaigns: 1, damages: 1, ..Budget::default() };
+    let begin = Begin::Logs([(&[1, 1], 1), (&[1], 1), (&[1], 1)]);
+    check("a leader with a hole", cores(begin, budget), 12, &[CUT]);
+}
+
+#[test]
+fn c12_model_everything_at_once() {
+    let budget = Budget {
+        campaigns: 3,
+        proposals: 2,
+        crashes: 2,
+        lags: 1,
+        repeats: 1,
+        wipes: 1,
+        damages: 1,
+    };
+    check("everything at once", numbered(Begin::Settled, budget), 5, &[]);
+}

@@ -1,0 +1,255 @@
+//! One state of the checker: three replicas, the wire, and what must never be contradicted.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::common::disk::Disk;
+use refloat_raft_core::*;
+use refloat_types::*;
+
+/// How often each thing may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Budget {
+    pub campaigns: u8,
+    pub proposals: u8,
+    /// Crashes lose all or some of what is not durable.
+    pub crashes: u8,
+    /// Steps whose writes become durable later.
+    pub lags: u8,
+    /// Messages that arrive twice.
+    pub repeats: u8,
+    pub wipes: u8,
+    pub damages: u8,
+}
+
+/// A batch that was submitted and is not durable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pending {
+    pub persist: Persist,
+    pub install: Option<(EntryId, ConfState)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Replica {
+    pub me: Member,
+    pub core: Core,
+    pub runs: u64,
+    pub clock: Now,
+    pub disk: Disk,
+    pub pending: Vec<Pending>,
+}
+
+impl Replica {
+    /// What it can read: the disk, and what is on its way there.
+    fn memory(&self) -> Disk {
+        let mut disk = self.disk.clone();
+        self.pending.iter().for_each(|p| write(&mut disk, p));
+        disk
+    }
+
+    /// The oldest batch becomes durable, and the core hears of it.
+    pub fn sync(&mut self) {
+        let done = self.pending.remove(0);
+        write(&mut self.disk, &done);
+        self.core.on_persisted(self.clock, done.persist.ticket);
+    }
+
+    /// The power goes after so many batches under way.
+    pub fn lose_all_but(&mut self, kept: usize) {
+        for done in self.pending.drain(..).take(kept) {
+            write(&mut self.disk, &done);
+        }
+    }
+}
+
+fn write(disk: &mut Disk, batch: &Pending) {
+    disk.persist(&batch.persist);
+    if let Some((at, conf)) = &batch.install {
+        disk.install(*at, conf.clone());
+    }
+}
+
+/// What becomes of the writes of a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Disks {
+    /// Durable at once, unless older ones wait.
+    Sync,
+    Later,
+}
+
+/// A part of the state that most steps leave as it is, with its fingerprint.
+#[derive(Clone, Debug)]
+pub struct Shared<T>(Arc<T>, u64);
+
+impl<T: Hash> Shared<T> {
+    pub fn new(value: T) -> Shared<T> {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        Shared(Arc::new(value), hasher.finish())
+    }
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.1);
+    }
+}
+
+impl<T: PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Shared<T>) -> bool {
+        self.1 == other.1 && self.0 == other.0
+    }
+}
+
+impl<T: Eq> Eq for Shared<T> {}
+
+impl<T: Ord> PartialOrd for Shared<T> {
+    fn partial_cmp(&self, other: &Shared<T>) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Ord> Ord for Shared<T> {
+    fn cmp(&self, other: &Shared<T>) -> std::cmp::Ordering {
+        self.1.cmp(&other.1).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+/// A message in its byte form, so that it has an order.
+pub type Letter = Shared<Vec<u8>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub replicas: Vec<Shared<Replica>>,
+    pub wire: BTreeSet<Letter>,
+    pub left: Budget,
+    leaders: BTreeMap<Term, Member>,
+    votes: BTreeMap<(Term, Member), Member>,
+    pub committed: BTreeMap<Index, (EntryId, Digest)>,
+    pub broken: Option<&'static str>,
+}
+
+impl World {
+    pub fn new(replicas: impl IntoIterator<Item = Replica>, left: Budget) -> World {
+        World {
+            replicas: replicas.into_iter().map(Shared::new).collect(),
+            wire: BTreeSet::new(),
+            left,
+            leaders: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            broken: None,
+        }
+    }
+
+    /// Gives a replica an input and follows its wishes.
+    pub fn drive(&mut self, n: usize, disks: Disks, input: impl FnOnce(&mut Replica)) {
+        let mut replica = (*self.replicas[n]).clone();
+        input(&mut replica);
+        self.follow(&mut replica, disks);
+        self.replicas[n] = Shared::new(replica);
+    }
+
+    /// Members whose node runs in another life by now, and that life.
+    pub fn ghosts(&self, core: &Core) -> Vec<(Member, Member)> {
+        let living = |m: Member| self.replicas.iter().map(|r| r.me).find(|r| r.node == m.node);
+        core.conf().iter().filter_map(|m| living(m).filter(|r| *r != m).map(|r| (m, r))).collect()
+    }
+
+    fn break_rule(&mut self, rule: &'static str) {
+        self.broken.get_or_insert(rule);
+    }
+
+    fn follow(&mut self, replica: &mut Replica, disks: Disks) {
+        while let Some(ready) = replica.core.ready() {
+            self.check_leader(replica, &ready);
+            if let Some(persist) = ready.persist {
+                replica.pending.push(Pending { persist, install: ready.install });
+            }
+            for fetch in ready.fetch {
+                let answer = replica.memory().fetch(&fetch);
+                replica.core.on_fetched(replica.clock, fetch.id, answer);
+            }
+            if let Some((first, last)) = ready.committed {
+                let entries = replica.memory().range(first, last);
+                replica.core.on_applied(replica.clock, last);
+                entries.iter().for_each(|entry| self.check_committed(entry));
+            }
+            for message in ready.messages {
+                self.send(&message, &replica.disk);
+            }
+            if disks == Disks::Sync && replica.pending.len() == 1 {
+                replica.sync();
+            }
+        }
+    }
+
+    /// No message leaves before its term, its vote, or what it acknowledges is durable.
+    fn send(&mut self, message: &Message, disk: &Disk) {
+        if disk.hard.term < message.term {
+            self.break_rule("a message with a term that is not durable");
+        }
+        if let Body::AppendResp { matched } = message.body {
+            if matched.index >= disk.base.index && disk.id(matched.index) != Some(matched) {
+                self.break_rule("an ack of what is not durable");
+            }
+            if disk.lost.range(..=matched.index).next().is_some() {
+                self.break_rule("an ack of what is lost");
+            }
+        }
+        if message.body == (Body::VoteResp { granted: true }) {
+            let given = *self.votes.entry((message.term, message.from)).or_insert(message.to);
+            if given != message.to {
+                self.break_rule("two votes of one life in one term");
+            }
+        }
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        self.wire.insert(Shared::new(bytes));
+    }
+
+    fn check_leader(&mut self, replica: &Replica, ready: &Ready) {
+        let Some(soft) = ready.soft.filter(|soft| soft.role == Role::Leader) else { return };
+        if *self.leaders.entry(soft.term).or_insert(replica.me) != replica.me {
+            self.break_rule("two leaders in one term");
+        }
+        let mut log = replica.memory();
+        if let Some(persist) = &ready.persist {
+            log.persist(persist);
+        }
+        let lacks = |(at, (id, _)): (&Index, &(EntryId, Digest))| {
+            id.term < soft.term && *at > log.base.index && log.id(*at) != Some(*id)
+        };
+        if self.committed.iter().any(lacks) {
+            self.break_rule("a leader without what is committed");
+        }
+    }
+
+    fn check_committed(&mut self, entry: &Entry) {
+        let what = (entry.id, entry.digest);
+        if *self.committed.entry(entry.id.index).or_insert(what) != what {
+            self.break_rule("two entries committed at one index");
+        }
+    }
+
+    /// Equal (index, term) means equal up to there.
+    pub fn logs_match(&self) -> bool {
+        self.replicas.iter().enumerate().all(|(n, a)| {
+            self.replicas[n + 1..].iter().all(|b| {
+                let (a, b) = (&a.disk, &b.disk);
+                let met = a.entries.iter().rev().find(|(i, e)| b.id(**i) == Some(e.id));
+                let Some((met, _)) = met else { return true };
+                a.entries.range(..=*met).all(|(i, x)| b.entries.get(i).is_none_or(|y| x == y))
+            })
+        })
+    }
+}
