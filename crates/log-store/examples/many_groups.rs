@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         groups: 3,
         members: vec![],
         run: 0,
+        origin: identity::Origin::Init,
     };
     identity::create(&OsFs, &data, &owner)?;
 
