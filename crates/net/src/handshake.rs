@@ -21,6 +21,8 @@ pub const HANDSHAKE_PREFIX_LEN: usize = 12;
 
 const HELLO_MAGIC: [u8; 8] = *b"RFLTHELO";
 const REPLY_MAGIC: [u8; 8] = *b"RFLTRPLY";
+const ASK_MAGIC: [u8; 8] = *b"RFLTASKS";
+const CARD_MAGIC: [u8; 8] = *b"RFLTCARD";
 const CHECK_LEN: usize = 4;
 
 /// The first message of a connection, from the node that opened it.
@@ -236,12 +238,43 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
+/// The question of a node that has no identity yet: which cluster is this?
+pub(crate) fn ask() -> Vec<u8> {
+    wrap(ASK_MAGIC, &[])
+}
+
+/// Whether a message is [`ask`].
+pub(crate) fn is_ask(bytes: &[u8]) -> bool {
+    unwrap(ASK_MAGIC, bytes).is_ok()
+}
+
+/// The answer to [`ask`]; `None` if the card is longer than a message can be.
+pub(crate) fn card(card: &[u8]) -> Option<Vec<u8>> {
+    u16::try_from(card.len()).is_ok().then(|| wrap(CARD_MAGIC, card))
+}
+
+/// Reads what [`card`] wrote.
+pub(crate) fn read_card(bytes: &[u8]) -> Result<&[u8], HandshakeError> {
+    unwrap(CARD_MAGIC, bytes)
+}
+
+/// How many bytes follow the prefix of a card.
+pub(crate) fn card_len(prefix: &[u8; HANDSHAKE_PREFIX_LEN]) -> Result<usize, HandshakeError> {
+    let mut r = Reader::new(prefix);
+    let found = r.u64("magic")?;
+    if found != u64::from_le_bytes(CARD_MAGIC) {
+        return Err(HandshakeError::WrongMagic { found });
+    }
+    r.u16("version")?;
+    Ok(usize::from(r.u16("body length")?) + CHECK_LEN)
+}
+
 /// How many bytes follow a prefix; asked before they are read, so that nobody who is not believed
 /// yet decides how much is allocated.
 pub(crate) fn rest_len(prefix: &[u8; HANDSHAKE_PREFIX_LEN]) -> Result<usize, HandshakeError> {
     let mut r = Reader::new(prefix);
     let found = r.u64("magic")?;
-    if ![HELLO_MAGIC, REPLY_MAGIC].map(u64::from_le_bytes).contains(&found) {
+    if ![HELLO_MAGIC, REPLY_MAGIC, ASK_MAGIC].map(u64::from_le_bytes).contains(&found) {
         return Err(HandshakeError::WrongMagic { found });
     }
     r.u16("version")?;
@@ -257,7 +290,7 @@ fn wrap(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HANDSHAKE_PREFIX_LEN + body.len() + CHECK_LEN);
     out.put_slice(&magic);
     out.put_u16(PROTOCOL_VERSION);
-    out.put_u16(u16::try_from(body.len()).expect("a handshake body is under 512 bytes"));
+    out.put_u16(u16::try_from(body.len()).expect("a handshake body is under 64 KiB"));
     out.put_slice(body);
     out.put_u32(crc32c::crc32c(&out));
     out

@@ -59,6 +59,7 @@
 //!   with its neighbours until all are dropped.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod backoff;
 mod config;
 mod frame;
@@ -69,6 +70,7 @@ mod stats;
 mod tcp;
 mod transport;
 
+pub use ask::{AskError, ask};
 pub use config::Config;
 pub use frame::{FRAME_HEADER_LEN, FrameDecoder, FrameError, FrameKind, frame_header};
 pub use handshake::{

@@ -212,3 +212,17 @@ fn a_dropped_transport_is_shut_down() {
     drop((a.transport, b.transport));
     eventually("no task is left", || runtime.handle().metrics().num_alive_tasks() == 0);
 }
+
+#[test]
+fn who_has_no_identity_yet_may_ask_and_gets_the_card() {
+    let runtime = runtime();
+    let (a, b) = pair(&runtime);
+    let address = a.address().to_string();
+    // Nothing is answered before there is something to say.
+    assert!(refloat_net::ask(&address, Duration::from_millis(500)).is_err());
+    let card = vec![7; 40_000];
+    a.transport.set_card(card.clone().into());
+    assert_eq!(refloat_net::ask(&address, Duration::from_secs(2)).unwrap(), card);
+    assert_eq!(a.transport.stats().handshakes_bad, 0);
+    b.get_through(1, Lane::Urgent, &a, b"others are unaffected");
+}

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::stream::{Closed, read_frames, read_handshake, write_frames, write_handshake};
-use crate::handshake::HandshakeError;
+use crate::handshake::{HandshakeError, is_ask};
 use crate::stats::add;
 use crate::{Event, Hello, Lane, Refusal, Reply};
 
@@ -92,6 +92,7 @@ async fn receive(
             add(&shared.counters.refused_by_us, 1);
             warn!(%address, %reason, "refused a connection");
         }
+        Err(Closed::Asked) => debug!(%address, "answered who this cluster is"),
         Err(closed) => {
             add(&shared.counters.handshakes_bad, 1);
             warn!(%address, reason = %closed, "closed a connection in its handshake");
@@ -106,6 +107,11 @@ async fn welcome(
     let config = &shared.config;
     stream.set_nodelay(true)?;
     let bytes = read_handshake(stream, config.handshake_timeout).await?;
+    if is_ask(&bytes) {
+        let card = shared.card.read().clone();
+        write_handshake(stream, &card, config.handshake_timeout).await?;
+        return Err(Closed::Asked);
+    }
     let admitted = match Hello::decode(&bytes) {
         Ok(hello) => hello.admit(&config.identity).map(|()| hello),
         Err(HandshakeError::NewerVersion { found, expected }) => {

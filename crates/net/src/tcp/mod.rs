@@ -42,6 +42,8 @@ struct Shared {
     counters: Counters,
     presence: Arc<Presence>,
     inbound: Inbound,
+    /// The answer to who asks; empty before there is one.
+    card: RwLock<Vec<u8>>,
     links: RwLock<BTreeMap<NodeId, PeerLinks>>,
     /// `true` ends every task; each holds a receiver for as long as it lives.
     stop: watch::Sender<bool>,
@@ -72,6 +74,7 @@ impl TcpTransport {
             counters: Counters::default(),
             presence: Presence::new(deliver.clone()),
             inbound: Inbound::new(config.max_inbound, config.max_handshakes),
+            card: RwLock::default(),
             links: RwLock::default(),
             stop: watch::Sender::new(false),
             deliver,
@@ -124,6 +127,13 @@ impl Transport for TcpTransport {
 
     fn set_peers(&self, peers: &BTreeMap<NodeId, Peer>) {
         self.shared.set_peers(peers);
+    }
+
+    fn set_card(&self, card: Bytes) {
+        match crate::handshake::card(&card) {
+            Some(message) => *self.shared.card.write() = message,
+            None => tracing::error!(len = card.len(), "the card is too long to be answered"),
+        }
     }
 
     fn shutdown(&self) {

@@ -32,6 +32,8 @@ pub(crate) enum Closed {
     Slow(&'static str),
     /// Frames came from a side that only listens.
     Unexpected,
+    /// It was only a question, and it is answered.
+    Asked,
     /// A newer connection of the same peer and lane took its place.
     Replaced,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Closed {
             Closed::Frame(error) => write!(f, "{error}"),
             Closed::Slow(what) => write!(f, "{what} took too long"),
             Closed::Unexpected => f.write_str("frames from a side that only listens"),
+            Closed::Asked => f.write_str("a question"),
             Closed::Replaced => f.write_str("replaced by a newer connection"),
         }
     }
