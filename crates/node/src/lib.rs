@@ -100,5 +100,6 @@ pub use shell::builder::{Builder, MakeTransport};
 pub use shell::handle::{Group, Node};
 pub use shell::inbox::{Completions, Operation, Request};
 pub use shell::init::{cluster_id, init};
+pub use shell::join::{JoinError, join};
 pub use snapshot_reader::SnapshotReader;
 pub use status::{Counters, GroupStatus, MemberStatus, Status};

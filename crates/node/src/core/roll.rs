@@ -55,7 +55,9 @@ impl Roll {
 
     /// When something is to be said again.
     pub(crate) fn wake_at(&self) -> Option<Now> {
-        self.address.as_ref().map(|_| self.say_at)
+        let say = self.address.as_ref().map(|_| self.say_at);
+        let tell = self.stale.then_some(self.started);
+        say.into_iter().chain(tell).min()
     }
 }
 

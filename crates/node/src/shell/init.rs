@@ -22,9 +22,7 @@ pub fn init(
     members: &[(u64, &str)],
     groups: u32,
 ) -> Result<(), IdentityError> {
-    let mut life = [0; 16];
-    getrandom::fill(&mut life).expect("the operating system's randomness");
-    let member = Member::new(NodeId(node), Incarnation(u128::from_le_bytes(life)));
+    let member = Member::new(NodeId(node), random_life());
     let mut members: Vec<(NodeId, String)> =
         members.iter().map(|(node, address)| (NodeId(*node), (*address).to_owned())).collect();
     members.sort_unstable();
@@ -37,6 +35,12 @@ pub fn init(
         origin: identity::Origin::Init,
     };
     identity::create(&OsFs, data_dir.as_ref(), &identity)
+}
+
+pub(super) fn random_life() -> Incarnation {
+    let mut life = [0; 16];
+    getrandom::fill(&mut life).expect("the operating system's randomness");
+    Incarnation(u128::from_le_bytes(life))
 }
 
 /// The id of a cluster. Its nodes are initialised apart and must arrive at the same one, so it is

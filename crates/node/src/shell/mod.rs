@@ -4,5 +4,6 @@ pub(crate) mod builder;
 pub(crate) mod handle;
 pub(crate) mod inbox;
 pub(crate) mod init;
+pub(crate) mod join;
 mod lanes;
 mod worker;

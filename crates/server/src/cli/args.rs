@@ -25,6 +25,8 @@ pub enum Command {
     Demo(Demo),
     /// Create a node's directory and identity, once
     Init(Init),
+    /// Create the directory of a node that joins, or that returns with a new disk
+    Join(Join),
     /// Run a node
     Serve(Box<Serve>),
     /// Ask a running node how its groups are
@@ -78,6 +80,26 @@ pub struct Init {
     /// How many groups the keys are spread over, the same on all nodes
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub groups: u32,
+}
+
+/// `refloat join`
+#[derive(Debug, Args)]
+pub struct Join {
+    /// The directory to make
+    #[arg(long, value_name = "D")]
+    pub data_dir: PathBuf,
+    /// This node's number
+    #[arg(long, value_name = "N")]
+    pub node: u64,
+    /// The cluster's name
+    #[arg(long, value_name = "NAME")]
+    pub cluster: String,
+    /// The peer address of any member that runs
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub peer: String,
+    /// Where other nodes connect to this one [default: where they did]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub peer_addr: Option<String>,
 }
 
 /// `refloat serve`

@@ -66,6 +66,11 @@ impl Failure {
         }
     }
 
+    /// The code of an identity that cannot be had, or made.
+    pub fn code_of_identity(error: &IdentityError) -> Code {
+        identity_code(error)
+    }
+
     /// The code for the process.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code as u8)

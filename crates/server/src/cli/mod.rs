@@ -10,6 +10,7 @@ pub mod failure;
 mod init;
 mod inspect;
 mod inspect_files;
+mod join;
 pub mod output;
 mod progress;
 mod repair;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => crate::demo::run(args),
         Command::Init(args) => init::run(args),
+        Command::Join(args) => join::run(&args),
         Command::Serve(args) => crate::serve::run(*args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => check::run(&args),
@@ -73,7 +75,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     let first = paragraphs.next().unwrap_or("wrong usage").trim_start_matches("error: ");
     let line = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "a command is needed: demo, init, serve, status, check, inspect, repair, compare or bench"
+            "a command is needed: demo, init, join, serve, status, check, inspect, repair, compare or bench"
         }
         _ => first,
     };

@@ -38,8 +38,9 @@ pub fn run(args: Serve) -> Result<(), Failure> {
         die_with(parent)?;
     }
     log::start();
-    let settings = Settings::new(&args)?;
+    let mut settings = Settings::new(&args)?;
     let identity = identity::load(&OsFs, &args.data_dir)?;
+    settings.place(&identity)?;
     settings.check_peer_address(&identity)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -110,6 +111,7 @@ async fn serve(args: &Serve, settings: Settings, identity: &NodeIdentity) -> Res
             Code::Poisoned,
             format!("stopped, nothing was promised since: {cause}"),
         )),
+        StopReason::Refused(cause) => Err(Failure::new(Code::Refused, cause)),
         other => Err(Failure::new(Code::Other, other.to_string())),
     }
 }

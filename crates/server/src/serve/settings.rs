@@ -59,6 +59,32 @@ impl Settings {
         })
     }
 
+    /// A directory that came to another node's place is not started there; one that came to a new
+    /// place has the others told.
+    pub fn place(&mut self, identity: &NodeIdentity) -> Result<(), Failure> {
+        let Some(address) = &self.peer_addr else { return Ok(()) };
+        let me = identity.identity.member.node;
+        let other = identity.members.iter().find(|(node, at)| *node != me && at == address);
+        if let Some((node, _)) = other {
+            return Err(Failure::new(
+                Code::Refused,
+                format!(
+                    "{} belongs to node {me} of cluster {}, and {address} is the peer address of node {node}",
+                    self.store.dir.display(),
+                    identity.cluster_name
+                ),
+            ));
+        }
+        let listed = identity.members.iter().find(|(node, _)| *node == me);
+        // An address that only this machine can use is no place to be found at, unless it was.
+        let reachable = |listed: &String| is_loopback(address) == is_loopback(listed);
+        if !is_unspecified(address) && listed.is_some_and(|(_, at)| at != address && reachable(at))
+        {
+            self.node.peer_address = Some(address.clone());
+        }
+        Ok(())
+    }
+
     /// Nodes talk in the clear, which beyond loopback must be wanted.
     pub fn check_peer_address(&self, identity: &NodeIdentity) -> Result<(), Failure> {
         if self.peer_plain_tcp {
@@ -211,6 +237,12 @@ fn read_password(path: &Path) -> Result<Bytes, Failure> {
             shown.display()
         ))),
     }
+}
+
+/// Whether it means all addresses of this machine.
+fn is_unspecified(address: &str) -> bool {
+    let mut addresses = address.to_socket_addrs().into_iter().flatten();
+    addresses.any(|address| address.ip().is_unspecified())
 }
 
 /// Whether all addresses behind a name are loopback. A name that cannot be resolved is none.

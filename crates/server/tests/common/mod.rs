@@ -55,6 +55,7 @@ pub struct Plan {
     pub dir: PathBuf,
     pub client: String,
     pub admin: String,
+    pub peer: String,
     pub flags: Vec<String>,
 }
 
@@ -75,6 +76,14 @@ impl Plan {
         });
         let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Runs `join`.
+    pub fn join(&self, cluster: &str, peer: &str) -> Output {
+        let mut command = refloat();
+        command.arg("join").arg("--data-dir").arg(&self.dir);
+        command.args(["--node", &self.id.to_string(), "--cluster", cluster, "--peer", peer]);
+        command.output().unwrap()
     }
 
     pub fn spawn(&self) -> Child {
@@ -172,8 +181,9 @@ impl Cluster {
         let temp = tempfile::tempdir().unwrap();
         let address = || format!("127.0.0.1:{}", free_port());
         let members: Vec<String> = (1..=size).map(|id| format!("{id}={}", address())).collect();
-        let plan = |id| Plan {
+        let plan = |id: u64| Plan {
             id,
+            peer: members[id as usize - 1].split_once('=').unwrap().1.to_owned(),
             dir: temp.path().join(format!("n{id}")),
             client: address(),
             admin: address(),
@@ -195,6 +205,46 @@ impl Cluster {
     pub fn start_one(&mut self, at: usize) {
         let child = self.plans[at].spawn();
         self.nodes[at] = Some(Node::when_ready(child, &self.plans[at]));
+    }
+
+    /// Erases the directory of a node that is down and lets it join by what another one says.
+    pub fn wipe(&self, at: usize, asked: usize) {
+        std::fs::remove_dir_all(&self.plans[at].dir).unwrap();
+        let output = self.plans[at].join("test", &self.plans[asked].peer);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// What a node says of itself.
+    pub fn status(&self, at: usize) -> serde_json::Value {
+        let output = run(&["status", "--admin-addr", &self.plans[at].admin, "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The life of a node as its directory says.
+    pub fn life(&self, at: usize) -> String {
+        self.status(at)["incarnation"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a node counts another one, in this life, as a voter in all groups, and no
+    /// other life of it.
+    pub fn wait_for_voter(&self, at: usize, node: usize, life: &str) {
+        let begin = Instant::now();
+        loop {
+            let status = self.status(at);
+            let groups = status["groups"].as_array().cloned().unwrap_or_default();
+            let is_voter = |group: &serde_json::Value| {
+                let members = group["members"].as_array().into_iter().flatten();
+                let of_node: Vec<_> = members.filter(|m| m["node"] == node as u64 + 1).collect();
+                of_node.len() == 1
+                    && of_node[0]["incarnation"] == life
+                    && of_node[0]["member"] == "voter"
+            };
+            if groups.len() > 1 && groups.iter().all(is_voter) {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "no voter: {status:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn kill(&mut self, at: usize) {

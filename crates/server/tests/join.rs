@@ -1,0 +1,226 @@
+//! Real nodes that lose their disk: `join` and `serve`, and they are whole members again.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Client, Cluster, code_and_lines, picture, refused};
+
+const SMALL: &[&str] = &["--wal-file-size", "1MiB", "--votes-file-size", "64KiB"];
+
+/// A client that writes until it is told to stop; returns how many writes were acknowledged.
+struct Load {
+    stop: Arc<AtomicBool>,
+    writer: std::thread::JoinHandle<Vec<u32>>,
+}
+
+impl Load {
+    fn begin(cluster: &Cluster, at: &[usize]) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (over, addresses) =
+            (stop.clone(), at.iter().map(|at| cluster.plans[*at].client.clone()));
+        let addresses: Vec<String> = addresses.collect();
+        let writer = std::thread::spawn(move || {
+            let (mut acknowledged, mut client) = (Vec::new(), None);
+            for n in 0u32.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let address = &addresses[n as usize % addresses.len()];
+                let connected = client.take().or_else(|| Client::try_connect(address).ok());
+                let Some(mut connected) = connected else { continue };
+                let set = ["SET", &format!("key-{n}"), &format!("value-{n}")];
+                match connected.try_call(&set) {
+                    Ok(reply) => {
+                        if reply == "OK" {
+                            acknowledged.push(n);
+                        }
+                        client = Some(connected);
+                    }
+                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+                }
+            }
+            acknowledged
+        });
+        Load { stop, writer }
+    }
+
+    fn end(self) -> Vec<u32> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writer.join().unwrap()
+    }
+}
+
+fn read_back(client: &mut Client, acknowledged: &[u32]) {
+    for n in acknowledged {
+        let reply = client.call(&["GET", &format!("key-{n}")]);
+        assert_eq!(reply, format!("value-{n}"), "key {n} was acknowledged");
+    }
+}
+
+/// The node that leads group 1.
+fn leader(cluster: &Cluster) -> usize {
+    let status = cluster.status(0);
+    let groups = status["groups"].as_array().cloned().unwrap_or_default();
+    let group = groups.iter().find(|group| group["group"] == 1).expect("group 1");
+    group["leader"].as_u64().expect("led") as usize - 1
+}
+
+/// Under load one node stops, loses its disk, joins and serves; then another one dies.
+fn a_wiped_node_returns(pick: fn(usize) -> usize) {
+    let mut cluster = Cluster::start(3, SMALL);
+    let victim = pick(leader(&cluster));
+    let (other, third) = ((victim + 1) % 3, (victim + 2) % 3);
+    let old = cluster.life(victim);
+    let load = Load::begin(&cluster, &[other, third]);
+    std::thread::sleep(Duration::from_millis(700));
+    cluster.kill(victim);
+    cluster.wipe(victim, other);
+    cluster.start_one(victim);
+    let life = cluster.life(victim);
+    assert_ne!(life, old);
+    cluster.wait_for_voter(other, victim, &life);
+    std::thread::sleep(Duration::from_millis(300));
+    let acknowledged = load.end();
+    assert!(acknowledged.len() > 100, "{} writes", acknowledged.len());
+    cluster.wait_for_voter(victim, victim, &life);
+    cluster.kill(third);
+    read_back(&mut cluster.client(victim), &acknowledged);
+}
+
+#[test]
+fn s11_a_wiped_follower_is_a_voter_again_without_another_command() {
+    a_wiped_node_returns(|leader| (leader + 1) % 3);
+}
+
+#[test]
+fn a_wiped_leader_is_a_voter_again_without_another_command() {
+    a_wiped_node_returns(|leader| leader);
+}
+
+#[test]
+fn m08_an_empty_directory_is_not_started_and_init_on_a_known_node_is_explained() {
+    let mut cluster = Cluster::start(3, SMALL);
+    cluster.kill(2);
+    let plan = &cluster.plans[2];
+    std::fs::remove_dir_all(&plan.dir).unwrap();
+    std::fs::create_dir(&plan.dir).unwrap();
+    let dir = plan.dir.display().to_string();
+    let (code, line) = refused(&["serve", "--data-dir", &dir, "--client-addr", &plan.client]);
+    assert_eq!(code, 22, "{line}");
+    assert!(picture(&plan.dir).is_empty(), "as it was");
+    // `init` makes a directory, but not a member: it stays up and says what to do.
+    let members: Vec<String> =
+        cluster.plans.iter().map(|plan| format!("{}={}", plan.id, plan.peer)).collect();
+    plan.init(&members, 4);
+    let mut child = plan.spawn();
+    let begin = Instant::now();
+    loop {
+        let text = cluster.status(2)["forming"].as_str().unwrap_or_default().to_owned();
+        if text.contains("join") {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{text:?}; {}", cluster.plans[2].log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(cluster.client(0).say("SET still here"), "OK");
+    // And it is taken back as soon as it joins.
+    cluster.wipe(2, 0);
+    cluster.start_one(2);
+    cluster.wait_for_voter(0, 2, &cluster.life(2));
+}
+
+#[test]
+fn m08_join_refuses_what_cannot_be_and_leaves_the_directory_as_it_was() {
+    let mut cluster = Cluster::start(3, SMALL);
+    let code_of = |cluster: &Cluster, name: &str, peer: &str| {
+        let output = cluster.plans[2].join(name, peer);
+        let (code, lines) = code_and_lines(&output);
+        assert!(lines.len() == 1 && lines[0].starts_with("refloat: "), "{lines:?}");
+        (code, lines[0].clone())
+    };
+    let peer = cluster.plans[0].peer.clone();
+    let (code, line) = code_of(&cluster, "test", &peer);
+    assert!(code == 20 && line.contains("already belongs to node 3"), "{code} {line}");
+    let kept = cluster.plans[2].dir.with_extension("kept");
+    std::fs::rename(&cluster.plans[2].dir, &kept).unwrap();
+    let (code, line) = code_of(&cluster, "test", &peer);
+    assert!(code == 20 && line.contains("node id in use"), "{code} {line}");
+    std::fs::rename(&kept, &cluster.plans[2].dir).unwrap();
+    cluster.kill(2);
+    std::fs::remove_dir_all(&cluster.plans[2].dir).unwrap();
+    let (code, line) = code_of(&cluster, "other", &peer);
+    assert!(code == 20 && line.contains("wrong cluster"), "{code} {line}");
+    let nobody = format!("127.0.0.1:{}", common::free_port());
+    let (code, line) = code_of(&cluster, "test", &nobody);
+    assert!(code == 23 && line.contains("nobody answers"), "{code} {line}");
+    let (code, line) = code_of(&cluster, "test", &cluster.plans[0].client);
+    assert_eq!(code, 23, "{line}");
+    assert!(!cluster.plans[2].dir.exists(), "nothing was made");
+    let stranger = common::Plan { id: 9, ..cluster.plans.pop().unwrap() };
+    let (code, lines) = code_and_lines(&stranger.join("test", &peer));
+    assert!(code == 20 && lines[0].contains("member add"), "{code} {lines:?}");
+}
+
+#[test]
+fn m09_two_directories_swapped_between_their_places_are_refused_with_names() {
+    let mut cluster = Cluster::init(3, SMALL);
+    for plan in &mut cluster.plans {
+        plan.flags.extend(["--peer-addr".to_owned(), plan.peer.clone()]);
+    }
+    cluster.start_all();
+    assert_eq!(cluster.client(0).say("SET a 1"), "OK");
+    cluster.kill(1);
+    cluster.kill(2);
+    let (one, two) = (cluster.plans[1].dir.clone(), cluster.plans[2].dir.clone());
+    let aside = one.with_extension("aside");
+    std::fs::rename(&one, &aside).unwrap();
+    std::fs::rename(&two, &one).unwrap();
+    std::fs::rename(&aside, &two).unwrap();
+    let before = picture(&one);
+    let dir = one.display().to_string();
+    let peer = cluster.plans[1].peer.clone();
+    let (code, line) = refused(&["serve", "--data-dir", &dir, "--peer-addr", &peer]);
+    assert_eq!(code, 20, "{line}");
+    assert!(line.contains("node 3") && line.contains("node 2"), "{line}");
+    assert_eq!(picture(&one), before, "as it was");
+    // Back in their places they serve.
+    std::fs::rename(&one, &aside).unwrap();
+    std::fs::rename(&two, &one).unwrap();
+    std::fs::rename(&aside, &two).unwrap();
+    cluster.start_one(1);
+    cluster.start_one(2);
+    assert_eq!(cluster.client(1).say("GET a"), "1");
+}
+
+#[test]
+fn m09_an_old_copy_of_a_directory_is_refused_with_20() {
+    let mut cluster = Cluster::start(3, SMALL);
+    assert_eq!(cluster.client(0).say("SET a 1"), "OK");
+    cluster.kill(2);
+    let dir = cluster.plans[2].dir.clone();
+    let copy = dir.with_extension("copy");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&dir).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    cluster.start_one(2);
+    assert_eq!(cluster.client(2).say("SET b 2"), "OK");
+    cluster.kill(2);
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::rename(&copy, &dir).unwrap();
+    let mut child = cluster.plans[2].spawn();
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{}", cluster.plans[2].log());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(20), "{}", cluster.plans[2].log());
+    assert!(cluster.plans[2].log().contains("old copy"));
+    assert_eq!(cluster.client(0).say("GET b"), "2");
+}
