@@ -112,6 +112,7 @@ fn a_directory_damaged_at_random_is_named_as_damaged_or_serves_everything_acknow
             id: 1,
             dir: dir.clone(),
             client: original.client.clone(),
+            peer: String::new(),
             admin: original.admin.clone(),
             flags: original.flags.clone(),
         };
