@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::args::Args;
 use common::disk::Disk;
 use common::*;
 use datadriven::{TestCase, walk};
@@ -16,36 +17,6 @@ fn scripts_leave_the_expected_traces() {
         let mut c = Cluster::empty();
         file.run(|case| command_of(&mut c, case));
     });
-}
-
-/// The arguments of a command, all given as `key=value`.
-struct Args<'a>(&'a TestCase);
-
-impl Args<'_> {
-    fn text(&self, key: &str) -> Option<String> {
-        self.0.args.get(key).map(|v| v.join(","))
-    }
-    fn number(&self, key: &str) -> u64 {
-        self.optional(key).unwrap_or_else(|| panic!("{} needs {key}=", self.0.directive))
-    }
-    fn optional(&self, key: &str) -> Option<u64> {
-        self.text(key).map(|v| v.parse().expect("a number"))
-    }
-    fn numbers(&self, key: &str) -> Vec<u64> {
-        let values = self.0.args.get(key).cloned().unwrap_or_default();
-        values.iter().map(|v| v.parse().expect("a number")).collect()
-    }
-    fn flag(&self, key: &str) -> bool {
-        self.0.args.contains_key(key)
-    }
-    fn wanted(&self) -> impl Fn(&Message) -> bool + use<> {
-        let (from, to, kind) = (self.optional("from"), self.optional("to"), self.text("kind"));
-        move |m: &Message| {
-            from.is_none_or(|n| m.from.node.0 == n)
-                && to.is_none_or(|n| m.to.node.0 == n)
-                && kind.as_ref().is_none_or(|k| format!("{:?}", m.body).starts_with(k.as_str()))
-        }
-    }
 }
 
 fn command_of(c: &mut Cluster, case: &TestCase) -> String {
@@ -73,7 +44,7 @@ fn run(c: &mut Cluster, directive: &str, args: &Args<'_>) -> Option<String> {
             }
         }
         "propose" => return shown(c.propose(args.number("id"), &args.text("data").unwrap())),
-        "conf-change" => return shown(c.change(args.number("id"), change_of(args))),
+        "conf-change" => return shown(c.change(args.number("id"), args.change())),
         "transfer" => {
             let to = NodeId(args.number("to"));
             let done = c.with_core(args.number("id"), |core, now| core.transfer_leader(now, to));
@@ -101,6 +72,16 @@ fn run(c: &mut Cluster, directive: &str, args: &Args<'_>) -> Option<String> {
             let gone = member(args.number("gone"));
             c.with_core(args.number("id"), |core, now| core.on_not_me(now, gone));
         }
+        "forget-leader" => c.with_core(args.number("id"), Core::forget_leader),
+        "unreachable" => {
+            let to = member(args.number("to"));
+            c.with_core(args.number("id"), |core, _| core.on_unreachable(to));
+        }
+        "promote" => {
+            let (learner, required) = (member(args.number("learner")), args.number("required"));
+            let promote = |core: &mut Core, now| core.promote(now, learner, Index(required));
+            return shown(c.with_core(args.number("id"), promote));
+        }
         "compact" => c.compact(args.number("id")),
         "send-snapshot" => {
             c.send_snapshot(args.number("from"), args.number("to"), !args.flag("fails"));
@@ -112,6 +93,7 @@ fn run(c: &mut Cluster, directive: &str, args: &Args<'_>) -> Option<String> {
             }
         }
         "status" => return Some(show::status(&c.status(args.number("id")))),
+        "states" => return Some(states(c)),
         "log" => return Some(show_log(c, args.number("id"))),
         other => panic!("no such command: {other}"),
     }
@@ -129,6 +111,9 @@ fn add_nodes(c: &mut Cluster, args: &Args<'_>) {
     for id in first..first + args.number("n") {
         let mut config = settings(member(id));
         config.pre_vote = !args.flag("no-pre-vote");
+        config.check_quorum = !args.flag("no-check-quorum");
+        config.lease_drift = args.optional("lease");
+        config.rank = args.optional("rank").unwrap_or(0) as u32;
         if let Some(window) = args.optional("window") {
             config.max_inflight_msgs = window as usize;
         }
@@ -136,30 +121,6 @@ fn add_nodes(c: &mut Cluster, args: &Args<'_>) {
         let term = args.optional("term").unwrap_or(0);
         c.add(config, Disk::with_log(conf(1..=voters), term, log));
     }
-}
-
-/// `conf-change id= steps=(add-voter-4,remove-2) [transition=implicit]`.
-fn several_of(args: &Args<'_>) -> ConfChange {
-    let steps = args.text("steps").unwrap_or_default();
-    let step = |text: &str| {
-        let (what, node) = text.rsplit_once('-').expect("a step and a node");
-        let m = member(node.parse().expect("a node"));
-        match what {
-            "add-voter" => ConfStep::AddVoter(m),
-            "add-learner" => ConfStep::AddLearner(m),
-            "promote" => ConfStep::Promote(m),
-            "demote" => ConfStep::Demote(m),
-            "remove" => ConfStep::Remove(m),
-            other => panic!("no such step: {other}"),
-        }
-    };
-    let transition = match args.text("transition").as_deref() {
-        None | Some("auto") => Transition::Auto,
-        Some("implicit") => Transition::Implicit,
-        Some("explicit") => Transition::Explicit,
-        Some(other) => panic!("no such transition: {other}"),
-    };
-    ConfChange::Several { steps: steps.split(',').map(step).collect(), transition }
 }
 
 /// `append from= to= term= prev-term= prev= entries=(1,1)`: a message of no node, by its terms.
@@ -171,24 +132,6 @@ fn append_of(args: &Args<'_>) -> Message {
     let body = Body::Append(Append { prev, commit: Index(0), entries });
     let (from, to) = (member(args.number("from")), member(args.number("to")));
     Message { from, to, group: GROUP, term, body }
-}
-
-fn change_of(args: &Args<'_>) -> ConfChange {
-    let of = |key| args.optional(key).map(member);
-    if args.flag("leave") {
-        return ConfChange::Leave;
-    }
-    if let Some(old) = args.optional("replace") {
-        return ConfChange::replace(member(old), life(old, args.number("life").into()));
-    }
-    if args.flag("steps") {
-        return several_of(args);
-    }
-    None.or_else(|| of("add-voter").map(ConfChange::AddVoter))
-        .or_else(|| of("add-learner").map(ConfChange::AddLearner))
-        .or_else(|| of("promote").map(ConfChange::Promote))
-        .or_else(|| of("remove").map(ConfChange::Remove))
-        .expect("a change")
 }
 
 /// `wipe id=`: everything is gone. `life=`: and the next start is a new life.
@@ -233,6 +176,18 @@ fn unknown_head(c: &mut Cluster, id: u64, from: u64) {
     node.disk.entries.split_off(&Index(from));
     node.disk.rights = Rights::FOLLOW;
     node.memory = node.disk.clone();
+}
+
+/// Every node that is up, by what the paper's figure 2 names.
+fn states(c: &Cluster) -> String {
+    let up = c.nodes.iter().filter(|(_, node)| node.core.is_some());
+    let line = |(id, node): (&u64, &Node)| {
+        let s = node.status();
+        let vote = s.vote.map_or("-".into(), |m| m.node.to_string());
+        let (role, log, conf) = (show::role(s.role), show_log(c, *id), show::conf(&s.conf));
+        format!("{id}: {role} t{} vote {vote} commit {} log {log} conf {conf}", s.term, s.commit)
+    };
+    up.map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn show_log(c: &Cluster, id: u64) -> String {

@@ -2,6 +2,7 @@
 //! says, a machine that remembers what it applied, and the checks of the paper's figure 3.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod args;
 pub mod check;
 pub mod disk;
 pub mod logs;

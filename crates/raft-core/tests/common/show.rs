@@ -66,6 +66,24 @@ fn yes(granted: bool) -> &'static str {
     if granted { "yes" } else { "no" }
 }
 
+/// `(1 2 3)`, `(1 4)&&(1 2 3)` while joint, then learners and those who become learners.
+pub fn conf(conf: &ConfState) -> String {
+    let list = |members: &[Member]| {
+        let nodes: Vec<String> = members.iter().map(|m| m.node.to_string()).collect();
+        nodes.join(" ")
+    };
+    let mut out = format!("({})", list(&conf.voters));
+    if conf.is_joint() {
+        out += &format!("&&({})", list(&conf.outgoing));
+    }
+    for (name, members) in [("learners", &conf.learners), ("next", &conf.learners_next)] {
+        if !members.is_empty() {
+            out += &format!(" {name} ({})", list(members));
+        }
+    }
+    out + if conf.auto_leave { " auto" } else { "" }
+}
+
 fn persist(p: &Persist) -> String {
     let mut parts = vec![format!("persist #{}", p.ticket.0)];
     if let Some(hard) = p.hard_state {

@@ -34,6 +34,8 @@ pub enum Action {
     Torn(Box<Action>),
     /// Loses everything, and starts as a new life.
     Wipe(usize),
+    /// Forgets term and vote, and goes on as a new life over its old log.
+    Forget(usize),
     /// The leader replaces a life that is gone.
     Replace(usize, Member, Member),
     /// The leader makes a learner a voter.
@@ -157,11 +159,11 @@ impl Model for Cores {
                     })
             }),
             Property::sometimes(REPLACED, |model: &Cores, world: &World| {
-                world.left.wipes < model.budget.wipes
+                world.lives_ended(model)
                     && world.replicas.iter().any(|r| r.core.conf().learners.len() == 1)
             }),
             Property::sometimes(PROMOTED, |model: &Cores, world: &World| {
-                world.left.wipes < model.budget.wipes
+                world.lives_ended(model)
                     && world.replicas.iter().any(|r| {
                         let conf = r.core.conf();
                         world.replicas.iter().all(|m| conf.is_voter(m.me))
@@ -214,6 +216,9 @@ impl Cores {
         }
         if left.wipes > 0 && !leads && replica.disk != Disk::empty(conf(1..=3)) {
             actions.push(Action::Wipe(n));
+        }
+        if left.forgets > 0 && !leads && !replica.disk.entries.is_empty() {
+            actions.push(Action::Forget(n));
         }
         if left.damages > 0 && !replica.disk.entries.is_empty() {
             actions.push(Action::Damage(n));
@@ -281,6 +286,21 @@ impl Cores {
                 world.replicas[n] = Shared::new(replica);
                 n
             }
+            Action::Forget(n) => {
+                world.left.forgets -= 1;
+                let Replica { me, runs, .. } = *world.replicas[n];
+                let mut disk = world.replicas[n].disk.clone();
+                disk.hard = HardState { term: disk.last().term, vote: None };
+                let mut amnesiac = disk.clone();
+                amnesiac.rights = Rights::NONE;
+                let mut replica = self.replica(me, amnesiac, runs + 1);
+                replica.disk = disk;
+                replica.me = Member::new(me.node, Incarnation(me.incarnation.0 + 1));
+                replica.core.begin_life(replica.clock, replica.me);
+                world.replicas[n] = Shared::new(replica);
+                world.drive(n, Disks::Sync, |_| {});
+                n
+            }
             Action::Replace(n, old, new) => {
                 world.drive(n, disks, |r| {
                     r.core.on_not_me(r.clock, old);
@@ -311,6 +331,12 @@ impl Cores {
             Action::Torn(_) | Action::Lag(_) => return None,
         };
         Some(n)
+    }
+}
+
+impl World {
+    fn lives_ended(&self, model: &Cores) -> bool {
+        (self.left.wipes, self.left.forgets) != (model.budget.wipes, model.budget.forgets)
     }
 }
 

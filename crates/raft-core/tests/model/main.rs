@@ -94,6 +94,12 @@ fn m06_model_a_wiped_member_returns_as_a_new_life() {
 }
 
 #[test]
+fn m17_model_a_replica_that_forgot_its_votes_begins_a_new_life() {
+    let budget = Budget { campaigns: 2, forgets: 1, ..Budget::default() };
+    check("a forgotten vote", numbered(Begin::Settled, budget), 9, &[REPLACED]);
+}
+
+#[test]
 fn m19_model_a_damaged_member() {
     let budget = Budget { campaigns: 1, damages: 1, ..Budget::default() };
     check("a damaged member", numbered(Begin::Proposed, budget), 9, &[HEALED]);
@@ -116,6 +122,7 @@ fn c12_model_everything_at_once() {
         lags: 1,
         repeats: 1,
         wipes: 1,
+        forgets: 1,
         damages: 1,
     };
     check("everything at once", numbered(Begin::Settled, budget), 5, &[]);

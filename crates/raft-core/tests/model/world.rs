@@ -21,6 +21,8 @@ pub struct Budget {
     /// Messages that arrive twice.
     pub repeats: u8,
     pub wipes: u8,
+    /// Replicas that forget term and vote, keep the log, and go on as a new life.
+    pub forgets: u8,
     pub damages: u8,
 }
 
