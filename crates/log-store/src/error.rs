@@ -34,6 +34,12 @@ pub enum BootError {
         /// The evidence.
         reason: String,
     },
+    /// The disk is full, and no file is left in which a log could go on. The directory is as it
+    /// was.
+    NoSpace {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// The disk could not be read.
     Io {
         /// What was read.
@@ -52,6 +58,11 @@ impl fmt::Display for BootError {
             }
             Self::Refused { reason } | Self::NothingSurvives { reason } => f.write_str(reason),
             Self::Poisoned { reason } => write!(f, "a write failed while starting: {reason}"),
+            Self::NoSpace { dir } => write!(
+                f,
+                "no space left on the device for the next file of {}: make room and start again",
+                dir.display()
+            ),
             Self::Io { path, .. } => write!(f, "cannot read {}", path.display()),
         }
     }

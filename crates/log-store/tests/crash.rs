@@ -268,7 +268,7 @@ fn groups_come_and_go(disk: &mut Disk) -> Result<(), String> {
 #[test]
 fn appends_votes_and_overwrites_survive_a_power_cut_at_every_operation() {
     let counts = at_every_stop("append", 40, 1, appends_and_votes);
-    assert!(counts.stops > 10 && counts.images > counts.stops);
+    assert!(counts.stops > 5 && counts.images > 100, "{} images", counts.images);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn the_value_of_a_group_survives_a_power_cut_at_every_operation() {
 #[test]
 fn g01_crash_at_every_step_of_roll_over_and_flush_loses_nothing() {
     let counts = at_every_stop("roll-over and flush", 12, 1, rolls_and_flushes);
-    assert!(counts.stops > 50, "{} stops", counts.stops);
+    assert!(counts.stops > 40, "{} stops", counts.stops);
 }
 
 #[test]

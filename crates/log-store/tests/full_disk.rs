@@ -151,6 +151,47 @@ fn w35_a_weekend_of_kills_leaves_a_bounded_disk() {
 }
 
 #[test]
+fn w35_kills_on_a_full_disk_stop_no_start_and_leave_a_bounded_disk() {
+    let mut disk = with_group();
+    fill_up(&mut disk);
+    let full = disk.fs.used();
+    disk.vote(group(1), 5).unwrap();
+    disk.sync().unwrap();
+    for start in 0..=40u64 {
+        let (history, acked) = (disk.history.clone(), disk.acked());
+        let image = match start % 3 {
+            0 => disk.fs.power_cut(|_| Fate::Lost),
+            _ => disk.fs.kill(),
+        };
+        image.set_capacity(Some(full));
+        disk = Disk::on(image, &disk.options);
+        let boot = disk.boot().unwrap_or_else(|e| panic!("start {start}: {e}"));
+        assert_eq!(boot.groups[0].state, GroupState::Clean, "start {start}: {}", boot.report);
+        let found = disk.observed(&boot).unwrap_or_else(|e| panic!("start {start}: {e}"));
+        explain(&history, acked, &found).unwrap_or_else(|e| panic!("start {start}: {e}"));
+        disk.history = vec![(refloat_log_store::Ticket(0), found)];
+        disk.vote(group(1), 6 + start).expect("a vote finds room");
+        let large = disk.try_append(group(1), 1, 1, 20_000);
+        assert!(matches!(large, Ok(_) | Err(SubmitError::NoSpace)), "start {start}: {large:?}");
+        // Killed at once, or after all that was due is done.
+        match start % 2 {
+            0 => disk.sync().unwrap(),
+            _ => drop(disk.sync_without(Lane::Prepare).unwrap()),
+        }
+        assert!(disk.fs.used() <= full);
+    }
+    disk.fs.set_capacity(None);
+    disk.sync().unwrap();
+    wait(&mut disk, 4);
+    for _ in 0..8 {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+        wait(&mut disk, 2);
+    }
+    assert!(wal_files(&disk) <= 5, "{:?}", disk.files("wal"));
+}
+
+#[test]
 fn w35_several_small_unflushed_files_are_flushed_as_one_generation() {
     let mut disk = with_group();
     for _ in 0..5 {

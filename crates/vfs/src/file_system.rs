@@ -104,6 +104,12 @@ pub trait VfsFile: Send + Sync + Debug {
         Ok(self.len()? == 0)
     }
 
+    /// What tells the file from every other one of its file system, under whatever names it
+    /// stands (on Unix the inode); `None` where that is not known.
+    fn number(&self) -> Option<u64> {
+        None
+    }
+
     /// Cuts or extends (with zeros) to a length. Durable after [`VfsFile::sync_data`].
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::num::NonZeroU64;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,6 +107,10 @@ impl VfsFile for OsFile {
             Ok(metadata) => Ok(metadata.len()),
             Err(e) => Err(FileError::wrap("read the length of", &self.path, e)),
         }
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|metadata| metadata.ino())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -83,6 +83,7 @@
 //! The bytes are laid down in `docs/formats/wal.md`.
 #![forbid(unsafe_code)]
 
+mod carry;
 mod encode;
 mod error;
 mod format;

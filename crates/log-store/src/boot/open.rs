@@ -162,9 +162,9 @@ fn resume_logs(
         votes_checkpoint,
         votes_again,
     );
-    finish(vfs, &mut votes)?;
+    finish(vfs, &mut votes, &options.votes_dir())?;
     let mut wal = Writer::resume(wal, wal_options(options, &examined.identity), checkpoint, again);
-    finish(vfs, &mut wal)?;
+    finish(vfs, &mut wal, &options.wal_dir())?;
     Ok((wal, votes))
 }
 
@@ -185,13 +185,14 @@ fn verdicts_on(again: &[Record], state: &SmallState) -> Vec<Record> {
     written.into_iter().filter_map(verdict).collect()
 }
 
-fn finish(vfs: &Arc<dyn Vfs>, writer: &mut Writer) -> Result<(), BootError> {
+fn finish(vfs: &Arc<dyn Vfs>, writer: &mut Writer, dir: &Path) -> Result<(), BootError> {
     let poisoned = |p: refloat_wal::Poisoned| BootError::Poisoned {
         reason: Poisoned { reason: crate::store::with_cause(&p) }.reason,
     };
-    while !writer.is_ready() {
+    // Whether there is space is asked before anything is taken that could need it.
+    while !writer.is_ready() || !writer.knows_space() {
         let Some(job) = writer.poll(Now(0)) else {
-            return Err(BootError::Poisoned { reason: "no space for a first log file".into() });
+            return Err(BootError::NoSpace { dir: dir.to_path_buf() });
         };
         let done = job.run(vfs.as_ref());
         writer.done(Now(0), done).map_err(poisoned)?;

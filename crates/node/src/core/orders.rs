@@ -64,6 +64,15 @@ impl Order {
 }
 
 impl NodeCore {
+    /// Replicas of which something waits for space.
+    pub(super) fn stalled_slots(&self) -> BTreeSet<usize> {
+        let slot = |stalled: &Stalled| match stalled.line() {
+            Line::Group(slot) => Some(slot),
+            Line::Node => None,
+        };
+        self.stalled.iter().filter_map(slot).collect()
+    }
+
     /// Carries an order out, or lets it wait behind what found no space before it.
     pub(super) fn order(&mut self, order: Order) {
         self.submit_writes();

@@ -216,18 +216,20 @@ impl NodeCore {
     pub(super) fn sweep(&mut self) {
         let now = self.now();
         self.next_sweep = now.after(SWEEP);
+        let stalled = self.stalled_slots();
         for slot in 0..self.slots.len() {
             if self.slots[slot].is_some() {
-                self.sweep_group(slot);
+                self.sweep_group(slot, stalled.contains(&slot));
             }
         }
         self.sweep_forwards();
         self.sweep_snapshots();
     }
 
-    fn sweep_group(&mut self, slot: usize) {
+    fn sweep_group(&mut self, slot: usize, stalled: bool) {
         let (now, round) = (self.now(), self.config.election_timeout);
-        let patience = self.config.proposal_timeout;
+        // A replica that lacks entries for want of space will not get there soon.
+        let patience = if stalled { 0 } else { self.config.proposal_timeout };
         let Some(group) = self.slots[slot].as_mut() else { return };
         let id = group.key.id;
         let parked = std::mem::take(&mut group.parked);
@@ -268,7 +270,11 @@ impl NodeCore {
             self.answer(w.answer, w.bytes, Err(RequestError::Unknown { group: id }));
         }
         for read in behind {
-            let reason = "this replica does not get to what the read needs".to_owned();
+            let reason = match stalled {
+                true => "this replica lacks what the read needs: its disk is full",
+                false => "this replica does not get to what the read needs",
+            };
+            let reason = reason.to_owned();
             let error = RequestError::Unavailable { group: id, reason };
             self.answer(Answer::Local(read.to), 0, Err(error));
         }

@@ -85,6 +85,10 @@ impl VfsFile for TearFile {
         self.inner.len()
     }
 
+    fn number(&self) -> Option<u64> {
+        self.inner.number()
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.inner.set_len(len)
     }

@@ -134,6 +134,10 @@ impl VfsFile for SimFile {
         }
     }
 
+    fn number(&self) -> Option<u64> {
+        Some(self.ino)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.change(self.op(OpKind::SetLen).range(0, len), |disk, seq, step| {
             if !matches!(step, Step::Fail(_)) {

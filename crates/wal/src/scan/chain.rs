@@ -171,6 +171,11 @@ impl Candidate {
             all_own || cut_off || seen.iter().take(region).any(|block| block.bad != 0);
     }
 
+    /// What tells the file from others, whatever its names; `None` where that is not known.
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.file.as_ref().and_then(|file| file.number())
+    }
+
     fn reader<'a>(&self, file: &'a dyn Source) -> FileReader<'a> {
         FileReader::new(Window::new(file, self.len), self.identity, self.generation.0)
     }
@@ -201,7 +206,7 @@ impl Candidate {
 }
 
 impl Place {
-    fn generation(&self) -> Generation {
+    pub(crate) fn generation(&self) -> Generation {
         match self {
             Place::Present(member) => member.candidate.generation,
             Place::Missing(generation, _) => *generation,
@@ -268,7 +273,9 @@ impl Chain {
         };
         let first_of_all =
             self.places.is_empty() && candidate.hurt_first_batch && candidate.is_ours;
+        let takes_a_place = self.takes_the_place(&candidate);
         let exists = named
+            || takes_a_place
             || (!skipped && candidate.was_in_use())
             || (!skipped && candidate.first_batch && names_the_last)
             || is_named_later && !skipped
@@ -281,12 +288,13 @@ impl Chain {
             }
             return;
         }
-        self.note_gap(&candidate, next, named);
+        self.note_gap(&candidate, next, named || takes_a_place);
         self.limit_last(&candidate);
         let limit = match candidate.link {
             LinkSeen::Valid(link) => Some(limit_of(&link)),
             _ => None,
         };
+        let named = named || takes_a_place;
         self.places.push(Place::Present(Member { candidate, named, limit }));
     }
 
@@ -301,6 +309,23 @@ impl Chain {
         if let Some(previous) = previous.filter(|previous| *previous > last) {
             self.places.push(Place::Missing(previous, "the header of the file behind names it"));
         }
+    }
+
+    /// Whether a file stands where the last one's link names another: that one held so little
+    /// that this one said it again, and was used anew. The header then names the same end as the
+    /// link does.
+    fn takes_the_place(&self, candidate: &Candidate) -> bool {
+        let Some(last) = self.last() else { return false };
+        let (LinkSeen::Valid(link), Some(previous)) = (last.link, candidate.previous) else {
+            return false;
+        };
+        let told = Previous {
+            file: last.generation.0,
+            end: link.end,
+            last: link.last,
+            digest: link.digest,
+        };
+        previous == told && link.next < candidate.generation.0
     }
 
     /// What the file behind knows of the end of the one before it, where that has no link.

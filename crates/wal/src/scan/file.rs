@@ -43,6 +43,8 @@ pub(crate) struct Ended {
     pub(crate) closed: bool,
     /// What a link would say: the end before everything that is written again.
     pub(crate) limit: Limit,
+    /// Digest and blocks of the first batch, where it verifies.
+    pub(crate) first: Option<(u32, u32)>,
 }
 
 /// A verified batch, kept back until it is known whether something proves it.
@@ -70,6 +72,7 @@ pub(crate) struct FileScan<'a, 'f, 'r, 'v> {
     closed: bool,
     /// Where what must be written again begins.
     again_from: Option<Limit>,
+    first: Option<(u32, u32)>,
 }
 
 enum Step {
@@ -98,6 +101,7 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
             surveyed_from: 0,
             closed: false,
             again_from: None,
+            first: None,
         }
     }
 
@@ -153,6 +157,9 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         self.closed = parsed.header.flags & CLOSED != 0;
         self.digest = Some(parsed.digest);
         let start = self.cursor;
+        if self.number == 1 {
+            self.first = Some((parsed.digest, start + parsed.header.blocks));
+        }
         self.cursor += parsed.header.blocks;
         self.number += 1;
         self.batches += 1;
@@ -185,6 +192,8 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
     fn give(&mut self, at: Lsn, trust: Trust, found: Found, again: bool) {
         if again && !found.of_checkpoint {
             self.sink.again(&found);
+        } else {
+            self.sink.carry(&found);
         }
         self.sink.visit.record(at, trust, found.record, &found.missing);
     }
@@ -457,6 +466,7 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
             end: self.cursor,
             closed: self.closed,
             limit: self.again_from.unwrap_or(behind),
+            first: self.first,
         }
     }
 }

@@ -7,6 +7,7 @@ mod salvage;
 mod unused;
 pub(crate) mod window;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use self::chain::{Candidate, Chain, Member, Opened, Place};
 use self::file::{Bounds, Ended, FileScan};
 use self::parse::Found;
 use self::unused::Unused;
+use crate::carry::Carry;
 use crate::format::file_header::Previous;
 use crate::format::link::{Link, LinkSeen};
 use crate::format::{LINK_BLOCK, offset_of};
@@ -94,6 +96,36 @@ pub(crate) struct Tail {
     pub(crate) set_aside: Vec<PathBuf>,
     /// Files in use: number, path, length, whether damaged.
     pub(crate) files: Vec<(Generation, PathBuf, u64, bool)>,
+    /// Those of them that are needed no more, because the next one said again what they hold.
+    pub(crate) replaced: BTreeSet<Generation>,
+    /// The newest file, if the next one may take its place.
+    pub(crate) light: Option<Light>,
+    /// The first batch of the newest file: digest, and the block behind it.
+    pub(crate) first: Option<(u32, u32)>,
+}
+
+/// A newest file that holds so little that the next one can say it again.
+#[derive(Debug)]
+pub(crate) struct Light {
+    pub(crate) generation: Generation,
+    /// The log records that something proves durable; the others are written again anyway.
+    pub(crate) carry: Carry,
+    /// What its own header says of the file before it.
+    pub(crate) previous: Previous,
+}
+
+impl Tail {
+    /// Files whose next one said again what they hold: `(file, file that did)`. It names the file
+    /// before this one as its previous.
+    pub(crate) fn is_replaced(places: &[Place], at: usize) -> bool {
+        let [Some(Place::Present(this)), Some(Place::Present(next))] =
+            [places.get(at), places.get(at + 1)]
+        else {
+            return false;
+        };
+        let previous = next.candidate.previous;
+        next.named && previous.is_some_and(|previous| previous.file < this.candidate.generation.0)
+    }
 }
 
 impl Scan {
@@ -123,9 +155,18 @@ pub(crate) struct Sink<'v> {
     pub(crate) visit: &'v mut dyn Visit,
     damage: Vec<Damage>,
     unproven: Vec<Record>,
+    /// What the file that is read now holds, its unproven end aside.
+    carry: Carry,
 }
 
 impl Sink<'_> {
+    pub(crate) fn carry(&mut self, found: &Found) {
+        match found.missing.is_empty() {
+            true => self.carry.push(found.record.as_ref()),
+            false => self.carry.weigh_down(),
+        }
+    }
+
     /// Keeps a record to be written again: as it was, or what is left of it.
     pub(crate) fn again(&mut self, found: &Found) {
         if found.missing.is_empty() {
@@ -165,7 +206,8 @@ impl Sink<'_> {
 /// The directory cannot be listed, or holds a file of another identity or of a newer format.
 /// Damage is no error: it is reported in the [`Scan`].
 pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<Scan, ScanError> {
-    let mut sink = Sink { visit, damage: Vec::new(), unproven: Vec::new() };
+    let carry = Carry::default();
+    let mut sink = Sink { visit, damage: Vec::new(), unproven: Vec::new(), carry };
     let listing = list_at_rest(vfs, options)?;
     let (mut tail, chain) = (listing.tail, listing.chain);
     let mut files = Vec::new();
@@ -179,11 +221,16 @@ pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<S
                 tail.links.clear();
             }
             Place::Present(member) => {
+                sink.carry = Carry::of_found(offset_of(options.file_blocks()));
                 let (report, ended) = scan_file(member, newest, &mut sink);
                 if newest && chain.link_lost {
                     lost_link(&member.candidate, &mut sink);
                 }
                 tail.go_on_behind(member, &ended, newest);
+                if newest {
+                    tail.first = ended.first;
+                    tail.light = light(&chain.places, at, &report, &mut sink);
+                }
                 files.push(report);
             }
         }
@@ -192,8 +239,14 @@ pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<S
         files.push(never_existed(candidate));
     }
     files.sort_by_key(|file| file.generation);
+    let hurt = |number| sink.damage.iter().any(|damage| damage.at.generation == number);
     for (generation, _, _, damaged) in &mut tail.files {
-        *damaged = sink.damage.iter().any(|damage| damage.at.generation == *generation);
+        *damaged = hurt(*generation);
+    }
+    for (at, place) in chain.places.iter().enumerate() {
+        if Tail::is_replaced(&chain.places, at) && !hurt(place.generation()) {
+            tail.replaced.insert(place.generation());
+        }
     }
     let Sink { damage, unproven, .. } = sink;
     let mut strays = listing.strays;
@@ -348,6 +401,25 @@ impl Tail {
         };
         self.files.push((candidate.generation, candidate.path.clone(), candidate.len, false));
     }
+}
+
+/// What the next file needs to take the place of the newest one. There must be a file before it
+/// whose link names it: that link goes on to prove that a newest file existed, and until the next
+/// file is linked too a start goes by it.
+fn light(places: &[Place], at: usize, report: &FileReport, sink: &mut Sink<'_>) -> Option<Light> {
+    let carry = std::mem::take(&mut sink.carry);
+    carry.records()?;
+    let Some(Place::Present(member)) = places.get(at) else { return None };
+    let previous = member.candidate.previous?;
+    let mut before = places.iter().take(at);
+    let is_there =
+        |place: &Place| matches!(place, Place::Present(_)) && place.generation().0 == previous.file;
+    let known_end = previous.digest.is_some() && before.any(is_there);
+    let whole = matches!(report.verdict, Verdict::Good | Verdict::Unproven | Verdict::Torn { .. });
+    let hurt = sink.damage.iter().any(|damage| damage.at.generation == report.generation);
+    let linked = member.named && member.candidate.link == LinkSeen::Absent;
+    let generation = report.generation;
+    (known_end && whole && !hurt && linked).then_some(Light { generation, carry, previous })
 }
 
 fn missing(

@@ -1,9 +1,10 @@
 //! Files that nobody uses: which of them the next writer may take.
 //!
-//! A crash in a renaming may leave the file under both names, and a name is all that a file here
-//! is known by. A file taken under one name and again under the other would be two files of the
-//! log in one place, the second written over the first. So of the files that may be one and the
-//! same by what stands in their first block, one is taken and the other names go.
+//! A crash in a renaming may leave the file under both names. A file taken under one name and
+//! again under the other would be two files of the log in one place, the second written over the
+//! first. So of the names of one file one is taken and the others go. Files are told apart by
+//! their numbers in the file system; where those are not known, by what stands in their first
+//! block, and all that were never used may then be one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -35,22 +36,22 @@ impl Unused {
         never_existed: &[Candidate],
         tail: &mut Tail,
     ) {
-        // What the files already chosen say that they are; `None` is one that says nothing.
         let mut taken = BTreeSet::new();
         // The highest goes first: renaming it up keeps numbers ascending. Until the next file
         // has its name it must stay, and the lower ones may be other names of it.
         let mut names = never_existed.iter();
         if let Some(last) = names.next_back() {
-            taken.insert(last.header);
+            taken.insert(Known::of(last.number(), last.header));
             tail.pool.push((last.path.clone(), last.len));
         }
         tail.never_used = names.map(|candidate| candidate.path.clone()).collect();
         for path in self.pool {
             let next = Generation(tail.next);
-            let (len, header) = look_at(vfs, options, &path);
+            let (len, number, header) = look_at(vfs, options, &path);
             let is_free = |number: Generation| number < next && !self.numbers.contains(&number);
-            let usable =
-                header.is_ok_and(|number| number.is_none_or(is_free) && taken.insert(number));
+            let usable = header.is_ok_and(|header| {
+                header.is_none_or(is_free) && taken.insert(Known::of(number, header))
+            });
             match usable {
                 true => tail.pool.push((path, len)),
                 false => tail.garbage.push(path),
@@ -59,20 +60,39 @@ impl Unused {
     }
 }
 
-/// A file's length, and of which file of this log it has the header: of none, or `Err` where it
-/// cannot be read or is not this log's.
-fn look_at(vfs: &dyn Vfs, options: &Options, path: &Path) -> (u64, Result<Option<Generation>, ()>) {
+/// What a file without use is told from others by.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    /// Its number in the file system.
+    Number(u64),
+    /// Of which file of the log it has the header; `None` is one that says nothing.
+    Header(Option<Generation>),
+}
+
+impl Known {
+    fn of(number: Option<u64>, header: Option<Generation>) -> Known {
+        number.map_or(Known::Header(header), Known::Number)
+    }
+}
+
+/// A file's length, its number in the file system, and of which file of this log it has the
+/// header: of none, or `Err` where it cannot be read or is not this log's.
+fn look_at(
+    vfs: &dyn Vfs,
+    options: &Options,
+    path: &Path,
+) -> (u64, Option<u64>, Result<Option<Generation>, ()>) {
     let mut block = vec![0; BLOCK];
     let read = vfs.open(path, OpenOptions::read()).and_then(|file| {
         let len = file.len()?;
         file.read_at(&mut block, 0)?;
-        Ok(len)
+        Ok((len, file.number()))
     });
-    let Ok(len) = read else { return (0, Err(())) };
+    let Ok((len, number)) = read else { return (0, None, Err(())) };
     let header = match FileHeader::read(&block) {
         HeaderSeen::None => Ok(None),
         HeaderSeen::Valid(header) if header.identity == options.identity => Ok(Some(header.file)),
         HeaderSeen::Valid(_) | HeaderSeen::Newer(_) => Err(()),
     };
-    (len, header)
+    (len, number, header)
 }

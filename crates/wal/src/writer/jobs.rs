@@ -323,6 +323,8 @@ impl Prepare {
         // Zeros are not going to be read: they must not push anything out of the page cache.
         file.drop_cache();
         vfs.rename(&self.part, &self.ready).map_err(fail("rename to", &self.ready))?;
+        // A start on a full disk needs it: it must not be gone after a power cut.
+        vfs.sync_dir(&self.dir).map_err(fail("sync directory", &self.dir))?;
         self.is_ready = true;
         Ok(())
     }

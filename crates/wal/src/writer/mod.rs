@@ -16,6 +16,7 @@ use self::jobs::{Current, Failed, LinkFiles, LinkTarget, Outcome, Work, Write};
 pub use self::jobs::{Done, Job};
 use self::pool::{First, Pool};
 use self::queue::{Plan, Queue, Step};
+use crate::carry::Carry;
 use crate::encode::{Closed, Extent, OpenBatch, Place, Spare};
 use crate::format::batch::{CHECKPOINT, CLOSED, SEAL};
 use crate::format::directory;
@@ -42,6 +43,10 @@ pub struct Writer {
     file: Option<OpenFile>,
     /// Where the file before ended, until it is linked.
     previous: Previous,
+    /// The log records of the file that submits go to.
+    carry: Carry,
+    /// The file whose place the first one of this run takes.
+    replaced_by_boot: Option<Generation>,
     /// Names that the first linking operation removes.
     never_used: Vec<PathBuf>,
     /// Links of older files that the first linking operation writes.
@@ -79,6 +84,8 @@ struct OpenFile {
     /// The directory of the last batch, for the next to repeat.
     copy: Vec<u8>,
     is_sealed: bool,
+    /// What its header says of the file before it.
+    previous: Previous,
     /// What the link will say of the end. A seal without records behind it is not counted: hurt,
     /// it would look like a batch that somebody waits for.
     named: Previous,
@@ -97,6 +104,9 @@ struct Linking {
     first: First,
     copy: Vec<u8>,
     next_block: u32,
+    previous: Previous,
+    /// The file whose place it takes.
+    replaced: Option<Generation>,
     /// Whether a link proves the first batch.
     is_proven: bool,
 }
@@ -161,11 +171,14 @@ impl Writer {
     ) -> Writer {
         let pool = Pool::new(options.clone(), &mut scan.tail);
         let generation = Generation(scan.tail.next);
+        let light = scan.tail.light.take().filter(|_| pool.is_scarce());
         let mut writer = Writer {
             queue: Queue::new(Plan::new(generation, options.file_blocks())),
             pool,
             file: None,
-            previous: scan.tail.previous,
+            previous: light.as_ref().map_or(scan.tail.previous, |light| light.previous),
+            carry: Carry::default(),
+            replaced_by_boot: light.as_ref().map(|light| light.generation),
             never_used: std::mem::take(&mut scan.tail.never_used),
             old_links: std::mem::take(&mut scan.tail.links),
             in_flight: None,
@@ -180,7 +193,10 @@ impl Writer {
             stats: Stats::default(),
             options,
         };
-        writer.begin_file(generation, &checkpoint, &again);
+        let replaces = light.is_some();
+        let carried = light.iter().filter_map(|light| light.carry.records()).flatten();
+        let first: Vec<Record> = carried.cloned().chain(again).collect();
+        writer.begin_file(generation, &checkpoint, &first, replaces);
         writer
     }
 
@@ -200,7 +216,7 @@ impl Writer {
         };
         let plan = &self.queue.plan;
         end.saturating_add(seal) <= plan.blocks
-            || !self.pool.has_next()
+            || !self.pool.has_next(records.iter().any(is_bulky))
             || plan.is_fresh() && end <= plan.blocks
     }
 
@@ -209,7 +225,10 @@ impl Writer {
     pub fn roll(&mut self, checkpoint: Vec<(GroupKey, Bytes)>) -> Generation {
         self.seal_before_roll();
         let generation = self.generation().next();
-        self.begin_file(generation, &checkpoint, &[]);
+        // On a full disk a file that holds little is said again and used anew.
+        let carried = self.carry.records().filter(|_| self.is_short()).map(<[Record]>::to_vec);
+        let replaces = carried.is_some();
+        self.begin_file(generation, &checkpoint, &carried.unwrap_or_default(), replaces);
         generation
     }
 
@@ -233,6 +252,7 @@ impl Writer {
         let batch = self.queue.open_batch().expect("a batch was just opened");
         for record in records {
             self.stats.payload_bytes += batch.push(*record) as u64;
+            self.carry.push(*record);
         }
         self.stats.records += records.len() as u64;
         Ok(batch.lsn)
@@ -245,9 +265,13 @@ impl Writer {
             return Err(SubmitError::TooLarge { size, limit });
         }
         let blocks = self.queue.plan.blocks;
-        let has_next = self.pool.has_next();
         // Without a next file the rest of this one is kept for votes and the like.
         let bulky = records.iter().any(is_bulky);
+        let has_next = self.pool.has_next(bulky);
+        // The next starts must find files: so little is taken that they may replace this one.
+        if bulky && self.is_short() && !self.carry.stays_light(records) {
+            return Err(SubmitError::NoSpace { size, left: 0 });
+        }
         let kept = if has_next || !bulky { 0 } else { (blocks / 16).clamp(2, 64) };
         let room = blocks.saturating_sub(kept);
         if self.queue.end_with(records).map_err(malformed)?.0 <= room {
@@ -258,6 +282,11 @@ impl Writer {
             true => SubmitError::Full { size, left },
             false => SubmitError::NoSpace { size, left },
         })
+    }
+
+    /// Whether the disk is full and few files are left.
+    fn is_short(&self) -> bool {
+        self.pool.is_full_disk() && self.pool.is_scarce()
     }
 
     /// The next piece of file work, if any. At most one write of the log and one background job
@@ -272,7 +301,8 @@ impl Writer {
             Some(_) => None,
             None => self.next_write(now),
         };
-        let work = work.or_else(|| self.pool.poll(now, self.ready && self.file.is_some()))?;
+        let linked = self.ready && self.file.is_some();
+        let work = work.or_else(|| self.pool.poll(now, linked))?;
         Some(Job { work })
     }
 
@@ -282,9 +312,9 @@ impl Writer {
         }
         match self.queue.front()? {
             Step::Batch(_) => self.file.as_ref().map(|_| ())?,
-            Step::File(first) => {
+            Step::File(first, _) => {
                 let blocks = self.queue.blocks_of_file(first);
-                let (from, blocks) = self.pool.take(blocks)?;
+                let (from, blocks) = self.pool.take(blocks, self.queue.least_blocks(first))?;
                 return self.link(from, blocks);
             }
         }
@@ -376,6 +406,7 @@ impl Writer {
         generation: Generation,
         checkpoint: &[(GroupKey, Bytes)],
         again: &[Record],
+        replaces: bool,
     ) {
         let parts = self.spare_parts();
         let mut first = OpenBatch::new(Lsn::new(generation, 1), CHECKPOINT, parts);
@@ -387,18 +418,19 @@ impl Writer {
             assert!(measured.is_ok(), "a record to be written again is malformed: {record:?}");
             first.push(record.as_ref());
         }
+        self.carry = Carry::begun_with(offset_of(self.options.file_blocks()), again);
         self.stats.records += checkpoint.len() as u64 + again.len() as u64;
-        self.queue.begin_file(first, self.options.file_blocks());
+        self.queue.begin_file(first, self.options.file_blocks(), replaces);
     }
 
     /// Steps (a) and (b): the new file with its first batch, then the links that name it.
     fn link(&mut self, from: PathBuf, blocks: u32) -> Option<Work> {
-        let Some(Step::File(batch)) = self.queue.pop() else { return None };
+        let Some(Step::File(batch, replaces)) = self.queue.pop() else { return None };
         let generation = batch.lsn.generation;
         self.queue.file_is(generation, blocks);
         let identity = self.options.identity;
         let salt = Salt::new(&identity, generation.0);
-        let previous = self.end_of_last_file();
+        let (previous, replaced) = self.end_of_last_file(replaces);
         let place = Place { salt, start: FIRST_BATCH_BLOCK, file_blocks: blocks, previous };
         let (closed, mut spare) = batch.close(&place, &[]);
         let mut copy = Vec::new();
@@ -415,13 +447,14 @@ impl Writer {
         self.keep_buffer(closed.buf);
 
         let first = First { generation, digest: closed.digest, blocks: next_block };
-        let mut links = self.links_to(generation, previous);
+        let mut links = self.links_to(generation);
         if is(Defect::LinkSkipped) {
             links.clear();
         }
         self.stats.bytes += ((next_block as usize + links.len()) * BLOCK) as u64;
         let is_proven = !links.is_empty();
-        let linking = Linking { generation, blocks, first, copy, next_block, is_proven };
+        let linking =
+            Linking { generation, blocks, first, copy, next_block, previous, replaced, is_proven };
         self.in_flight = Some(InFlight::Link(linking));
         Some(Work::Link(Box::new(LinkFiles {
             dir: self.options.dir.clone(),
@@ -436,14 +469,19 @@ impl Writer {
         })))
     }
 
-    fn end_of_last_file(&self) -> Previous {
-        match &self.file {
-            Some(file) => file.named,
-            None => self.previous,
+    /// What the next file names as its previous, and which file's place it takes: it follows the
+    /// one before the last then.
+    fn end_of_last_file(&self, replaces: bool) -> (Previous, Option<Generation>) {
+        let Some(file) = &self.file else {
+            return (self.previous, self.replaced_by_boot.filter(|_| replaces));
+        };
+        match replaces && self.pool.is_in_use(file.previous.file) {
+            true => (file.previous, Some(file.generation)),
+            false => (file.named, None),
         }
     }
 
-    fn links_to(&mut self, next: Generation, end: Previous) -> Vec<(LinkTarget, AlignedBuf)> {
+    fn links_to(&mut self, next: Generation) -> Vec<(LinkTarget, AlignedBuf)> {
         let identity = self.options.identity;
         let block = |salt: &Salt, link: Link| {
             let mut block = AlignedBuf::default();
@@ -452,6 +490,7 @@ impl Writer {
             block
         };
         if let Some(file) = &self.file {
+            let end = file.named;
             let link = Link { end: end.end, last: end.last, digest: end.digest, next: next.0 };
             return vec![(LinkTarget::Open(file.current.clone()), block(&file.salt, link))];
         }
@@ -507,7 +546,11 @@ impl Writer {
         if self.poisoned.is_some() {
             return;
         }
-        let Linking { generation, blocks, first, copy, next_block, is_proven } = linking;
+        let Linking { generation, blocks, first, copy, next_block, previous, replaced, is_proven } =
+            linking;
+        if let Some(replaced) = replaced {
+            self.pool.replace(replaced);
+        }
         self.pool.linked(first, &current.path, blocks);
         let mut file = OpenFile {
             generation,
@@ -519,6 +562,7 @@ impl Writer {
             digest: first.digest,
             copy,
             is_sealed: false,
+            previous,
             named: Previous::default(),
         };
         file.named = file.end();
@@ -550,6 +594,13 @@ impl Writer {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready && self.poisoned.is_none()
+    }
+
+    /// Whether more room is at hand, or it is known that there is none: entries that are taken
+    /// before may be those after which a full disk has no file for a next start but one.
+    #[must_use]
+    pub fn knows_space(&self) -> bool {
+        self.pool.knows_space()
     }
 
     /// When [`Writer::poll`] has something to do although nobody submits.
@@ -623,9 +674,11 @@ fn push_states(batch: &mut OpenBatch, bodies: &[(GroupKey, Bytes)]) {
     }
 }
 
-/// Whether a record is one that a full disk refuses: it brings entries.
+/// Whether a record is one that a full disk refuses: it brings entries that say something. Empty
+/// ones are those with which a leader begins its term, and reads wait for them.
 fn is_bulky(record: &RecordRef<'_>) -> bool {
-    matches!(record, RecordRef::Log { op, .. } if !op.entries().is_empty())
+    let RecordRef::Log { op, .. } = record else { return false };
+    op.entries().iter().any(|entry| !entry.payload.is_empty())
 }
 
 /// Content bytes that so many blocks hold.

@@ -18,6 +18,9 @@ use crate::scan::Tail;
 
 /// Microseconds until a file is prepared again after there was no room for it.
 const RETRY: u64 = 1_000_000;
+/// Files that are ready besides the one that is written: one for the next file, and one that is
+/// left then.
+const SPARES: usize = 2;
 /// Released files with damage that are kept.
 const SET_ASIDE: usize = 4;
 
@@ -48,6 +51,8 @@ pub(crate) struct Pool {
     highest: u64,
     /// A first batch that needs a longer file than usual, in blocks.
     wanted: Option<u32>,
+    /// Files whose successor says again what they hold: to be recycled before all others.
+    replaced: BTreeMap<Generation, InUse>,
     garbage: Vec<PathBuf>,
     set_aside: VecDeque<PathBuf>,
     files: BTreeMap<Generation, InUse>,
@@ -76,6 +81,14 @@ impl Pool {
             .files
             .drain(..)
             .map(|(generation, path, len, damaged)| (generation, InUse { path, len, damaged }));
+        let (replaced, files): (BTreeMap<_, _>, _) =
+            files.partition(|(generation, _)| tail.replaced.contains(generation));
+        let newest = files.last_key_value().map(|(generation, _)| *generation);
+        let newest = newest.zip(tail.first).map(|(generation, (digest, blocks))| First {
+            generation,
+            digest,
+            blocks,
+        });
         Pool {
             ready,
             preparing: None,
@@ -86,9 +99,10 @@ impl Pool {
             wanted: None,
             garbage,
             set_aside: std::mem::take(&mut tail.set_aside).into(),
-            files: files.collect(),
+            replaced,
+            files,
             released: Generation::ZERO,
-            newest: None,
+            newest,
             read_back: Generation::ZERO,
             read_back_failed: false,
             prepared: 0,
@@ -98,9 +112,41 @@ impl Pool {
         }
     }
 
-    /// Whether a next file is there or is likely to be soon.
-    pub(crate) fn has_next(&self) -> bool {
-        !self.ready.is_empty() || !self.no_space
+    /// Whether a next file may be begun, or is likely to be soon. What brings entries leaves two
+    /// files behind: with one the node starts once more, with the other that start's file is
+    /// replaced, and so on.
+    pub(crate) fn has_next(&self, bulky: bool) -> bool {
+        !self.no_space || self.spares() > if bulky { SPARES } else { 0 }
+    }
+
+    /// Whether so few files are left that the next one should take the last one's place.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.spares() < SPARES
+    }
+
+    /// Whether it is known if there is space, or enough without.
+    pub(crate) fn knows_space(&self) -> bool {
+        self.no_space || self.preparing.is_some() || !self.is_scarce()
+    }
+
+    pub(crate) fn is_full_disk(&self) -> bool {
+        self.no_space
+    }
+
+    fn spares(&self) -> usize {
+        self.ready.len() + self.replaced.len()
+    }
+
+    /// Whether this file is part of the log.
+    pub(crate) fn is_in_use(&self, file: u64) -> bool {
+        self.files.contains_key(&Generation(file))
+    }
+
+    /// A file is not needed any more: the one that is linked next says again what it holds.
+    pub(crate) fn replace(&mut self, generation: Generation) {
+        if let Some(file) = self.files.remove(&generation) {
+            self.replaced.insert(generation, file);
+        }
     }
 
     pub(crate) fn retry_at(&self) -> Option<Now> {
@@ -111,10 +157,13 @@ impl Pool {
         self.in_flight
     }
 
-    /// Takes a ready file of at least so many blocks, or asks for one.
-    pub(crate) fn take(&mut self, blocks: u32) -> Option<(PathBuf, u32)> {
-        let fits = |(_, len): &(PathBuf, u64)| *len >= offset_of(blocks);
-        let at = self.ready.iter().position(fits);
+    /// Takes a ready file of at least so many blocks, or asks for one; `least` will do on a full
+    /// disk.
+    pub(crate) fn take(&mut self, blocks: u32, least: u32) -> Option<(PathBuf, u32)> {
+        let position = |blocks: u32| {
+            self.ready.iter().position(|(_, len): &(PathBuf, u64)| *len >= offset_of(blocks))
+        };
+        let at = position(blocks).or_else(|| position(least).filter(|_| self.no_space));
         let Some((path, len)) = at.and_then(|at| self.ready.remove(at)) else {
             self.wanted = Some(blocks);
             return None;
@@ -141,19 +190,31 @@ impl Pool {
         if self.in_flight {
             return None;
         }
-        let work = self.prepare(now).or_else(|| linked.then(|| self.tidy()).flatten())?;
+        let last_resort = self.ready.is_empty() && !linked;
+        let work = last_resort
+            .then(|| self.take_replaced())
+            .flatten()
+            .or_else(|| self.prepare(now, linked))
+            .or_else(|| linked.then(|| self.tidy()).flatten())?;
         self.in_flight = true;
         Some(work)
     }
 
-    fn prepare(&mut self, now: Now) -> Option<Work> {
+    /// Recycled files come on top of those prepared, so that in the long run none is prepared.
+    fn wants_one(&self, linked: bool) -> bool {
+        // Whether there is space again shows when a file can be prepared.
+        let more = self.is_scarce() || self.no_space;
+        self.spares() == 0 || self.wanted.is_some() || linked && more
+    }
+
+    fn prepare(&mut self, now: Now, linked: bool) -> Option<Work> {
         if self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         if let Some(prepare) = self.preparing.take() {
             return Some(Work::Prepare(prepare));
         }
-        if !self.ready.is_empty() && self.wanted.is_none() {
+        if !self.wants_one(linked) {
             return None;
         }
         self.retry_at = None;
@@ -175,6 +236,9 @@ impl Pool {
         if !self.garbage.is_empty() {
             return Some(Work::Remove(std::mem::take(&mut self.garbage)));
         }
+        if let Some(work) = self.take_replaced() {
+            return Some(work);
+        }
         let (generation, second) = self.releasable()?;
         if self.read_back < second {
             return self.read_back();
@@ -185,13 +249,28 @@ impl Pool {
             self.set_aside.push_back(to.clone());
             return Some(self.recycle(generation, file.path, Some(to)));
         }
+        Some(self.back_into_pool(generation, file))
+    }
+
+    fn back_into_pool(&mut self, generation: Generation, file: InUse) -> Work {
         let room = self.ready.len() < self.options.pool.max(1);
         let usual = file.len == offset_of(self.options.file_blocks());
         let to = (room && usual).then(|| {
             self.highest += 1;
             Name::Pool(self.highest).path(&self.options.dir)
         });
-        Some(self.recycle(generation, file.path, to))
+        self.recycle(generation, file.path, to)
+    }
+
+    /// Puts a file that another one says again back into the pool, once that was seen on the
+    /// device.
+    fn take_replaced(&mut self) -> Option<Work> {
+        let (generation, _) = self.replaced.last_key_value()?;
+        if self.read_back <= *generation {
+            return self.read_back();
+        }
+        let (generation, file) = self.replaced.pop_last()?;
+        Some(self.back_into_pool(generation, file))
     }
 
     fn recycle(&self, generation: Generation, from: PathBuf, to: Option<PathBuf>) -> Work {

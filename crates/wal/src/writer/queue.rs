@@ -12,12 +12,14 @@ use crate::{Lsn, RecordRef};
 /// How much longer than its first batch a file is made at least: a checkpoint must leave room
 /// for what it is a checkpoint of.
 const FILE_PER_FIRST_BATCH: u32 = 4;
+/// Blocks behind the first batch with which a file on a full disk must do.
+const LEAST_ROOM: u32 = 4;
 
 #[derive(Debug)]
 pub(crate) enum Step {
     Batch(OpenBatch),
-    /// A new file, with its first batch.
-    File(OpenBatch),
+    /// A new file, with its first batch; whether it takes the place of the file before it.
+    File(OpenBatch, bool),
 }
 
 /// The file that submits go to, as it will be once all that waits is written.
@@ -85,7 +87,7 @@ impl Queue {
     }
 
     /// Plans a new file.
-    pub(crate) fn begin_file(&mut self, first: OpenBatch, usual_blocks: u32) {
+    pub(crate) fn begin_file(&mut self, first: OpenBatch, usual_blocks: u32, replaces: bool) {
         self.freeze();
         let first_batch = u32::try_from(first.first_blocks()).unwrap_or(u32::MAX);
         let needed = first_batch.saturating_mul(FILE_PER_FIRST_BATCH);
@@ -97,7 +99,7 @@ impl Queue {
             copy: first.frames_len(),
             first_batch,
         };
-        self.steps.push_back(Step::File(first));
+        self.steps.push_back(Step::File(first, replaces));
     }
 
     /// The file that was planned turned out longer.
@@ -113,6 +115,14 @@ impl Queue {
             return self.plan.blocks.max(needed);
         }
         needed
+    }
+
+    /// The least that a file must be for a first batch behind which nothing waits yet.
+    pub(crate) fn least_blocks(&self, first: &OpenBatch) -> u32 {
+        match self.steps.len() {
+            1 => FIRST_BATCH_BLOCK + first.first_blocks() as u32 + LEAST_ROOM,
+            _ => u32::MAX,
+        }
     }
 
     /// Ends the open batch: what it takes is known now.
@@ -187,7 +197,7 @@ impl Queue {
 
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |step: &Step| match step {
-            Step::Batch(batch) | Step::File(batch) => batch.extent().bytes(),
+            Step::Batch(batch) | Step::File(batch, _) => batch.extent().bytes(),
         };
         self.steps.iter().map(bytes).sum()
     }

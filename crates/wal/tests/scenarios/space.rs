@@ -138,15 +138,168 @@ fn w16_a_start_on_a_full_disk_uses_the_prepared_file() {
     disk.fs.set_capacity(Some(disk.fs.used()));
     let (mut disk, _) = disk.reboot();
     disk.write(&[append(1, 2, 1, 10)]);
-    // The second start finds no file ready: it waits, and is no worse off for it.
-    let (mut waiting, _) = Disk::begin(disk.kill(), options(), 0);
-    waiting.settle();
-    assert!(!waiting.writer.is_ready());
-    assert!(waiting.writer.wake_at().is_some());
-    waiting.fs.set_capacity(None);
-    waiting.now = 5_000_000;
-    waiting.settle();
-    assert!(waiting.writer.is_ready());
+}
+
+/// A disk without a byte left behind a log of a few files.
+fn full_disk(options: &Options) -> Disk {
+    let mut disk = Disk::with(options.clone());
+    disk.write(&[append(1, 1, 1, 100)]);
+    disk.fs.set_capacity(Some(disk.fs.used()));
+    disk
+}
+
+fn numbered(disk: &Disk) -> usize {
+    let is_log = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "wal");
+    disk.fs.files().keys().filter(is_log).count()
+}
+
+#[test]
+fn w35_a_full_disk_stops_no_start_however_often_the_node_is_killed() {
+    for settle in [true, false] {
+        let mut disk = full_disk(&options());
+        // Entries until they are refused, so that the files before hold what cannot go.
+        let mut acked = Vec::new();
+        for index in 2.. {
+            let record = append(1, index, 1, 9000);
+            if !disk.writer.fits(&[record.as_ref()]) {
+                disk.roll();
+            }
+            match disk.submit(std::slice::from_ref(&record)) {
+                Ok(_) => disk.settle(),
+                Err(error) => {
+                    assert!(matches!(error, SubmitError::NoSpace { .. }), "{error:?}");
+                    break;
+                }
+            }
+            acked.push(record);
+        }
+        assert!(acked.len() > 15, "{}", acked.len());
+        let (bytes, files) = (disk.fs.used(), numbered(&disk));
+        for start in 0..60u64 {
+            let fs = match start % 3 {
+                0 => disk.fs.power_cut(|_| refloat_vfs::Fate::Lost),
+                _ => disk.fs.kill(),
+            };
+            fs.set_capacity(Some(bytes));
+            let (begun, found) = Disk::begin(fs, options(), 0);
+            disk = begun;
+            assert!(found.scan.damage.is_empty(), "start {start}: {}", found.words());
+            for record in &acked {
+                assert!(found.seen.has(record), "start {start} lost {record:?}");
+            }
+            // Either all that is due is done before the next kill, or the start alone.
+            while settle || !disk.writer.is_ready() || !disk.writer.knows_space() {
+                let Some(job) = disk.writer.poll(Now(0)) else { break };
+                let done = job.run(&disk.fs);
+                disk.writer.done(Now(0), done).unwrap();
+            }
+            assert!(disk.writer.is_ready(), "start {start} found no file");
+            // A little of everything still goes.
+            let vote = state(1, &format!("vote {start}"));
+            let empty = append(2, 1 + start, 1, 0);
+            let at = disk.submit(&[vote.clone(), empty.clone()]).expect("no room for a vote");
+            while disk.writer.durable() < at {
+                let job = disk.writer.poll(Now(0)).expect("a write is due");
+                let done = job.run(&disk.fs);
+                disk.writer.done(Now(0), done).unwrap();
+            }
+            acked.push(empty);
+            let more = append(3, 1 + start, 1, 60_000);
+            match disk.submit(std::slice::from_ref(&more)) {
+                Err(error) => assert!(matches!(error, SubmitError::NoSpace { .. }), "{error:?}"),
+                Ok(at) => {
+                    while disk.writer.durable() < at {
+                        let job = disk.writer.poll(Now(0)).expect("a write is due");
+                        let done = job.run(&disk.fs);
+                        disk.writer.done(Now(0), done).unwrap();
+                    }
+                    acked.push(more);
+                }
+            }
+            assert!(numbered(&disk) <= files + 3, "start {start}: {:?}", disk.fs.files());
+        }
+        disk.fs.set_capacity(None);
+        disk.now = 10_000_000;
+        disk.settle();
+        disk.write(&[append(1, 9000, 1, 60_000)]);
+    }
+}
+
+#[test]
+fn w35_a_full_disk_never_stops_votes_and_deletions() {
+    let mut disk = full_disk(&options());
+    disk.write(&[state(2, "created")]);
+    let (mut votes, files) = (0, numbered(&disk));
+    for term in 0..900u64 {
+        let vote = state(1, &format!("vote {term} {}", "v".repeat(600)));
+        if !disk.writer.fits(&[vote.as_ref()]) {
+            disk.roll();
+        }
+        votes += u64::from(disk.submit(std::slice::from_ref(&vote)).is_ok());
+        disk.settle();
+    }
+    assert_eq!(votes, 900);
+    assert!(disk.writer.generation().0 > 10, "many files were begun");
+    assert!(numbered(&disk) <= files + 3, "{:?}", disk.fs.files());
+    let (disk, found) = disk.reboot();
+    assert!(found.scan.damage.is_empty(), "{}", found.words());
+    assert!(found.seen.has(&append(1, 1, 1, 100)), "from before the disk was full");
+    assert!(disk.writer.is_ready());
+}
+
+/// Every crash of a start that takes the place of the last file, and of the start behind that.
+#[test]
+fn w26_a_crash_at_every_step_of_a_start_that_replaces_a_file_loses_nothing() {
+    let acked = [append(1, 1, 1, 100), append(1, 2, 1, 20_000), append(2, 1, 1, 0)];
+    let prepare = || {
+        let mut disk = full_disk(&options());
+        disk.write(&acked[1..2]);
+        let (mut disk, _) = disk.reboot();
+        disk.write(&acked[2..]);
+        disk.fs.kill()
+    };
+    let owed = |found: &Found, story: &str| {
+        assert!(found.scan.damage.is_empty(), "{story}: {}", found.words());
+        assert!(acked.iter().all(|record| found.seen.has(record)), "{story}");
+    };
+    let mut replaced = 0;
+    for starts in 1..=3 {
+        for stop in 1..200 {
+            let mut fs = prepare();
+            for _ in 1..starts {
+                let mut disk = Disk::begin(fs, options(), 0).0;
+                while !disk.writer.is_ready() {
+                    let job = disk.writer.poll(Now(0)).expect("a start needs no space");
+                    let done = job.run(&disk.fs);
+                    disk.writer.done(Now(0), done).unwrap();
+                }
+                fs = disk.fs.kill();
+            }
+            let (mut disk, found) = Disk::begin(fs, options(), 0);
+            owed(&found, "before");
+            disk.fs.crash_at(disk.fs.op_count() + stop);
+            let crashed = disk.try_settle().is_err();
+            for image in disk.fs.crash_images(40) {
+                let story = format!("start {starts}, step {stop}: {}", image.story());
+                let found = look(&image, &options());
+                owed(&found, &story);
+                let mut again = Disk::begin(image, options(), 0).0;
+                again.settle();
+                assert!(again.writer.is_ready(), "{story}: {:#?}", again.fs.files());
+                owed(&again.find(), &story);
+                // The file that the link of the one before names is in use elsewhere.
+                let files = again.find().scan.files;
+                replaced +=
+                    u64::from(files.windows(2).any(|pair| {
+                        pair[0].linked && pair[1].generation > pair[0].generation.next()
+                    }));
+            }
+            if !crashed {
+                break;
+            }
+        }
+    }
+    assert!(replaced > 100, "{replaced}");
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! What the log records of one file say, as long as that is little.
+//!
+//! A file that holds little can be replaced: the next one says it again in its first batch, and
+//! the file may be used anew although files before it are still needed. That is how a node goes on
+//! starting, and its votes go on, while a full disk lets nothing be flushed.
+
+use crate::format::directory;
+use crate::{Record, RecordRef};
+
+/// Bytes of records that are taken into a file although it may have to be replaced.
+const LIGHT: usize = 256 << 10;
+
+/// The log records of one file; heavy, and empty, once they are too many to be said again.
+#[derive(Debug, Default)]
+pub(crate) struct Carry {
+    records: Vec<Record>,
+    bytes: usize,
+    light: usize,
+    most: usize,
+    heavy: bool,
+}
+
+impl Carry {
+    /// For what is found in a file of so many bytes: half of it may be said again.
+    pub(crate) fn of_found(file_len: u64) -> Carry {
+        let most = usize::try_from(file_len / 2).unwrap_or(usize::MAX);
+        Carry { most, ..Carry::default() }
+    }
+
+    /// For a file that is begun with these records.
+    pub(crate) fn begun_with(file_len: u64, records: &[Record]) -> Carry {
+        let mut carry = Carry::of_found(file_len);
+        records.iter().for_each(|record| carry.push(record.as_ref()));
+        carry.light = usize::try_from(file_len / 16).unwrap_or(LIGHT).min(LIGHT);
+        // What comes now stays in memory no longer than it is a little.
+        carry.most = carry.most.min(carry.bytes + carry.light);
+        carry
+    }
+
+    /// The records, unless they are too many.
+    pub(crate) fn records(&self) -> Option<&[Record]> {
+        (!self.heavy).then_some(&self.records[..])
+    }
+
+    /// Whether it would be little with these.
+    pub(crate) fn stays_light(&self, records: &[RecordRef<'_>]) -> bool {
+        let more = |sum: usize, record: &RecordRef<'_>| sum.saturating_add(size(*record));
+        !self.heavy && records.iter().fold(self.bytes, more) <= self.light
+    }
+
+    /// Takes a record in. Small state is left out: a checkpoint restates it.
+    pub(crate) fn push(&mut self, record: RecordRef<'_>) {
+        let RecordRef::Log { group, op } = record else { return };
+        if self.heavy {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(size(record));
+        if self.bytes > self.most {
+            return self.weigh_down();
+        }
+        self.records.push(Record::Log { group, op: op.clone() });
+    }
+
+    /// The file cannot be said again.
+    pub(crate) fn weigh_down(&mut self) {
+        self.heavy = true;
+        self.records = Vec::new();
+    }
+}
+
+/// Bytes in a batch, about; a malformed record is too large for anything.
+fn size(record: RecordRef<'_>) -> usize {
+    match record {
+        RecordRef::State { .. } => 0,
+        log => directory::measure(log).map_or(usize::MAX, |size| size.directory + size.payload),
+    }
+}
