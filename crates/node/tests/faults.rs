@@ -386,3 +386,46 @@ fn w16_a_full_disk_keeps_voting_in_groups_that_wait_for_no_space() {
     let led = |c: &Cluster| c.leader(1).is_some();
     assert!(cluster.run_until(20, led), "{:#?}", cluster.statuses());
 }
+
+#[test]
+fn w16_a_replica_on_a_full_disk_does_not_let_reads_hang() {
+    let mut cluster = Cluster::formed(1);
+    cluster.run_for(200);
+    let full = leads_none(&cluster, [0, 1]);
+    cluster.disks[&full].set_capacity(Some(cluster.disks[&full].used()));
+    for _ in 0..60 {
+        cluster.proposed(1 + full % 3, 1, &"x".repeat(30 << 10)).expect("applied");
+    }
+    let before = cluster.time().now;
+    let refused = cluster.read(full, 1, Consistency::Linearizable);
+    assert!(matches!(refused, Err(RequestError::Unavailable { .. })), "{refused:?}");
+    let took = cluster.time().now.since(before);
+    assert!(took < 2_500_000, "{took} us");
+    cluster.disks[&full].set_capacity(None);
+    cluster.run_for(3_000);
+    cluster.read(full, 1, Consistency::Linearizable).expect("space again");
+}
+
+/// A leader begins with an entry of its own, and reads wait for that. Nodes start meanwhile.
+#[test]
+fn w16_full_disks_let_leaders_be_elected_that_serve_reads() {
+    let mut cluster = Cluster::formed(2);
+    cluster.run_for(200);
+    cluster.proposed(1, 2, "kept").expect("applied");
+    for node in 1..=3 {
+        cluster.disks[&node].set_capacity(Some(cluster.disks[&node].used()));
+    }
+    let large = "x".repeat(30 << 10);
+    let full = (0..60).any(|_| cluster.proposed(1, 1, &large) == Err(RequestError::NoSpace));
+    assert!(full, "the disks never filled");
+    for _ in 0..8 {
+        let leader = cluster.leader(2).expect("elected");
+        cluster.kill(leader);
+        let led = |c: &Cluster| c.leader(2).is_some_and(|l| l != leader);
+        assert!(cluster.run_until(20, led), "{:#?}", cluster.statuses());
+        let read = cluster.read(1 + leader % 3, 2, Consistency::Linearizable);
+        assert_eq!(read, Ok("kept".into()));
+        cluster.start(leader);
+        cluster.run_for(500);
+    }
+}

@@ -120,28 +120,21 @@ fn fill(path: &Path) {
     }
 }
 
-#[test]
-#[ignore = "needs a small disk: run by w16_a_really_full_disk"]
-fn a_disk_that_fills_up() {
-    let mut cluster = Cluster::start(3, SMALL);
-    let mut acked: Vec<u64> = (0..100).collect();
-    let mut client = cluster.client(0);
-    acked.iter().for_each(|n| assert_eq!(set(&mut client, *n).unwrap(), "OK"));
-    let ballast = cluster.temp.path().join("ballast");
-    fill(&ballast);
+fn impatient(cluster: &Cluster) -> Client {
+    let client = cluster.client(0);
+    client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    client
+}
 
-    let impatient = || {
-        let client = cluster.client(0);
-        client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        client
-    };
-    let (mut client, start) = (impatient(), Instant::now());
+/// Writes until several writes were refused for want of space; says how many.
+fn fill_up(cluster: &Cluster, ballast: &Path, acked: &mut Vec<u64>) -> u32 {
+    let (mut client, start) = (impatient(cluster), Instant::now());
     let mut refused = 0;
     for n in 100.. {
         assert!(start.elapsed() < Duration::from_secs(60), "the disk is not full");
         let Ok(reply) = set(&mut client, n) else {
             // An unknown outcome: neither acknowledged nor refused.
-            client = impatient();
+            client = impatient(cluster);
             continue;
         };
         match reply.as_str() {
@@ -152,11 +145,64 @@ fn a_disk_that_fills_up() {
                 refused += u32::from(reply.starts_with("-MISCONF "));
             }
         }
-        fill(&ballast);
+        fill(ballast);
         if refused > 5 {
             break;
         }
     }
+    refused
+}
+
+#[test]
+fn w35_kills_on_a_really_full_disk_stop_no_start() {
+    inside_a_small_disk(24, "a_full_disk_and_many_kills");
+}
+
+#[test]
+#[ignore = "needs a small disk: run by w35_kills_on_a_really_full_disk"]
+fn a_full_disk_and_many_kills() {
+    let mut cluster = Cluster::start(3, SMALL);
+    let mut acked: Vec<u64> = (0..100).collect();
+    let mut client = cluster.client(0);
+    acked.iter().for_each(|n| assert_eq!(set(&mut client, *n).unwrap(), "OK"));
+    let ballast = cluster.temp.path().join("ballast");
+    fill_up(&cluster, &ballast, &mut acked);
+    let (mut served, mut slowest) = (0, Duration::ZERO);
+    for round in 0..24 {
+        // One of them, or all at once.
+        let hit = if round % 6 == 5 { 0..3 } else { round % 3..round % 3 + 1 };
+        hit.clone().for_each(|at| cluster.kill(at));
+        fill(&ballast);
+        hit.for_each(|at| cluster.start_one(at));
+        fill(&ballast);
+        for n in &acked[..4] {
+            let (mut client, start) = (cluster.client(round % 3), Instant::now());
+            let found = client.call(&["GET", &format!("key{n}")]);
+            slowest = slowest.max(start.elapsed());
+            if !found.starts_with("-CLUSTERDOWN ") {
+                assert!(found.starts_with(&format!("{n} v")), "key{n}: {found}");
+                served += 1;
+            }
+        }
+    }
+    assert!(served > 0, "nothing is read on a full disk");
+    assert!(slowest < Duration::from_secs(4), "a read took {slowest:?}");
+    std::fs::remove_file(&ballast).unwrap();
+    must_hold(&mut cluster.client(2), &acked);
+    println!("{} acknowledged, {served} reads served, the slowest {slowest:?}", acked.len());
+}
+
+#[test]
+#[ignore = "needs a small disk: run by w16_a_really_full_disk"]
+fn a_disk_that_fills_up() {
+    let mut cluster = Cluster::start(3, SMALL);
+    let mut acked: Vec<u64> = (0..100).collect();
+    let mut client = cluster.client(0);
+    acked.iter().for_each(|n| assert_eq!(set(&mut client, *n).unwrap(), "OK"));
+    let ballast = cluster.temp.path().join("ballast");
+    fill(&ballast);
+
+    let refused = fill_up(&cluster, &ballast, &mut acked);
     // Who leads goes on to serve what is there; a group that has to elect now waits for space.
     // No answer is wrong.
     let mut served = 0;
@@ -178,7 +224,7 @@ fn a_disk_that_fills_up() {
 
     std::fs::remove_file(&ballast).unwrap();
     let start = Instant::now();
-    let mut client = impatient();
+    let mut client = impatient(&cluster);
     let mut resumed = 0;
     for n in 1_000_000.. {
         match set(&mut client, n) {
@@ -187,7 +233,7 @@ fn a_disk_that_fills_up() {
                 resumed += 1;
             }
             Ok(_) => std::thread::sleep(Duration::from_millis(50)),
-            Err(_) => client = impatient(),
+            Err(_) => client = impatient(&cluster),
         }
         if resumed == 100 {
             break;
