@@ -1,6 +1,6 @@
 //! The log on standard error: plain lines, colour only for a person at a terminal.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use refloat_log_store::{BootReport, GroupState};
 use tracing_subscriber::EnvFilter;
@@ -10,10 +10,26 @@ pub fn start() {
     let filter = EnvFilter::try_from_env("REFLOAT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| BestEffort)
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .try_init();
+}
+
+/// Standard error, where a line that cannot be written is a line less: the log may stand on the
+/// disk that is full, and that stops no node.
+struct BestEffort;
+
+impl Write for BestEffort {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Logs what the start found: ordinary things as `info`, damage and repairs as `warn`.
