@@ -58,8 +58,8 @@
 //! * State machines are deterministic and fit into memory.
 //! * A sync that returned holds (recovery notices many lies of a disk, not all), and the monotonic
 //!   clock does not run at less than half or more than twice its speed.
-//! * A node id belongs to one data directory. A disk that was lost does not come back under the same
-//!   id by `init`: its peers refuse the new life.
+//! * A node id belongs to one data directory at a time. A node that lost its disk comes back under
+//!   its id by [`join`], in a new life, and is a voter again by itself; by [`init`] it does not.
 //!
 //! # Parts
 //!
@@ -70,8 +70,8 @@
 //!
 //! # Limits
 //!
-//! Replicas that are not `clean` after a start are listed with their reason and not started; they
-//! do not heal from peers yet, and a wiped node cannot rejoin under its id.
+//! A node can be taken back only while group 0 has a leader, and into a group only while its other
+//! voters are a majority.
 //! Idle groups send heartbeats: 10,000 of them are not free.
 //! No leases, sessions or witnesses.
 #![forbid(unsafe_code)]

@@ -22,6 +22,7 @@ fn the_demo_loses_nothing_and_ends_with_its_summary() {
     assert!(output.status.success(), "{text}\n{errors}");
     assert!(text.contains("kill -9 of node"), "{text}");
     assert!(text.contains("groups clean"), "a boot report in short: {text}");
+    assert!(text.contains("in a new life"), "a wiped node came back: {text}");
     let control = |c: char| c.is_control() && c != '\n';
     assert!(!text.contains(control) && !errors.contains(control), "{text:?}");
 

@@ -41,6 +41,7 @@ impl Cluster {
             id: n as u64 + 1,
             data_dir: dir.join(format!("node{}", n + 1)),
             log: dir.join(format!("node{}.log", n + 1)),
+            peer: local(ports[n]),
             client: local(ports[NODES + n]),
             admin: local(ports[2 * NODES + n]),
         };
@@ -111,6 +112,47 @@ impl Cluster {
         self.wait_for(at).await?;
         self.tell_boot(at, begin, screen).await;
         Ok(())
+    }
+
+    /// Erases the directory of a node that is down, makes it anew with `join`, starts the node, and
+    /// waits until the others count it as a voter in its new life.
+    pub async fn replace(&mut self, at: usize, screen: &Screen) -> Result<(), Failure> {
+        let begin = Instant::now();
+        let asked = (at + 1) % self.len();
+        std::fs::remove_dir_all(&self.plans[at].data_dir)
+            .map_err(|error| Failure::because(Code::Other, "erase a directory", &error))?;
+        self.plans[at].join(&self.program, self.plans[asked].peer)?;
+        self.spawn(at)?;
+        self.wait_for(at).await?;
+        let give_up = Instant::now() + LEADERS;
+        while !self.is_voter_again(at, asked).await {
+            if Instant::now() > give_up {
+                let line = format!("node {} is no voter again after its wipe", self.id(at));
+                return Err(Failure::new(Code::Other, line));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        screen.say(&format!(
+            "  node {} is a voter of every group again, in a new life, after {:.1} s",
+            self.id(at),
+            begin.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// Whether a node counts another one in its present life as a voter of every group.
+    async fn is_voter_again(&self, at: usize, asked: usize) -> bool {
+        let own = self.plans[at].ask_json("/v1/status").await.unwrap_or_default();
+        let status = self.plans[asked].ask_json("/v1/status").await.unwrap_or_default();
+        let groups = status["groups"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_voter = |group: &Value| {
+            group["members"].as_array().into_iter().flatten().any(|member| {
+                member["node"] == self.id(at)
+                    && member["incarnation"] == own["incarnation"]
+                    && member["member"] == "voter"
+            })
+        };
+        !groups.is_empty() && groups.iter().all(is_voter)
     }
 
     /// Starts all nodes again, at once.

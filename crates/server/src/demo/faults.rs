@@ -19,12 +19,14 @@ enum Fault {
     KillLeader,
     TearFollower,
     TearLeader,
+    WipeFollower,
     KillAll,
 }
 
 /// Each once in this order; then drawn from among them.
-const FIRST: [Fault; 5] = [
+const FIRST: [Fault; 6] = [
     Fault::KillFollower,
+    Fault::WipeFollower,
     Fault::KillLeader,
     Fault::TearLeader,
     Fault::KillAll,
@@ -81,6 +83,7 @@ impl Faults {
             Fault::KillLeader => self.kill(leader, "the leader", cluster, screen).await,
             Fault::TearFollower => self.tear(follower, "a follower", cluster, screen).await,
             Fault::TearLeader => self.tear(leader, "the leader", cluster, screen).await,
+            Fault::WipeFollower => self.wipe(follower, cluster, screen).await,
             Fault::KillAll => {
                 screen.say("kill -9 of all three nodes at once, in mid-write");
                 cluster.kill_all().await;
@@ -100,6 +103,19 @@ impl Faults {
         screen.say(&format!("kill -9 of node {}, {role}, in mid-write", cluster.id(at)));
         cluster.kill(at).await;
         self.back(at, cluster, screen).await
+    }
+
+    async fn wipe(
+        &mut self,
+        at: usize,
+        cluster: &mut Cluster,
+        screen: &Screen,
+    ) -> Result<(), Failure> {
+        let id = cluster.id(at);
+        screen.say(&format!("kill -9 of node {id}, a follower, and its directory erased: join"));
+        cluster.kill(at).await;
+        self.restarts += 1;
+        cluster.replace(at, screen).await
     }
 
     async fn tear(

@@ -25,6 +25,8 @@ pub struct Plan {
     pub id: u64,
     /// Its data directory.
     pub data_dir: PathBuf,
+    /// Where other nodes connect.
+    pub peer: SocketAddr,
     /// Where its log lines go.
     pub log: PathBuf,
     /// Where clients connect.
@@ -49,15 +51,28 @@ impl Plan {
         members.iter().for_each(|member| {
             command.args(["--member", member]);
         });
+        self.run(command, "init")
+    }
+
+    /// Makes the data directory anew, by what the node at this peer address tells.
+    pub fn join(&self, program: &Path, peer: SocketAddr) -> Result<(), Failure> {
+        let mut command = Command::new(program);
+        command.arg("join").arg("--data-dir").arg(&self.data_dir);
+        command.args(["--node", &self.id.to_string(), "--cluster", "demo"]);
+        command.args(["--peer", &peer.to_string()]);
+        self.run(command, "join")
+    }
+
+    fn run(&self, mut command: Command, name: &str) -> Result<(), Failure> {
         let output = command
             .stdin(Stdio::null())
             .output()
-            .map_err(|error| Failure::because(Code::Other, "run init", &error))?;
+            .map_err(|error| Failure::because(Code::Other, format!("run {name}"), &error))?;
         if output.status.success() {
             return Ok(());
         }
         let line = String::from_utf8_lossy(&output.stderr).into_owned();
-        Err(Failure::new(Code::Other, format!("init of node {} failed: {line}", self.id)))
+        Err(Failure::new(Code::Other, format!("{name} of node {} failed: {line}", self.id)))
     }
 
     /// Starts the process.
