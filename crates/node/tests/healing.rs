@@ -4,7 +4,8 @@ mod support;
 
 use std::path::PathBuf;
 
-use refloat_node::{Consistency, GroupStatus};
+use refloat_node::{Consistency, GroupStatus, Input};
+use refloat_types::GroupId;
 use support::{Cluster, DIR};
 
 fn group_of(cluster: &Cluster, node: u64, group: u64) -> GroupStatus {
@@ -18,11 +19,16 @@ fn all_clean(cluster: &Cluster) -> bool {
 
 /// The log files of a node, oldest first.
 fn logs(cluster: &Cluster, node: u64) -> Vec<PathBuf> {
-    let dir = PathBuf::from(DIR).join("wal");
+    files(cluster, node, "wal")
+}
+
+/// Files of a node whose directory and last part of the name are this.
+fn files(cluster: &Cluster, node: u64, kind: &str) -> Vec<PathBuf> {
+    let dir = PathBuf::from(DIR).join(kind);
     let mut names: Vec<PathBuf> = refloat_vfs::Vfs::list(&cluster.disks[&node], &dir)
-        .expect("a log directory")
+        .expect("a directory")
         .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "wal"))
+        .filter(|path| path.extension().is_some_and(|e| e == kind))
         .collect();
     names.sort();
     names
@@ -30,9 +36,13 @@ fn logs(cluster: &Cluster, node: u64) -> Vec<PathBuf> {
 
 /// Flips a byte in every place of a node's log where `text` stands.
 fn rot(cluster: &Cluster, node: u64, text: &str) -> usize {
+    rot_in(cluster, node, "wal", text)
+}
+
+fn rot_in(cluster: &Cluster, node: u64, kind: &str, text: &str) -> usize {
     let disk = &cluster.disks[&node];
     let mut hits = 0;
-    for path in logs(cluster, node) {
+    for path in files(cluster, node, kind) {
         let bytes = disk.contents(&path).expect("a log file");
         let places = bytes.windows(text.len()).enumerate();
         for (at, _) in places.filter(|(_, window)| *window == text.as_bytes()) {
@@ -145,4 +155,69 @@ fn a_follower_that_lost_its_newest_log_file_follows_until_it_holds_what_the_lead
     cluster.start(leader);
     assert!(cluster.run_until(20, all_clean), "{:#?}", cluster.statuses());
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 40)));
+}
+
+/// A follower whose log is in segments, and in no log file any more; it is down.
+fn flushed(entries: u32) -> (Cluster, u64) {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 0, entries);
+    cluster.run_for(300);
+    let victim = 1 + cluster.leader(1).expect("formed") % 3;
+    flush(&mut cluster, victim);
+    (cluster, victim)
+}
+
+fn flush(cluster: &mut Cluster, node: u64) {
+    for _ in 0..3 {
+        cluster.kill(node);
+        cluster.start(node);
+        cluster.run_for(500);
+    }
+    cluster.kill(node);
+}
+
+#[test]
+fn rot_in_a_segment_is_found_when_the_log_is_applied_and_only_that_entry_is_asked_for() {
+    let (mut cluster, victim) = flushed(20);
+    let leader = cluster.leader(1).expect("formed");
+    let at = cluster.proposed(leader, 1, "behind").expect("applied").index.0 - 13;
+    assert_eq!(rot(&cluster, victim, "entry-0007"), 0, "in no log file");
+    assert!(rot_in(&cluster, victim, "seg", "entry-0007") > 0);
+    // Nobody who could give it is there.
+    for node in (1..=3).filter(|n| *n != victim) {
+        cluster.kill(node);
+    }
+    cluster.start(victim);
+    cluster.run_for(200);
+    let found = group_of(&cluster, victim, 1);
+    let why = found.waits_for.clone().unwrap_or_default();
+    assert!(why.contains(&format!("{{{at}}}")), "entry {at}: {found:#?}");
+    assert_eq!(found.applied, at - 1, "{found:#?}");
+    for node in (1..=3).filter(|n| *n != victim) {
+        cluster.start(node);
+    }
+    assert!(cluster.run_until(10, all_clean), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 20) + "\nbehind"));
+}
+
+#[test]
+fn a_hole_that_the_others_have_compacted_is_cured_by_their_snapshot_though_it_is_committed() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 0, 20);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    for n in 20..23 {
+        cluster.proposed(leader, 1, &format!("entry-{n:04}")).expect("applied");
+        cluster.run_for(100);
+        for node in (1..=3).filter(|n| *n != victim) {
+            let token = cluster.input(node, |to| Input::Snapshot { to, group: GroupId(1) });
+            cluster.answer(token).expect("written");
+        }
+    }
+    flush(&mut cluster, victim);
+    assert!(rot_in(&cluster, victim, "seg", "entry-0007") > 0);
+    cluster.start(victim);
+    let installed = |c: &Cluster| c.nodes[&victim].counters().snapshots_installed > 0;
+    assert!(cluster.run_until(10, |c| installed(c) && all_clean(c)), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 23)));
 }

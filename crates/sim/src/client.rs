@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::invariants::linearizability::Floors;
 use bytes::Bytes;
 use refloat_types::GroupId;
 use refloat_types::codec::Put;
@@ -13,6 +14,8 @@ pub(crate) struct Clients {
     pub(crate) next_token: u64,
     /// Writes that were acknowledged, and when.
     pub(crate) acknowledged: VecDeque<(u64, Bytes)>,
+    /// Whether they also use groups that come and go.
+    pub(crate) passing: bool,
     pub(crate) unknown: u64,
     pub(crate) refused: u64,
 }
@@ -24,7 +27,7 @@ pub(crate) struct Request {
     pub(crate) boot: u64,
     pub(crate) group: GroupId,
     /// What was finished in the group when it began.
-    pub(crate) floor: u64,
+    pub(crate) floors: Floors,
     pub(crate) what: What,
 }
 

@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     FullDisk,
     HangingDisk,
     Membership,
+    Churn,
 }
 
 /// Whose synced data may go bad in a run. Whatever is committed stays whole somewhere, so that
@@ -68,6 +69,7 @@ impl Plan {
             (Kind::FullDisk, rates.full_disks),
             (Kind::HangingDisk, rates.hanging_disks),
             (Kind::Membership, rates.memberships),
+            (Kind::Churn, rates.group_churn),
         ];
         let mut drawn: Vec<(Kind, f64)> =
             all.into_iter().filter(|(_, rate)| rng.chance(70) && *rate > 0.0).collect();
@@ -92,6 +94,11 @@ impl Plan {
             late: share(rates.late_frames),
             rates: drawn,
         }
+    }
+
+    /// Whether this kind of fault is on.
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.rates.iter().any(|(on, _)| *on == kind)
     }
 
     /// The next fault and how long until then; `None` if nothing ever happens.

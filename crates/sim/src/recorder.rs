@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
-use refloat_types::IndexSet;
 use refloat_types::codec::Put;
+use refloat_types::{GroupKey, IndexSet};
 
 use crate::client::REQUEST_LEN;
 use crate::invariants::state_machine_safety::{Applied, NAME, Place, Step};
@@ -29,6 +29,11 @@ impl Recorder {
     ) -> Recorder {
         applied.lock().stand(at, (0, 0));
         Recorder { at, inner, chain: 0, index: 0, applied }
+    }
+
+    /// Which group's machine it is.
+    pub(crate) fn group(&self) -> GroupKey {
+        self.at.group
     }
 
     fn fault(&self, text: String) {
@@ -54,10 +59,10 @@ impl StateMachine for Recorder {
                 self.fault(format!("node {node} applied {now} after {last} in group {group}"));
             }
             self.index = command.index.0;
-            let payload = hash(&command.payload);
+            let (payload, before) = (hash(&command.payload), self.chain);
             self.chain = mix(self.chain ^ mix(self.index) ^ payload.rotate_left(7));
             let request = command.payload.first_chunk().map(|n| u64::from_le_bytes(*n));
-            let step = Step { command: payload, reply: hash(reply), chain: self.chain };
+            let step = Step { command: payload, reply: hash(reply), before, chain: self.chain };
             self.applied.lock().apply(self.at, self.index, request, step);
         }
         self.applied.lock().stand(self.at, (self.index, self.chain));

@@ -88,6 +88,8 @@ pub struct FaultRates {
     pub hanging_disks: f64,
     /// Changes of a group's members, asked for by an operator.
     pub memberships: f64,
+    /// Groups created and deleted, some under an id that was in use before.
+    pub group_churn: f64,
     /// Clocks that run too fast or too slow, by up to so many millionths.
     pub drift_ppm: u64,
     /// Frames lost, of a thousand.
@@ -117,6 +119,7 @@ impl Default for FaultRates {
             full_disks: 0.15,
             hanging_disks: 0.1,
             memberships: 0.4,
+            group_churn: 0.5,
             drift_ppm: 20_000,
             dropped_frames: 20,
             doubled_frames: 10,
@@ -146,6 +149,7 @@ impl FaultRates {
             full_disks: 0.0,
             hanging_disks: 0.0,
             memberships: 0.0,
+            group_churn: 0.0,
             drift_ppm: 0,
             dropped_frames: 0,
             doubled_frames: 0,

@@ -97,6 +97,7 @@ impl World {
             healing: false,
             violation: None,
         };
+        world.clients.passing = world.plan.has(Kind::Churn);
         world.form();
         world
     }

@@ -32,7 +32,8 @@ impl NodeCore {
             return self.ask_machine(slot, Vec::new());
         }
         let Some(group) = self.slots[slot].as_mut() else { return };
-        match self.store.read(group.key, first, committed, self.config.max_apply_bytes) {
+        let last = if group.apply.careful { first } else { committed };
+        match self.store.read(group.key, first, last, self.config.max_apply_bytes) {
             Read::Entries(entries) => self.apply_entries(slot, entries),
             Read::Later(request) => {
                 group.apply.fetching = Some(request);
@@ -58,6 +59,7 @@ impl NodeCore {
             return;
         }
         group.apply.fetching = None;
+        let careful = std::mem::replace(&mut group.apply.careful, result.is_err());
         match result {
             Ok(entries)
                 if entries.first().map(|e| e.id.index)
@@ -67,6 +69,7 @@ impl NodeCore {
                 self.mark(slot);
             }
             Ok(_) => self.mark(slot),
+            Err(_) if !careful => self.mark(slot),
             Err(reason) => {
                 let first = group.apply.applied.index.next();
                 group.apply.unreadable = true;

@@ -92,6 +92,8 @@ pub(crate) struct Applier {
     pub(crate) restoring: Restoring,
     /// Entries are being read from the disk.
     pub(crate) fetching: Option<RequestId>,
+    /// A read of several entries failed: which of them it was shows if they are read one by one.
+    pub(crate) careful: bool,
     /// The next entry could not be read, and is waited for as a hole.
     pub(crate) unreadable: bool,
     /// The ids of the entries in the running job, so that waiting proposals find their replies.

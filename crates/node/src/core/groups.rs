@@ -143,6 +143,7 @@ impl NodeCore {
                     Restoring::Wanted(snapshot)
                 },
                 fetching: None,
+                careful: false,
                 unreadable: false,
                 batch: Vec::new(),
                 asked: Vec::new(),

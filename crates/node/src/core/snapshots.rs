@@ -299,7 +299,11 @@ impl NodeCore {
         };
         let Some(slot) = self.by_key.get(&key).copied() else { return };
         let Some(group) = self.slots[slot].as_mut() else { return };
-        if group.apply.committed >= meta.id.index {
+        // What is committed is known here, unless a hole keeps it from being applied.
+        let status = group.core.status();
+        let cures = status.applied < meta.id.index
+            && status.holes.first().is_some_and(|hole| hole <= meta.id.index);
+        if group.apply.committed >= meta.id.index && !cures {
             return self.say_state(from.node, key, meta.id, meta.chunks, SnapshotEnd::Installed);
         }
         let transfers = &mut group.snapshots;

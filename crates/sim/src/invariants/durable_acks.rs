@@ -53,10 +53,12 @@ impl DurableAcks {
         &self,
         node: u64,
         present: &[GroupKey],
+        deleted: &dyn Fn(GroupKey) -> bool,
         committed: &LeaderCompleteness,
     ) -> Check {
         let mine =
             self.acks.iter().filter(|((group, n), _)| *n == node && !present.contains(group));
+        let mine = mine.filter(|((group, _), _)| !deleted(*group));
         for ((group, _), acks) in mine {
             let matched = acks.values().copied().max().unwrap_or_default();
             if committed.committed_up_to(*group, matched).is_some() {

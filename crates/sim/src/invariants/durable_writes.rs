@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use refloat_types::GroupId;
+use refloat_types::GroupKey;
 
 use super::Check;
 use super::state_machine_safety::{Applied, Step};
@@ -13,7 +13,7 @@ pub(crate) const NAME: &str = "durability of acknowledged writes";
 #[derive(Default)]
 pub(crate) struct DurableWrites {
     /// Where → the command.
-    acknowledged: BTreeMap<(GroupId, u64), u64>,
+    acknowledged: BTreeMap<(GroupKey, u64), u64>,
     /// Request → what it was told.
     refused: BTreeMap<u64, String>,
 }
@@ -21,7 +21,7 @@ pub(crate) struct DurableWrites {
 impl DurableWrites {
     pub(crate) fn acknowledged(
         &mut self,
-        group: GroupId,
+        group: GroupKey,
         index: u64,
         request: u64,
         command: u64,

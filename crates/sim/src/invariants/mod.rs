@@ -6,14 +6,14 @@ mod durable_writes;
 mod election_safety;
 mod leader_append_only;
 mod leader_completeness;
-mod linearizability;
+pub(crate) mod linearizability;
 mod log_matching;
 mod monotone_pointers;
 mod no_amnesia_vote;
 mod no_false_refusal;
 pub(crate) mod state_machine_safety;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ use refloat_raft_core::{Body, Message};
 use refloat_types::{GroupId, GroupKey};
 
 use crate::trace::hash;
+use linearizability::Floors;
 use state_machine_safety::Applied;
 
 /// `Err` holds the evidence.
@@ -48,6 +49,8 @@ pub(crate) struct Invariants {
     reads: linearizability::Linearizability,
     writes: durable_writes::DurableWrites,
     pub(crate) applied: Arc<Mutex<Applied>>,
+    /// Groups that somebody asked to delete.
+    pub(crate) deletable: BTreeSet<GroupId>,
     pub(crate) evaluated: BTreeMap<&'static str, u64>,
     /// The first that did not hold.
     pub(crate) broken: Option<(&'static str, String)>,
@@ -143,22 +146,29 @@ impl Invariants {
             }
         }
         let present: Vec<GroupKey> = report.groups.iter().map(|l| key(l.group, l.epoch)).collect();
-        let check = self.acks.all_present(node, &present, &self.completeness);
+        let deleted = |group: GroupKey| self.deletable.contains(&group.id);
+        let check = self.acks.all_present(node, &present, &deleted, &self.completeness);
         self.note(if hurt { UNDETECTED } else { durable_acks::NAME }, check);
     }
 
-    /// The floor that a read which begins now must reach.
-    pub(crate) fn floor(&self, group: GroupId) -> u64 {
-        self.reads.floor(group)
+    /// The floors that a request which begins now must reach.
+    pub(crate) fn floors(&self, group: GroupId) -> Floors {
+        self.reads.floors(group)
     }
 
     pub(crate) fn on_write(
         &mut self,
-        (group, floor): (GroupId, u64),
+        floors: &Floors,
         request: u64,
         command: &[u8],
         reply: &Reply,
     ) {
+        let place = self.applied.lock().place_of(request);
+        let Some((group, _)) = place else {
+            let text = format!("request {request} was acknowledged before anybody applied it");
+            return self.note(durable_writes::NAME, Err(text));
+        };
+        let floor = floors.get(&group).copied().unwrap_or_default();
         let check = self.reads.written(group, floor, reply.index.0);
         self.note(linearizability::NAME, check);
         let step = self.applied.lock().step(group, reply.index.0);
@@ -169,7 +179,8 @@ impl Invariants {
         self.note(durable_writes::NAME, if wrong { Err(text()) } else { Ok(()) });
     }
 
-    pub(crate) fn on_read(&mut self, group: GroupId, floor: u64, reply: &Reply) {
+    pub(crate) fn on_read(&mut self, group: GroupKey, floors: &Floors, reply: &Reply) {
+        let floor = floors.get(&group).copied().unwrap_or_default();
         let check = self.reads.answered(group, floor, reply.index.0);
         self.note(linearizability::NAME, check);
     }

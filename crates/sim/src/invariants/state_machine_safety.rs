@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use refloat_types::GroupId;
+use refloat_types::GroupKey;
 
 /// What all replicas of all groups have applied, and where they differ.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    groups: BTreeMap<GroupId, BTreeMap<u64, Step>>,
+    groups: BTreeMap<GroupKey, BTreeMap<u64, Step>>,
     /// Request number → where it was applied first.
-    requests: BTreeMap<u64, (GroupId, u64)>,
+    requests: BTreeMap<u64, (GroupKey, u64)>,
     /// Group and node → the last command's index and the chain up to it.
-    positions: BTreeMap<(GroupId, u64), (u64, u64)>,
+    positions: BTreeMap<(GroupKey, u64), (u64, u64)>,
     pub(crate) steps: u64,
     /// The first thing that must not be.
     pub(crate) fault: Option<(&'static str, String)>,
@@ -24,7 +24,9 @@ pub(crate) struct Applied {
 pub(crate) struct Step {
     pub(crate) command: u64,
     pub(crate) reply: u64,
-    /// Folds all commands up to this one.
+    /// Folds all commands before this one.
+    pub(crate) before: u64,
+    /// And this one.
     pub(crate) chain: u64,
 }
 
@@ -33,7 +35,7 @@ const AT_MOST_ONCE: &str = "at most once";
 const DETERMINISM: &str = "determinism of the machine";
 
 impl Applied {
-    pub(crate) fn step(&self, group: GroupId, index: u64) -> Option<Step> {
+    pub(crate) fn step(&self, group: GroupKey, index: u64) -> Option<Step> {
         self.groups.get(&group)?.get(&index).copied()
     }
 
@@ -43,18 +45,18 @@ impl Applied {
     }
 
     /// Where the machines of a group stand, by node.
-    pub(crate) fn positions(&self, group: GroupId) -> impl Iterator<Item = (u64, (u64, u64))> {
+    pub(crate) fn positions(&self, group: GroupKey) -> impl Iterator<Item = (u64, (u64, u64))> {
         let range = (group, 0)..=(group, u64::MAX);
         self.positions.range(range).map(|((_, node), position)| (*node, *position))
     }
 
     /// Whether a request was applied anywhere.
-    pub(crate) fn place_of(&self, request: u64) -> Option<(GroupId, u64)> {
+    pub(crate) fn place_of(&self, request: u64) -> Option<(GroupKey, u64)> {
         self.requests.get(&request).copied()
     }
 
     /// The chain up to the last command at or below an index.
-    pub(crate) fn chain_at(&self, group: GroupId, index: u64) -> u64 {
+    pub(crate) fn chain_at(&self, group: GroupKey, index: u64) -> u64 {
         let steps = self.groups.get(&group);
         steps.and_then(|s| s.range(..=index).next_back()).map_or(0, |(_, step)| step.chain)
     }
@@ -79,10 +81,17 @@ impl Applied {
             None => {}
         }
         let last = self.groups.get(&group).and_then(|steps| steps.last_key_value());
-        if let Some((last, _)) = last.filter(|(last, _)| **last > index) {
-            let text = format!(
+        let text = match last {
+            Some((last, _)) if *last > index => Some(format!(
                 "node {node} applied index {index} of group {group}, which others skipped before {last}"
-            );
+            )),
+            Some((last, step)) if step.chain != new.before => Some(format!(
+                "node {node} applied index {index} of group {group} without what others had before \
+                 it up to {last}"
+            )),
+            _ => None,
+        };
+        if let Some(text) = text {
             self.fail(NAME, text);
         }
         self.groups.entry(group).or_default().insert(index, new);
@@ -99,6 +108,6 @@ impl Applied {
 /// Whose machine it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    pub(crate) group: GroupId,
+    pub(crate) group: GroupKey,
     pub(crate) node: u64,
 }

@@ -48,6 +48,7 @@ impl World {
                 self.count("disks that hang");
             }
             Kind::Membership => self.change_members(),
+            Kind::Churn => self.churn(node),
             Kind::Transfer => self.operate(node, true),
             Kind::Snapshot => self.operate(node, false),
             Kind::Shutdown => {
@@ -74,7 +75,7 @@ impl World {
         machine.armed = Some(how);
     }
 
-    fn strike_all(&mut self, how: Crash) {
+    pub(super) fn strike_all(&mut self, how: Crash) {
         self.count(match how {
             Crash::Kill => "kills of all nodes",
             Crash::PowerCut => "power cuts of all nodes",
@@ -171,7 +172,7 @@ impl World {
         let (id, make) = (machine.id(), Arc::clone(&self.machine));
         let applied = Arc::clone(&self.checks.applied);
         let machines = Box::new(move |group: GroupKey| {
-            let at = Place { group: group.id, node: id };
+            let at = Place { group, node: id };
             let recorder = Recorder::new(at, make(group.id), Arc::clone(&applied));
             Box::new(recorder) as Box<dyn refloat_node::StateMachine>
         });

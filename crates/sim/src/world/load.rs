@@ -1,12 +1,16 @@
 //! What clients ask, and what they are told.
 
-use bytes::Bytes;
-use refloat_node::{Consistency, Input, Reply, RequestError, Token};
-use refloat_types::GroupId;
+use std::any::Any;
 
+use bytes::Bytes;
+use refloat_node::{Consistency, Input, Reply, RequestError, StateMachine, Token};
+use refloat_types::{Epoch, GroupId, GroupKey};
+
+use super::operate::is_passing;
 use super::{Event, World};
 use crate::client::{Client, Request, What, numbered};
 use crate::invariants::ANSWERS;
+use crate::recorder::Recorder;
 use crate::trace::hash;
 
 impl World {
@@ -16,18 +20,21 @@ impl World {
             return;
         }
         let node = self.rng.index(self.machines.len());
-        let group = 1 + self.rng.below(u64::from(self.settings.groups));
+        let group = match self.clients.passing && self.rng.chance(25) {
+            true => self.passing_group(),
+            false => GroupId(1 + self.rng.below(u64::from(self.settings.groups))),
+        };
         let kind = self.rng.below(100);
         if self.machines[node].process.is_none() {
             let wait = 1_000 + self.rng.below(20_000);
             return self.after(wait, Event::Client);
         }
-        self.ask(Client::Load, node, GroupId(group), kind);
+        self.ask(Client::Load, node, group, kind);
     }
 
     /// After the heal: a write through this node, again and again until it is acknowledged.
     pub(super) fn probe(&mut self, node: usize, group: u64) {
-        if self.machines[node].refused || self.is_amnesiac(node, group) {
+        if self.is_out(node, GroupKey::new(GroupId(group), Epoch(0))) {
             return;
         }
         if self.machines[node].process.is_none() {
@@ -39,7 +46,7 @@ impl World {
     fn ask(&mut self, client: Client, node: usize, group: GroupId, kind: u64) {
         let token = self.clients.token();
         let to = Token(token);
-        let query = || -> refloat_node::Query { Box::new(|_| Bytes::new()) };
+        let query = || -> refloat_node::Query { Box::new(epoch_of) };
         let (what, input) = match kind {
             0..70 => {
                 let payload = numbered(token, &(self.command)(&mut self.rng));
@@ -55,8 +62,8 @@ impl World {
                 (What::StaleRead, Input::Read { to, group, consistency, query: query() })
             }
         };
-        let (boot, floor) = (self.machines[node].boot, self.checks.floor(group));
-        self.clients.open.insert(token, Request { client, node, boot, group, floor, what });
+        let (boot, floors) = (self.machines[node].boot, self.checks.floors(group));
+        self.clients.open.insert(token, Request { client, node, boot, group, floors, what });
         self.input(node, input);
     }
 
@@ -75,10 +82,13 @@ impl World {
         match (&result, &request.what) {
             (Ok(reply), What::Write(command)) => {
                 self.remember(command);
-                let at = (request.group, request.floor);
-                self.checks.on_write(at, token, command, reply);
+                self.checks.on_write(&request.floors, token, command, reply);
             }
-            (Ok(reply), What::Read) => self.checks.on_read(request.group, request.floor, reply),
+            (Ok(reply), What::Read) => {
+                let epoch = reply.payload.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
+                let group = GroupKey::new(request.group, Epoch(epoch));
+                self.checks.on_read(group, &request.floors, reply);
+            }
             (Ok(_), _) => {}
             (Err(error), What::Write(_)) => {
                 self.checks.on_refusal(token, error);
@@ -91,7 +101,8 @@ impl World {
         if let Err(error) = &result {
             self.trace.line(self.now, format_args!("request {token}: {error}"));
         }
-        self.next_of(&request, result.is_ok());
+        let gone = matches!(result, Err(RequestError::UnknownGroup { .. }));
+        self.next_of(&request, result.is_ok() || (gone && is_passing(request.group)));
     }
 
     /// The process that had the request is gone.
@@ -111,4 +122,11 @@ impl World {
             Client::Probe | Client::Operator => {}
         }
     }
+}
+
+/// Of which group of its id a machine is: a read may meet the one before or after.
+fn epoch_of(machine: &mut dyn StateMachine) -> Bytes {
+    let machine: &dyn Any = machine;
+    let recorder = machine.downcast_ref::<Recorder>();
+    recorder.map_or_else(Bytes::new, |r| Bytes::copy_from_slice(&r.group().epoch.0.to_le_bytes()))
 }

@@ -6,6 +6,15 @@ use refloat_types::{GroupId, Member, NodeId};
 
 use super::World;
 use crate::client::{Client, Request, What};
+use crate::invariants::linearizability::Floors;
+
+/// The first id of the groups that come and go.
+const FIRST_PASSING: u64 = 101;
+
+/// Whether a group may be deleted in the course of a run.
+pub(super) fn is_passing(group: GroupId) -> bool {
+    group.0 >= FIRST_PASSING
+}
 
 impl World {
     /// What an operator may ask at any time.
@@ -27,8 +36,8 @@ impl World {
     fn order(&mut self, node: usize, group: GroupId, input: impl FnOnce(Token) -> Input) {
         let token = self.clients.token();
         let boot = self.machines[node].boot;
-        let (client, what, floor) = (Client::Operator, What::Other(group), 0);
-        self.clients.open.insert(token, Request { client, node, boot, group, floor, what });
+        let (client, what, floors) = (Client::Operator, What::Other(group), Floors::new());
+        self.clients.open.insert(token, Request { client, node, boot, group, floors, what });
         self.input(node, input(Token(token)));
     }
 
@@ -52,6 +61,28 @@ impl World {
         self.ask_change(leader, group, change);
     }
 
+    /// Creates or deletes one of the groups that come and go.
+    pub(super) fn churn(&mut self, node: usize) {
+        if self.machines[node].process.is_none() {
+            return;
+        }
+        let group = self.passing_group();
+        if self.rng.chance(60) {
+            self.count("groups created");
+            let members = Vec::new();
+            self.order(node, group, |to| Input::CreateGroup { to, group, members });
+        } else {
+            self.count("groups deleted");
+            self.checks.deletable.insert(group);
+            self.order(node, group, |to| Input::DeleteGroup { to, group });
+        }
+    }
+
+    /// One of the groups that come and go.
+    pub(super) fn passing_group(&mut self) -> GroupId {
+        GroupId(FIRST_PASSING + self.rng.below(3))
+    }
+
     fn ask_change(&mut self, leader: usize, group: GroupId, change: MemberChange) {
         self.trace.line(self.now, format_args!("group {group}: {change:?}"));
         self.count(match change {
@@ -63,9 +94,11 @@ impl World {
         self.order(leader, group, |to| Input::ChangeMembers { to, group, change });
     }
 
-    /// In the healed cluster: every node is to be a voter of every group again. `true`: it is.
-    pub(super) fn mend_members(&mut self, group: GroupId) -> bool {
-        let Some((leader, status)) = self.leader_of(group) else { return false };
+    /// In the healed cluster: every node is to be a voter of every group again. Says what is missing.
+    pub(super) fn mend_members(&mut self, group: GroupId) -> Option<String> {
+        let Some((leader, status)) = self.leader_of(group) else {
+            return Some(format!("nobody leads group {group}: {:#?}", self.views_of(group)));
+        };
         let missing =
             self.machines.iter().map(|m| m.member).find_map(|member| match role(&status, member) {
                 Some("voter") => None,
@@ -78,7 +111,14 @@ impl World {
         {
             self.ask_change(leader, group, change);
         }
-        missing.is_none()
+        missing.map(|change| format!("{change:?} waits: {:#?}", self.views_of(group)))
+    }
+
+    /// A group as every node sees it.
+    fn views_of(&self, group: GroupId) -> Vec<GroupStatus> {
+        let cores = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| &p.core);
+        let of = |core: &refloat_node::NodeCore| core.status().groups;
+        cores.flat_map(of).filter(|g| g.group == group.0).collect()
     }
 
     fn leader_of(&self, group: GroupId) -> Option<(usize, GroupStatus)> {

@@ -1,17 +1,33 @@
 //! The second phase: nothing goes wrong any more, and the cluster must serve again.
 
-use refloat_node::GroupStatus;
-use refloat_types::GroupId;
+use std::collections::BTreeSet;
 
+use refloat_node::GroupStatus;
+use refloat_types::{Epoch, GroupId, GroupKey};
+
+use super::operate::is_passing;
 use super::{Event, World};
 use crate::invariants::{ANSWERS, LIVENESS};
+use crate::node::Crash;
 
 /// How often the cluster is looked at, in simulated microseconds.
 const LOOK_EVERY: u64 = 50_000;
 
 impl World {
+    /// Twice: what the cluster came to must also be what it finds after a power cut of all nodes.
     pub(super) fn heal_and_settle(&mut self) {
         self.heal();
+        if self.settle() {
+            self.trace.line(self.now, format_args!("settled; the power goes once more"));
+            self.strike_all(Crash::PowerCut);
+            self.heal();
+            if self.settle() {
+                self.finish();
+            }
+        }
+    }
+
+    fn settle(&mut self) -> bool {
         let begin = self.now;
         let mut next_look = begin + LOOK_EVERY;
         let mut why = "nothing happened".to_owned();
@@ -23,7 +39,7 @@ impl World {
                 next_look = self.now + LOOK_EVERY;
                 match self.unsettled() {
                     Some(reason) => why = reason,
-                    None => return self.finish(),
+                    None => return true,
                 }
             }
         }
@@ -32,6 +48,7 @@ impl World {
             self.checks.note(LIVENESS, Ok(()));
             self.violate(LIVENESS, format!("after {after:.1} s: {why}"));
         }
+        false
     }
 
     fn heal(&mut self) {
@@ -50,7 +67,7 @@ impl World {
                 let wait = self.rng.below(50_000);
                 self.after(wait, Event::Boot { node });
             }
-            for group in 1..=u64::from(self.settings.groups) {
+            for group in self.groups_to_probe() {
                 self.after(1_000, Event::Probe { node, group });
             }
         }
@@ -59,10 +76,10 @@ impl World {
 
     /// What is not yet as it should be.
     fn unsettled(&mut self) -> Option<String> {
-        let groups = 1..=u64::from(self.settings.groups);
-        let mended = groups.map(|group| self.mend_members(GroupId(group))).fold(true, |a, b| a & b);
-        if !mended {
-            return Some("not every node is a voter again".to_owned());
+        let groups = (1..=u64::from(self.settings.groups)).map(GroupId);
+        let missing: Vec<String> = groups.filter_map(|group| self.mend_members(group)).collect();
+        if let Some(text) = missing.into_iter().next() {
+            return Some(text);
         }
         if let Some((token, request)) = self.clients.open.iter().next() {
             let (node, group) = (self.machines[request.node].id(), request.group);
@@ -72,14 +89,43 @@ impl World {
         if probes > 0 {
             return Some(format!("{probes} probes are not acknowledged"));
         }
-        (0..=u64::from(self.settings.groups)).find_map(|group| self.unsettled_group(group))
+        let mut catalogs = (0..self.machines.len()).filter_map(|node| self.catalog(node));
+        let Some(groups) = catalogs.next() else { return Some("no node is up".to_owned()) };
+        if let Some(other) = catalogs.find(|other| *other != groups) {
+            return Some(format!("the groups here are {groups:?} and there {other:?}"));
+        }
+        groups.iter().find_map(|group| self.unsettled_group(*group))
     }
 
-    fn unsettled_group(&self, group: u64) -> Option<String> {
+    /// The groups that a node knows, if it can know.
+    fn catalog(&self, node: usize) -> Option<BTreeSet<GroupKey>> {
+        let process = self.machines[node].process.as_ref()?;
+        let groups = process.core.status().groups;
+        let keys = groups.iter().map(|g| GroupKey::new(GroupId(g.group), Epoch(g.epoch)));
+        (!self.is_out(node, GroupKey::META)).then(|| keys.collect())
+    }
+
+    /// All that are there for good, and those that come and go as far as somebody knows them.
+    fn groups_to_probe(&self) -> BTreeSet<u64> {
+        let known = (0..self.machines.len()).filter_map(|node| self.catalog(node)).flatten();
+        let passing = known.map(|key| key.id).filter(|id| is_passing(*id));
+        passing.map(|id| id.0).chain(1..=u64::from(self.settings.groups)).collect()
+    }
+
+    /// Whether nothing can be asked of this replica: its node did not start, or it forgot what it
+    /// promised, or group 0's did and cannot tell whether this group still exists.
+    pub(super) fn is_out(&self, node: usize, group: GroupKey) -> bool {
+        self.machines[node].refused
+            || self.is_amnesiac(node, group.id.0)
+            || (is_passing(group.id) && self.is_amnesiac(node, 0))
+    }
+
+    fn unsettled_group(&self, key: GroupKey) -> Option<String> {
+        let group = key.id.0;
         let mut first: Option<GroupStatus> = None;
         for (node, machine) in self.machines.iter().enumerate() {
             let id = machine.id();
-            if machine.refused || self.is_amnesiac(node, group) {
+            if self.is_out(node, key) {
                 continue;
             }
             let Some(process) = &machine.process else { return Some(format!("node {id} is down")) };
@@ -98,11 +144,8 @@ impl World {
             }
         }
         let applied = self.checks.applied.lock();
-        let here = |(id, _): &(u64, (u64, u64))| {
-            let node = *id as usize - 1;
-            !self.machines[node].refused && !self.is_amnesiac(node, group)
-        };
-        let mut positions = applied.positions(GroupId(group)).filter(here);
+        let here = |(id, _): &(u64, (u64, u64))| !self.is_out(*id as usize - 1, key);
+        let mut positions = applied.positions(key).filter(here);
         let (first_node, first) = positions.next()?;
         positions.find(|(_, position)| *position != first).map(|(node, position)| {
             format!("group {group}: node {first_node} at {first:?}, node {node} at {position:?}")
