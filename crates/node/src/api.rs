@@ -50,6 +50,30 @@ pub struct Reply {
 
 pub use refloat_raft_core::ConfChange as MemberChange;
 
+/// A change of the nodes of a cluster, for all groups that it was formed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NodeChange {
+    /// A new node is expected: it may [`crate::join`], and becomes a learner and then a voter of
+    /// the groups that the cluster was formed with.
+    Add {
+        /// Which.
+        node: NodeId,
+        /// Whether it stays a learner.
+        learner: bool,
+    },
+    /// A node that was added as a learner becomes a voter.
+    Promote {
+        /// Which.
+        node: NodeId,
+    },
+    /// A node leaves all groups, for good.
+    Remove {
+        /// Which.
+        node: NodeId,
+    },
+}
+
 /// What happens to a node.
 pub enum Input {
     /// Time passed.
@@ -113,6 +137,13 @@ pub enum Input {
         group: GroupId,
         /// How.
         change: MemberChange,
+    },
+    /// Changes which nodes belong to the cluster; on any node. The groups follow by themselves.
+    ChangeNodes {
+        /// Comes back in the reply, once the change is committed and applied here.
+        to: Token,
+        /// How.
+        change: NodeChange,
     },
     /// Hands the leadership of a group to another node; only at its leader.
     Transfer {

@@ -88,7 +88,7 @@ mod snapshot_reader;
 mod status;
 
 pub use self::core::{NodeCore, StartError};
-pub use api::{Consistency, Input, Lane, MemberChange, Output, Reply, Time, Token};
+pub use api::{Consistency, Input, Lane, MemberChange, NodeChange, Output, Reply, Time, Token};
 pub use card::{Card, CardMember};
 pub use config::Config;
 pub use error::{RequestError, StopReason};

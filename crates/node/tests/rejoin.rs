@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use refloat_log_store::{boot, run_jobs};
-use refloat_node::{Consistency, GroupStatus, Input};
+use refloat_node::{Consistency, GroupStatus, Input, NodeChange};
 use refloat_types::{GroupId, NodeId, Now};
 use refloat_vfs::Vfs;
 use support::Cluster;
@@ -437,4 +437,41 @@ fn many_groups_of_a_wiped_node_come_back_a_few_at_a_time() {
     });
     assert!(back, "{:#?}", cluster.statuses());
     assert!(most <= 2 && waited, "{most} at once");
+}
+
+#[test]
+fn a_node_that_was_added_as_a_learner_stays_one_until_it_is_promoted() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    let order = |cluster: &mut Cluster, change| {
+        let token = cluster.input(2, |to| Input::ChangeNodes { to, change });
+        cluster.answer(token)
+    };
+    let node = NodeId(4);
+    assert!(order(&mut cluster, NodeChange::Promote { node }).is_err(), "nobody");
+    order(&mut cluster, NodeChange::Add { node, learner: true }).expect("written down");
+    cluster.run_for(100);
+    assert_eq!(cluster.cards[&1].expected, [node]);
+    cluster.disks.insert(4, refloat_vfs::SimFs::new());
+    cluster.join(4, LIFE, 1);
+    cluster.start(4);
+    let learns = |c: &Cluster| {
+        c.members_of(1, 1).iter().any(|m| m.0 == 4 && m.2 == "learner")
+            && c.members_of(1, 0).iter().any(|m| m.0 == 4 && m.2 == "learner")
+    };
+    assert!(cluster.run_until(20, learns), "{:#?}", cluster.statuses());
+    cluster.run_for(5_000);
+    assert!(learns(&cluster), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(4, 1, Consistency::Stale), Ok(text(0, 10)));
+    order(&mut cluster, NodeChange::Promote { node }).expect("written down");
+    assert!(cluster.run_until(20, |c| c.is_voter(1, 4, LIFE)), "{:#?}", cluster.statuses());
+    // The leader of group 0 itself may be asked to leave.
+    let leader = cluster.leader(0).expect("led");
+    order(&mut cluster, NodeChange::Remove { node: NodeId(leader) }).expect("written down");
+    let at = (1..=4).find(|n| *n != leader).expect("others");
+    let gone = cluster
+        .run_until(20, |c| (0..=1).all(|g| c.members_of(at, g).iter().all(|m| m.0 != leader)));
+    assert!(gone, "{:#?}", cluster.statuses());
+    cluster.kill(leader);
+    assert!(cluster.proposed(at, 1, "without it").is_ok());
 }

@@ -224,3 +224,79 @@ fn m09_an_old_copy_of_a_directory_is_refused_with_20() {
     assert!(cluster.plans[2].log().contains("old copy"));
     assert_eq!(cluster.client(0).say("GET b"), "2");
 }
+
+#[test]
+fn a_new_node_is_added_joins_and_becomes_a_voter_and_another_one_leaves() {
+    let mut cluster = Cluster::start(3, SMALL);
+    for n in 0..50 {
+        let set = ["SET".to_owned(), format!("key-{n}"), format!("value-{n}")];
+        assert_eq!(cluster.client(0).call(&set.each_ref().map(String::as_str)), "OK");
+    }
+    let admin = cluster.plans[0].admin.clone();
+    let member = |order: &str, node: &str| {
+        let output = common::run(&["member", order, "--admin-addr", &admin, "--node", node]);
+        code_and_lines(&output)
+    };
+    let address = || format!("127.0.0.1:{}", common::free_port());
+    let plan = common::Plan {
+        id: 4,
+        dir: cluster.temp.path().join("n4"),
+        client: address(),
+        admin: address(),
+        peer: address(),
+        flags: cluster.plans[0].flags.clone(),
+    };
+    let peer = cluster.plans[1].peer.clone();
+    let join = |plan: &common::Plan| {
+        let mut command = common::refloat();
+        command.arg("join").arg("--data-dir").arg(&plan.dir).args(["--node", "4"]);
+        command.args(["--cluster", "test", "--peer", &peer, "--peer-addr", &plan.peer]);
+        code_and_lines(&command.output().unwrap())
+    };
+    let (code, lines) = join(&plan);
+    assert!(code == 20 && lines[0].contains("member add"), "{code} {lines:?}");
+    assert_eq!(member("add", "3").0, 20, "it belongs already");
+    assert_eq!(member("promote", "3").0, 20, "it is no learner");
+    assert_eq!(member("remove", "9").0, 20, "nobody");
+    assert_eq!(member("add", "4"), (0, vec![]));
+    assert_eq!(join(&plan), (0, vec![]));
+    cluster.plans.push(plan);
+    cluster.nodes.push(None);
+    cluster.start_one(3);
+    cluster.wait_for_voter(0, 3, &cluster.life(3));
+    assert_eq!(member("remove", "1"), (0, vec![]));
+    let begin = Instant::now();
+    let left = |status: &serde_json::Value| {
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        groups.iter().all(|group| {
+            let mut members = group["members"].as_array().into_iter().flatten();
+            members.all(|member| member["node"] != 1)
+        })
+    };
+    while !left(&cluster.status(3)) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:#}", cluster.status(3));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    cluster.kill(0);
+    // Of the three that are left, two suffice.
+    cluster.kill(1);
+    let mut client = cluster.client(3);
+    for n in 0..50 {
+        assert_eq!(client.call(&["GET", &format!("key-{n}")]), format!("value-{n}"));
+    }
+    let status = cluster.status(3);
+    let group = status["groups"].as_array().unwrap().iter().find(|g| g["group"] == 1).unwrap();
+    let leader = group["leader"].as_u64().unwrap() as usize - 1;
+    let other = if leader == 3 { 2 } else { 3 };
+    let to = (other + 1).to_string();
+    let args = ["--admin-addr", &cluster.plans[leader].admin, "--group", "1", "--json"];
+    let output = common::run(&[&["transfer"], &args[..], &["--to", &to]].concat());
+    assert_eq!(code_and_lines(&output).0, 0, "{output:?}");
+    let output = common::run(&[&["snapshot"], &args[..]].concat());
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("\"done\":\"snapshot\""),
+        "{output:?}"
+    );
+    let output = common::run(&["snapshot", "--admin-addr", &admin, "--group", "1"]);
+    assert_eq!(code_and_lines(&output).0, 3, "that node is down");
+}

@@ -1,11 +1,12 @@
 //! What operators ask of a group.
 
 use bytes::Bytes;
-use refloat_types::{GroupId, NodeId};
+use refloat_types::{GroupId, GroupKey, NodeId};
 
 use super::NodeCore;
+use super::catalog::GroupCommand;
 use super::group::Answer;
-use crate::api::{MemberChange, Reply, Token};
+use crate::api::{MemberChange, NodeChange, Reply, Token};
 use crate::error::RequestError;
 
 impl NodeCore {
@@ -31,6 +32,53 @@ impl NodeCore {
             Err(error) => {
                 let reason = with_causes(&error);
                 self.fail(to, RequestError::Refused { group: id, reason });
+            }
+        }
+    }
+
+    /// Has a change of the cluster's nodes written into group 0, if it fits what is known here.
+    pub(super) fn change_nodes(&mut self, to: Token, change: NodeChange) {
+        let id = GroupKey::META.id;
+        let found = self.admission(0).and_then(|()| self.find(id));
+        let checked = found.and_then(|slot| match self.node_command(slot, change) {
+            Ok(command) => Ok((slot, command)),
+            Err(reason) => Err(RequestError::Refused { group: id, reason }),
+        });
+        match checked {
+            Ok((slot, command)) => {
+                self.admit(0);
+                self.propose_meta(slot, Answer::Local(to), &command);
+            }
+            Err(error) => self.fail(to, error),
+        }
+    }
+
+    fn node_command(&self, meta: usize, change: NodeChange) -> Result<GroupCommand, String> {
+        let Some(group) = self.slots[meta].as_ref() else { return Err("it is gone".to_owned()) };
+        let conf = group.core.conf();
+        let member = |node| conf.member(node);
+        match change {
+            NodeChange::Add { node, .. } if member(node).is_some() => {
+                Err(format!("node {node} belongs to the cluster already"))
+            }
+            NodeChange::Add { node, learner } => Ok(GroupCommand::Expect { node, learner }),
+            NodeChange::Promote { node } => match self.record(node) {
+                Some(record) if record.learner && !record.gone => {
+                    Ok(GroupCommand::Promote { node })
+                }
+                _ => Err(format!("node {node} was not added as a learner")),
+            },
+            NodeChange::Remove { node } => {
+                let others = conf.voters.iter().filter(|m| m.node != node).count();
+                let expected = self.record(node).is_some_and(|record| !record.gone);
+                match member(node) {
+                    None if !expected => Err(format!("node {node} does not belong to the cluster")),
+                    Some(_) if others == 0 => Err(format!("node {node} is the last voter")),
+                    known => {
+                        let life = known.map(|member| member.incarnation);
+                        Ok(GroupCommand::Dismiss { node, life })
+                    }
+                }
             }
         }
     }

@@ -24,6 +24,8 @@ pub(crate) enum GroupCommand {
     Place { member: Member, instead_of: Option<Incarnation>, address: String, learner: bool },
     /// A node of this id is expected; it may join.
     Expect { node: NodeId, learner: bool },
+    /// A node that was to stay a learner becomes a voter.
+    Promote { node: NodeId },
     /// A node leaves all groups, and none of its lives comes back.
     Dismiss { node: NodeId, life: Option<Incarnation> },
 }
@@ -53,6 +55,10 @@ impl GroupCommand {
                 out.put_u8(5);
                 out.put_u64(node.0);
                 out.put_u8(u8::from(*learner));
+            }
+            GroupCommand::Promote { node } => {
+                out.put_u8(7);
+                out.put_u64(node.0);
             }
             GroupCommand::Dismiss { node, life } => {
                 out.put_u8(6);
@@ -85,6 +91,7 @@ impl GroupCommand {
             6 => {
                 Ok(GroupCommand::Dismiss { node: NodeId(r.u64("node")?), life: read_life(&mut r)? })
             }
+            7 => Ok(GroupCommand::Promote { node: NodeId(r.u64("node")?) }),
             _ => Err(r.invalid("group command")),
         }
     }
@@ -178,6 +185,10 @@ impl Catalog {
                 }
                 record.gone = false;
                 record.learner = learner;
+                Some(Change::Node)
+            }
+            GroupCommand::Promote { node } => {
+                self.nodes.get_mut(&node)?.learner = false;
                 Some(Change::Node)
             }
             GroupCommand::Dismiss { node, life } => {

@@ -163,6 +163,7 @@ impl NodeCore {
             Input::CreateGroup { to, group, members } => self.create_group(to, group, &members),
             Input::DeleteGroup { to, group } => self.delete_group(to, group),
             Input::ChangeMembers { to, group, change } => self.change_members(to, group, change),
+            Input::ChangeNodes { to, change } => self.change_nodes(to, change),
             Input::Transfer { to, group, target } => self.transfer(to, group, target),
             Input::Snapshot { to, group } => self.snapshot_now(to, group),
             Input::Done(done) => match done.outcome {

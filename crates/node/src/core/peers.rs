@@ -111,7 +111,9 @@ impl NodeCore {
                 false
             }
             Standing::Former => {
-                self.refuse(from, run, Unwelcome::Superseded);
+                let gone = self.record(from.node).is_some_and(|record| record.gone);
+                let why = if gone { Unwelcome::Unknown } else { Unwelcome::Superseded };
+                self.refuse(from, run, why);
                 false
             }
         }

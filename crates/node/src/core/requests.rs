@@ -291,6 +291,7 @@ impl NodeCore {
             | Input::CreateGroup { to, .. }
             | Input::DeleteGroup { to, .. }
             | Input::ChangeMembers { to, .. }
+            | Input::ChangeNodes { to, .. }
             | Input::Transfer { to, .. }
             | Input::Snapshot { to, .. } => to,
             Input::Tick

@@ -10,7 +10,7 @@ use refloat_types::{GroupId, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use super::inbox::{Command, Completion, Completions, Inbox, Letter, Operation, Refusal, Request};
-use crate::api::{Consistency, Input, MemberChange, Reply};
+use crate::api::{Consistency, Input, MemberChange, NodeChange, Reply};
 use crate::error::{RequestError, StopReason};
 use crate::machine::StateMachine;
 use crate::status::{Counters, Status};
@@ -67,6 +67,15 @@ impl<M: StateMachine> Node<M> {
     /// As a proposal to group 0.
     pub async fn delete_group(&self, id: GroupId) -> Result<(), RequestError> {
         self.command(Command::DeleteGroup(id)).await.map(drop)
+    }
+
+    /// Changes which nodes belong to the cluster; any node may be asked. Returns when group 0 knows;
+    /// the groups follow, as [`Node::status`] shows.
+    ///
+    /// # Errors
+    /// `Refused`, or as a proposal to group 0.
+    pub async fn change_nodes(&self, change: NodeChange) -> Result<(), RequestError> {
+        self.command(Command::ChangeNodes(change)).await.map(drop)
     }
 
     /// Submits many requests at once, without a future per request: one lock and at most one

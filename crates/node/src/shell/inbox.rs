@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use refloat_types::{GroupId, Member, NodeId};
 use tokio::sync::oneshot;
 
-use crate::api::{Consistency, Input, MemberChange, Reply};
+use crate::api::{Consistency, Input, MemberChange, NodeChange, Reply};
 use crate::error::RequestError;
 use crate::machine::Query;
 use crate::status::{Counters, Status};
@@ -73,6 +73,7 @@ pub(crate) enum Command {
     CreateGroup(GroupId, Vec<NodeId>),
     DeleteGroup(GroupId),
     ChangeMembers(GroupId, MemberChange),
+    ChangeNodes(NodeChange),
     Transfer(GroupId, NodeId),
     Snapshot(GroupId),
 }

@@ -223,6 +223,7 @@ fn command_input(command: Command, to: Token) -> Input {
         Command::CreateGroup(group, members) => Input::CreateGroup { to, group, members },
         Command::DeleteGroup(group) => Input::DeleteGroup { to, group },
         Command::ChangeMembers(group, change) => Input::ChangeMembers { to, group, change },
+        Command::ChangeNodes(change) => Input::ChangeNodes { to, change },
         Command::Transfer(group, target) => Input::Transfer { to, group, target },
         Command::Snapshot(group) => Input::Snapshot { to, group },
     }

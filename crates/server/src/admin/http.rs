@@ -9,10 +9,30 @@ const ANSWER_LEN_MAX: u64 = 16 << 20;
 
 /// Asks for a path; returns the status code and the body.
 pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<(u16, String)> {
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    say(address, &head, timeout)
+}
+
+/// Gives an order, as JSON; returns the status code and the body.
+pub fn post(
+    address: SocketAddr,
+    path: &str,
+    body: &str,
+    timeout: Duration,
+) -> io::Result<(u16, String)> {
+    let text = format!(
+        "POST {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    say(address, &text, timeout)
+}
+
+fn say(address: SocketAddr, text: &str, timeout: Duration) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_LEN_MAX).read_to_end(&mut answer)?;
     parse(&String::from_utf8_lossy(&answer))

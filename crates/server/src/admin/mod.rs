@@ -1,14 +1,15 @@
-//! The admin port: health, metrics, status, and a page to look at. Read-only.
+//! The admin port: health, metrics, status, a page to look at, and orders of operators.
 
 pub mod http;
 mod metrics;
+mod orders;
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use refloat_log_store::BootReport;
 use refloat_node::{Node, Status};
@@ -26,6 +27,8 @@ pub struct Admin {
     pub service: Arc<Service>,
     /// What the start found.
     pub boot: BootReport,
+    /// Whether orders are taken: the port asks nobody who he is, so only on loopback.
+    pub takes_orders: bool,
 }
 
 /// Serves until the server stops.
@@ -37,6 +40,9 @@ pub async fn serve(listener: TcpListener, admin: Admin, mut stopping: Stopping) 
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .route("/v1/boot", get(boot))
+        .route("/v1/members/{order}", post(orders::members))
+        .route("/v1/transfer", post(orders::transfer))
+        .route("/v1/snapshot", post(orders::snapshot))
         .with_state(Arc::new(admin));
     let stop = async move {
         stopping.wait().await;

@@ -31,6 +31,13 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Ask a running node how its groups are
     Status(Status),
+    /// Add, promote or remove a node, through one that runs
+    #[command(subcommand)]
+    Member(Member),
+    /// Hand the leadership of a group to another node
+    Transfer(Transfer),
+    /// Make a snapshot of a group on one node now
+    Snapshot(Snapshot),
     /// Explain a data directory; changes nothing
     Check(Check),
     /// Show what a data directory holds; changes nothing
@@ -183,6 +190,73 @@ pub struct Status {
     /// The admin address of the node
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub admin_addr: SocketAddr,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `refloat member`
+#[derive(Debug, Subcommand)]
+pub enum Member {
+    /// Expect a new node: it may join then, and becomes a voter of all groups
+    Add(MemberAdd),
+    /// Make a node that was added as a learner a voter
+    Promote(MemberOrder),
+    /// Take a node out of all groups, for good
+    Remove(MemberOrder),
+}
+
+/// `refloat member add`
+#[derive(Debug, Args)]
+pub struct MemberAdd {
+    /// Which node, and whom to tell.
+    #[command(flatten)]
+    pub order: MemberOrder,
+    /// Keep it a learner
+    #[arg(long)]
+    pub learner: bool,
+}
+
+/// `refloat member promote`, `refloat member remove`
+#[derive(Clone, Copy, Debug, Args)]
+pub struct MemberOrder {
+    /// The admin address of any node of the cluster
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub admin_addr: SocketAddr,
+    /// The node's number
+    #[arg(long, value_name = "N")]
+    pub node: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `refloat transfer`
+#[derive(Debug, Args)]
+pub struct Transfer {
+    /// The admin address of the group's leader
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub admin_addr: SocketAddr,
+    /// Of which group
+    #[arg(long, value_name = "N")]
+    pub group: u64,
+    /// To which node
+    #[arg(long, value_name = "N")]
+    pub to: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `refloat snapshot`
+#[derive(Debug, Args)]
+pub struct Snapshot {
+    /// The admin address of the node that makes it
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub admin_addr: SocketAddr,
+    /// Of which group
+    #[arg(long, value_name = "N")]
+    pub group: u64,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

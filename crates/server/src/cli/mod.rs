@@ -11,6 +11,7 @@ mod init;
 mod inspect;
 mod inspect_files;
 mod join;
+mod orders;
 pub mod output;
 mod progress;
 mod repair;
@@ -53,6 +54,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Join(args) => join::run(&args),
         Command::Serve(args) => crate::serve::run(*args),
         Command::Status(args) => status::run(&args),
+        Command::Member(order) => orders::member(&order),
+        Command::Transfer(args) => orders::transfer(&args),
+        Command::Snapshot(args) => orders::snapshot(&args),
         Command::Check(args) => check::run(&args),
         Command::Inspect(Inspect::Wal(args)) => inspect::run(&args),
         Command::Inspect(Inspect::Segment(args)) => inspect_files::segments(&args),
@@ -75,7 +79,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     let first = paragraphs.next().unwrap_or("wrong usage").trim_start_matches("error: ");
     let line = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "a command is needed: demo, init, join, serve, status, check, inspect, repair, compare or bench"
+            "a command is needed: demo, init, join, serve, status, member, transfer, snapshot, check, inspect, repair, compare or bench"
         }
         _ => first,
     };

@@ -86,7 +86,8 @@ async fn serve(args: &Serve, settings: Settings, identity: &NodeIdentity) -> Res
         stopping.clone(),
     ));
     if let Some(admins) = admins {
-        let admin = Admin { node: node.clone(), service: service.clone(), boot };
+        let takes_orders = admins.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let admin = Admin { node: node.clone(), service: service.clone(), boot, takes_orders };
         tokio::spawn(admin::serve(admins, admin, stopping.clone()));
     }
     let about = settings.about(args, identity);

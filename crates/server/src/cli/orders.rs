@@ -1,0 +1,76 @@
+//! `refloat member`, `transfer`, `snapshot`: orders to a running node.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::{Member, MemberOrder, Snapshot, Transfer};
+use super::failure::{Code, Failure};
+use super::output;
+use crate::admin::http;
+
+/// An order waits for a leader, and then for its outcome.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs `member`.
+pub fn member(order: &Member) -> Result<(), Failure> {
+    let (name, args, learner) = match order {
+        Member::Add(args) => ("add", &args.order, args.learner),
+        Member::Promote(args) => ("promote", args, false),
+        Member::Remove(args) => ("remove", args, false),
+    };
+    let MemberOrder { admin_addr, node, json } = *args;
+    let body = json!({ "node": node, "learner": learner });
+    let done = match name {
+        "add" => format!("node {node} is expected: it may join now"),
+        "promote" => format!("node {node} is to be a voter"),
+        _ => format!("node {node} is to leave all groups"),
+    };
+    give(admin_addr, &format!("/v1/members/{name}"), &body, json, &done)
+}
+
+/// Runs `transfer`.
+pub fn transfer(args: &Transfer) -> Result<(), Failure> {
+    let (group, node) = (args.group, args.to);
+    let body = json!({ "group": group, "node": node });
+    let done = format!("group {group}: the leadership goes to node {node}");
+    give(args.admin_addr, "/v1/transfer", &body, args.json, &done)
+}
+
+/// Runs `snapshot`.
+pub fn snapshot(args: &Snapshot) -> Result<(), Failure> {
+    let group = args.group;
+    let done = format!("group {group}: a snapshot is durable");
+    give(args.admin_addr, "/v1/snapshot", &json!({ "group": group }), args.json, &done)
+}
+
+fn give(
+    address: SocketAddr,
+    path: &str,
+    body: &Value,
+    as_json: bool,
+    done: &str,
+) -> Result<(), Failure> {
+    let no_answer =
+        |why: String| Failure::new(Code::NoAnswer, format!("no node answers at {address}: {why}"));
+    let (status, text) = http::post(address, path, &body.to_string(), TIMEOUT)
+        .map_err(|error| no_answer(error.to_string()))?;
+    let answer: Value = serde_json::from_str(&text)
+        .map_err(|_| no_answer(format!("HTTP status {status}, {}", text.trim())))?;
+    if as_json {
+        output::line(answer.to_string());
+    } else if status == 200 {
+        output::line(done);
+    }
+    if status == 200 {
+        return Ok(());
+    }
+    let why = answer["error"].as_str().unwrap_or("no reason given");
+    let code = match answer["kind"].as_str() {
+        Some("refused" | "unknown-group") => Code::Refused,
+        Some("usage") => Code::Usage,
+        _ => Code::Other,
+    };
+    Err(Failure::new(code, why))
+}
