@@ -1,7 +1,7 @@
 //! What the store tells its host.
 
 use refloat_snapshot::{Chunk, SnapshotMeta};
-use refloat_types::{Entry, EntryId, GroupKey};
+use refloat_types::{Entry, EntryId, GroupKey, IndexSet};
 
 /// Counts what was submitted. Everything up to [`crate::LogStore::durable`] survives a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,5 +73,18 @@ pub enum Event {
         group: GroupKey,
         /// What it says about itself.
         meta: SnapshotMeta,
+    },
+    /// Sealed bytes are not what they were, or cannot be read: found in the background.
+    Rot {
+        /// Which file, where, and what does not hold.
+        evidence: String,
+        /// Whose, where it belongs to one group.
+        group: Option<GroupKey>,
+        /// Entries that the group needs and that are nowhere else on this disk.
+        entries: IndexSet,
+        /// Those of them that are membership changes.
+        configs: IndexSet,
+        /// The snapshot, where it is one: a new one is to be written, be it of the same index.
+        snapshot: Option<EntryId>,
     },
 }

@@ -85,4 +85,4 @@ pub use event::{Event, Read, RequestId, Ticket};
 pub use options::Options;
 pub use refloat_snapshot::{Chunk, SnapshotFile, SnapshotMeta, Source};
 pub use state::{GroupBoot, GroupState};
-pub use store::{Done, Job, Lane, LogStore, MAX_GROUP_VALUE, Stats, run_jobs};
+pub use store::{Done, Job, Lane, LogStore, MAX_GROUP_VALUE, ScrubStats, Stats, run_jobs};

@@ -20,6 +20,10 @@ pub struct Options {
     pub small_segment: u64,
     /// A segment with less than this percentage of live bytes is rewritten; default 50.
     pub live_percent: u8,
+    /// Bytes per second at which sealed files are read for rot; 0 reads none; default 4 MiB.
+    pub scrub_rate: u64,
+    /// Microseconds from the beginning of one walk over them to the next; default a day.
+    pub scrub_cycle: u64,
 }
 
 impl Options {
@@ -34,6 +38,8 @@ impl Options {
             direct_io: true,
             small_segment: 8 << 20,
             live_percent: 50,
+            scrub_rate: 4 << 20,
+            scrub_cycle: 24 * 3600 * 1_000_000,
         }
     }
 

@@ -23,7 +23,7 @@ pub enum JobLane {
     Wal,
     /// Writing the votes log: one at a time, promises wait for it.
     Votes,
-    /// Preparing the next log files.
+    /// Preparing the next log files, and reading sealed ones for rot: nobody waits for it.
     Prepare,
     /// Flushing, compacting, removing files.
     Flush,
@@ -142,7 +142,7 @@ impl Job {
             Kind::Store(job) => match job.lane() {
                 log_store::Lane::Wal => JobLane::Wal,
                 log_store::Lane::Votes => JobLane::Votes,
-                log_store::Lane::Prepare => JobLane::Prepare,
+                log_store::Lane::Prepare | log_store::Lane::Scrub => JobLane::Prepare,
                 log_store::Lane::Read => JobLane::Read,
                 log_store::Lane::Snapshot => JobLane::Snapshot,
                 _ => JobLane::Flush,

@@ -108,6 +108,12 @@ pub struct Counters {
     pub snapshots_sent: u64,
     /// Snapshots installed.
     pub snapshots_installed: u64,
+    /// Bytes of sealed files read in the background.
+    pub scrubbed_bytes: u64,
+    /// Walks over all of them that came to their end.
+    pub scrubs: u64,
+    /// Places where something did not hold, each time it was seen.
+    pub rot: u64,
     /// Groups stopped by a panic of their state machine.
     pub panics: u64,
     /// Bytes of requests in flight (gauge).

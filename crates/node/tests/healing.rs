@@ -221,3 +221,69 @@ fn a_hole_that_the_others_have_compacted_is_cured_by_their_snapshot_though_it_is
     assert!(cluster.run_until(10, |c| installed(c) && all_clean(c)), "{:#?}", cluster.statuses());
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 23)));
 }
+
+/// Damages the middle of every file of a kind on a node's disk; says how many there are.
+fn rot_files(cluster: &Cluster, node: u64, folder: &str, ending: &str) -> usize {
+    let disk = &cluster.disks[&node];
+    let is_it = |path: &PathBuf| {
+        path.starts_with(PathBuf::from(DIR).join(folder))
+            && path.extension().is_some_and(|found| found == ending)
+    };
+    let files: Vec<PathBuf> = disk.files().into_keys().filter(is_it).collect();
+    for path in &files {
+        disk.corrupt(path, |bytes| {
+            let at = bytes.len() / 2;
+            bytes[at..at + 100].iter_mut().for_each(|byte| *byte ^= 0x40);
+        })
+        .expect("a file");
+    }
+    files.len()
+}
+
+#[test]
+fn n13_rot_below_applied_is_found_and_cured_without_a_peer() {
+    let mut cluster = Cluster::formed(1);
+    for n in 0..30 {
+        cluster.proposed(1, 1, &format!("{n} {}", "x".repeat(30 << 10))).expect("applied");
+    }
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.run_for(200);
+    assert!(rot_files(&cluster, victim, "seg", "seg") > 0);
+    // Nobody can help.
+    for other in (1..=3).filter(|node| *node != victim) {
+        cluster.partition(victim, other);
+    }
+    let applied = cluster.applied(victim, 1).0;
+    cluster.run_for(70_000);
+    let counters = cluster.nodes[&victim].counters();
+    assert!(counters.rot > 0 && counters.scrubs > 0, "{counters:?}");
+    let found = group_of(&cluster, victim, 1);
+    assert!(found.snapshot >= applied && found.state == "clean", "{found:#?}");
+    cluster.kill(victim);
+    cluster.start(victim);
+    cluster.run_for(500);
+    let found = group_of(&cluster, victim, 1);
+    assert_eq!((found.state, found.applied >= applied), ("clean", true), "{found:#?}");
+}
+
+#[test]
+fn n13_a_rotten_snapshot_is_found_and_written_anew() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 0, 20);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    let snapshot = |to| Input::Snapshot { to, group: GroupId(1) };
+    let token = cluster.input(victim, snapshot);
+    cluster.answer(token).expect("written");
+    let of = group_of(&cluster, victim, 1).snapshot;
+    assert_eq!(rot_files(&cluster, victim, "snap", "snap"), 1);
+    cluster.run_for(70_000);
+    assert!(cluster.nodes[&victim].counters().rot > 0);
+    cluster.kill(victim);
+    cluster.start(victim);
+    let found = group_of(&cluster, victim, 1);
+    assert_eq!((found.state, found.snapshot >= of), ("clean", true), "{found:#?}");
+    assert!(cluster.run_until(10, all_clean));
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 20)));
+}

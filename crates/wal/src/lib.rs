@@ -93,6 +93,7 @@ mod options;
 mod record;
 mod report;
 mod scan;
+mod scrub;
 mod verdict;
 mod writer;
 
@@ -102,4 +103,5 @@ pub use options::Options;
 pub use record::{Lsn, Record, RecordRef};
 pub use report::{Damage, DamageKind, FileReport, Owners, Verdict};
 pub use scan::{Scan, Trust, Visit, scan};
+pub use scrub::{Rot, Scrub, Scrubbed};
 pub use writer::{Done, Job, Stats, Writer};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use refloat_planted::{Defect, is};
 use refloat_snapshot::SnapshotFile;
-use refloat_types::{EntryId, Generation, GroupKey, IndexSet};
+use refloat_types::{EntryId, Generation, GroupKey, Identity, IndexSet};
 use refloat_vfs::Vfs;
 use refloat_wal::{Damage, FileReport, Scan, Verdict};
 
@@ -79,8 +79,8 @@ impl Examination {
 /// version, or cannot be read.
 pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootError> {
     let identity = identity::load(vfs, &options.dir)?;
-    let (mut replay, wal) = read_log(vfs, &wal_options(options, &identity))?;
-    let (votes_replay, votes) = read_log(vfs, &votes_options(options, &identity))?;
+    let (mut replay, wal) = read_log(vfs, &wal_options(options, identity.identity))?;
+    let (votes_replay, votes) = read_log(vfs, &votes_options(options, identity.identity))?;
     if identity.run > 0 && wal.files.is_empty() {
         return Err(BootError::NothingSurvives {
             reason: format!(
@@ -166,15 +166,15 @@ fn read_log(vfs: &dyn Vfs, options: &refloat_wal::Options) -> Result<(Replay, Sc
     Ok((replay, scan))
 }
 
-pub(crate) fn wal_options(options: &Options, identity: &NodeIdentity) -> refloat_wal::Options {
-    let mut wal = refloat_wal::Options::new(options.wal_dir(), identity.identity);
+pub(crate) fn wal_options(options: &Options, identity: Identity) -> refloat_wal::Options {
+    let mut wal = refloat_wal::Options::new(options.wal_dir(), identity);
     wal.file_size = options.wal_file_size;
     wal.seal_after = options.seal_after;
     wal.direct = options.direct_io;
     wal
 }
 
-pub(crate) fn votes_options(options: &Options, identity: &NodeIdentity) -> refloat_wal::Options {
+pub(crate) fn votes_options(options: &Options, identity: Identity) -> refloat_wal::Options {
     let mut votes = wal_options(options, identity);
     votes.dir = options.votes_dir();
     votes.file_size = options.votes_file_size;

@@ -158,12 +158,13 @@ fn resume_logs(
     let votes_again: Vec<Record> = votes.unproven().to_vec();
     let mut votes = Writer::resume(
         votes,
-        votes_options(options, &examined.identity),
+        votes_options(options, examined.identity.identity),
         votes_checkpoint,
         votes_again,
     );
     finish(vfs, &mut votes, &options.votes_dir())?;
-    let mut wal = Writer::resume(wal, wal_options(options, &examined.identity), checkpoint, again);
+    let mut wal =
+        Writer::resume(wal, wal_options(options, examined.identity.identity), checkpoint, again);
     finish(vfs, &mut wal, &options.wal_dir())?;
     Ok((wal, votes))
 }

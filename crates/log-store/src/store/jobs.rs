@@ -9,6 +9,7 @@ use refloat_vfs::Vfs;
 use super::compact::{CompactDone, CompactJob};
 use super::flush::{FlushDone, FlushJob};
 use super::read::{ReadDone, ReadJob};
+use super::scrub::{ScrubDone, ScrubJob};
 use super::snapshots::{SnapshotDone, SnapshotJob};
 use super::{LogStore, Then};
 use crate::error::Poisoned;
@@ -30,6 +31,8 @@ pub enum Lane {
     Read,
     /// Snapshots written, read, received and removed.
     Snapshot,
+    /// Sealed files read for rot, in small steps: nobody waits for it.
+    Scrub,
 }
 
 /// A piece of blocking file work. Owned: it needs nothing but the file system.
@@ -44,6 +47,7 @@ enum Work {
     Compact(Box<CompactJob>),
     Read(ReadJob),
     Snapshot(Box<SnapshotJob>),
+    Scrub(Box<ScrubJob>),
     /// In the lane that writes files of these names, so that a name that is written anew is not
     /// removed by an order that comes late.
     Remove(Vec<PathBuf>, Lane),
@@ -61,6 +65,7 @@ enum Outcome {
     Compact(Box<CompactDone>),
     Read(ReadDone),
     Snapshot(Box<SnapshotDone>),
+    Scrub(Box<ScrubDone>),
     Removed,
 }
 
@@ -77,6 +82,7 @@ impl Job {
             Work::Remove(_, lane) => *lane,
             Work::Read(_) => Lane::Read,
             Work::Snapshot(_) => Lane::Snapshot,
+            Work::Scrub(_) => Lane::Scrub,
         }
     }
 
@@ -90,6 +96,7 @@ impl Job {
             Work::Compact(job) => Outcome::Compact(Box::new(job.run(vfs))),
             Work::Read(job) => Outcome::Read(job.run(vfs)),
             Work::Snapshot(job) => Outcome::Snapshot(Box::new(job.run(vfs))),
+            Work::Scrub(job) => Outcome::Scrub(Box::new(job.run(vfs))),
             Work::Remove(paths, _) => {
                 remove_all(vfs.as_ref(), &paths);
                 Outcome::Removed
@@ -114,6 +121,9 @@ impl Job {
     }
     pub(super) fn snapshot(job: SnapshotJob) -> Job {
         Job(Work::Snapshot(Box::new(job)))
+    }
+    pub(super) fn scrub(job: ScrubJob) -> Job {
+        Job(Work::Scrub(Box::new(job)))
     }
     pub(super) fn remove(paths: Vec<PathBuf>) -> Job {
         Job(Work::Remove(paths, Lane::Flush))
@@ -155,6 +165,10 @@ impl LogStore {
                 Ok(())
             }
             Outcome::Snapshot(done) => self.snapshot_done(*done),
+            Outcome::Scrub(done) => {
+                self.scrubbed(now, *done);
+                Ok(())
+            }
             Outcome::Removed => Ok(()),
         }
     }

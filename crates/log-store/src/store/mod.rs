@@ -7,6 +7,7 @@ mod group;
 mod heal;
 mod jobs;
 mod read;
+mod scrub;
 mod snapshots;
 mod submit;
 mod tickets;
@@ -29,6 +30,7 @@ use crate::small_state::SmallState;
 pub(crate) use group::GroupLog;
 pub use jobs::{Done, Job, Lane};
 pub(crate) use read::with_cause;
+pub use scrub::ScrubStats;
 use snapshots::Snapshots;
 use tickets::Tickets;
 pub use values::MAX_GROUP_VALUE;
@@ -59,6 +61,7 @@ pub struct LogStore {
     queue: VecDeque<Job>,
     flushing: bool,
     compacting: bool,
+    scrub: scrub::Scrubber,
     /// Whether segments or snapshots changed since a plan found nothing to compact.
     worth_planning: bool,
     /// Segments that compaction leaves alone, because they did not read back.
@@ -147,6 +150,7 @@ impl LogStore {
             queue: VecDeque::new(),
             flushing: false,
             compacting: false,
+            scrub: scrub::Scrubber::default(),
             worth_planning: true,
             rotten: Vec::new(),
             next_request: 0,
@@ -222,7 +226,7 @@ impl LogStore {
     #[must_use]
     pub fn wake_at(&self) -> Option<Now> {
         let logs = self.wal.wake_at().into_iter().chain(self.votes.wake_at());
-        logs.chain(self.postponed_until()).min()
+        logs.chain(self.postponed_until()).chain(self.scrub_wakes_at()).min()
     }
 
     /// Why the store stopped, if it did.
@@ -267,11 +271,13 @@ impl LogStore {
         if let Some(job) = self.queue.pop_front() {
             return Some(job);
         }
-        if now < self.not_before {
-            return None;
+        if now >= self.not_before {
+            self.postponed = false;
+            if let Some(job) = self.start_flush().or_else(|| self.start_compaction()) {
+                return Some(job);
+            }
         }
-        self.postponed = false;
-        self.start_flush().or_else(|| self.start_compaction())
+        self.start_scrub(now)
     }
 
     /// Takes a job's result.
@@ -302,6 +308,7 @@ impl LogStore {
             flushed: self.state.flushed,
             segments: self.state.segments.len() as u64,
             memory_bytes: self.memory_bytes(),
+            scrub: self.scrub_stats(),
         }
     }
 
@@ -327,6 +334,8 @@ pub struct Stats {
     pub segments: u64,
     /// Bytes of entries held in memory.
     pub memory_bytes: u64,
+    /// Of the background that reads sealed files.
+    pub scrub: ScrubStats,
 }
 
 /// Runs every job that a store hands out, on the calling thread, until there is none: for boots,

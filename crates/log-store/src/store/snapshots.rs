@@ -25,6 +25,8 @@ pub(crate) struct Snapshots {
     waiting: BTreeMap<(GroupKey, EntryId), Arc<SnapshotFile>>,
     writing: BTreeSet<GroupKey>,
     receiving: BTreeMap<GroupKey, Reception>,
+    /// Newest ones that were found rotten: another of the same index takes their place.
+    rotten: BTreeMap<GroupKey, EntryId>,
 }
 
 /// One snapshot on its way in. The open file travels with the job that writes to it.
@@ -114,7 +116,9 @@ impl LogStore {
         live: IndexSet,
         source: Box<dyn Source>,
     ) {
-        let newer = self.state.groups.get(&group).is_none_or(|r| r.snapshot.index >= id.index);
+        let replaces = self.snapshots.rotten.get(&group) == Some(&id);
+        let newest = |r: &crate::small_state::GroupRecord| r.snapshot.index >= id.index;
+        let newer = self.state.groups.get(&group).is_none_or(newest) && !replaces;
         if newer || !self.snapshots.writing.insert(group) {
             return;
         }
@@ -201,6 +205,17 @@ impl LogStore {
         self.queue.push_back(Job::snapshot(job));
     }
 
+    /// Notes that the newest snapshot of a group does not verify any more.
+    pub(super) fn snapshot_is_rotten(&mut self, group: GroupKey, id: EntryId) {
+        if self.state.groups.get(&group).is_some_and(|record| record.snapshot == id) {
+            self.snapshots.rotten.insert(group, id);
+        }
+    }
+
+    pub(super) fn snapshot_path(&self, group: GroupKey, id: EntryId) -> PathBuf {
+        refloat_snapshot::snapshot_path(&self.snapshot_dir(group), id)
+    }
+
     pub(super) fn snapshot_dir(&self, group: GroupKey) -> PathBuf {
         refloat_snapshot::group_dir(&self.options.snapshot_root(), group)
     }
@@ -234,6 +249,12 @@ impl LogStore {
         };
         let id = file.meta().id;
         let Some(record) = self.state.groups.get(&group) else { return Ok(()) };
+        if record.snapshot == id && self.snapshots.rotten.remove(&group) == Some(id) {
+            // The record that names it is there, and so is the name: the file is another.
+            self.snapshots.newest.insert(group, file);
+            self.events.push(Event::SnapshotWritten { group, id });
+            return Ok(());
+        }
         if record.snapshot.index >= id.index {
             self.discard_snapshot(group, id); // one from the leader overtook it
             return Ok(());
@@ -366,6 +387,7 @@ impl LogStore {
 
     pub(super) fn forget_snapshots(&mut self, group: GroupKey) {
         self.snapshots.newest.remove(&group);
+        self.snapshots.rotten.remove(&group);
         self.snapshots.waiting.retain(|(key, _), _| *key != group);
         self.snapshots.receiving.remove(&group);
         self.published.remove(&group);

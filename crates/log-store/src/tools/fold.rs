@@ -97,9 +97,9 @@ pub(super) fn fold(
     progress("the log, entry by entry");
     let flushed = seen.replay.state.flushed;
     let mut walk = Walk { folds, flushed, is_votes: false };
-    read(vfs, &wal_options(options, seen.identity()), &mut walk)?;
+    read(vfs, &wal_options(options, seen.identity().identity), &mut walk)?;
     walk.is_votes = true;
-    read(vfs, &votes_options(options, seen.identity()), &mut walk)?;
+    read(vfs, &votes_options(options, seen.identity().identity), &mut walk)?;
     let mut folds = walk.folds;
     folds.retain(|key, _| seen.replay.state.groups.contains_key(key));
     for (key, record) in &seen.replay.state.groups {

@@ -366,6 +366,16 @@ impl Disk {
         }
     }
 
+    /// One entry.
+    pub fn read_one(&mut self, key: GroupKey, at: Index) -> Result<Entry, String> {
+        let entries = match self.store().read(key, at, at, 1 << 20) {
+            Read::Entries(entries) => entries,
+            Read::Later(_) => self.wait_for_read()?,
+            other => return Err(format!("{other:?}")),
+        };
+        entries.into_iter().next().ok_or_else(|| "nothing".to_owned())
+    }
+
     fn wait_for_read(&mut self) -> Result<Vec<Entry>, String> {
         self.sync().map_err(|p| p.to_string())?;
         let read = |event| match event {

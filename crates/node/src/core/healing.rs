@@ -2,7 +2,7 @@
 
 use refloat_log_store::GroupState;
 use refloat_raft_core::{Alarm, Holes};
-use refloat_types::{Index, IndexSet};
+use refloat_types::{EntryId, GroupKey, Index, IndexSet};
 
 use super::envelope::Unwelcome;
 use super::group::Unwell;
@@ -68,8 +68,45 @@ impl NodeCore {
         );
         let mut missing = IndexSet::new();
         missing.insert(index);
-        group.core.on_damage(now, &Holes { may_be_config: missing.clone(), missing });
+        let config = self.store.is_config(group.key, index);
+        let may_be_config = if config { missing.clone() } else { IndexSet::new() };
+        group.core.on_damage(now, &Holes { may_be_config, missing });
         group.unwell.get_or_insert(Unwell { state: GroupState::Damaged, evidence: reason });
+    }
+
+    /// The background found bytes that are not what they were. What the state machine has applied
+    /// is cured by a new snapshot of it, without any other member; the rest is asked for.
+    pub(super) fn rot(
+        &mut self,
+        key: Option<GroupKey>,
+        entries: &Holes,
+        snapshot: Option<EntryId>,
+        evidence: String,
+    ) {
+        let now = self.now();
+        tracing::warn!(node = %self.me.node, group = ?key, evidence, "rot found on the disk");
+        let slot = key.and_then(|key| self.by_key.get(&key).copied());
+        let Some(group) = slot.and_then(|slot| self.slots[slot].as_mut()) else { return };
+        let applied = group.apply.applied.index;
+        let above = |set: &IndexSet| {
+            let mut above = set.clone();
+            above.remove_range(Index(1), applied);
+            above
+        };
+        let missing = Holes {
+            missing: above(&entries.missing),
+            may_be_config: above(&entries.may_be_config),
+        };
+        if missing.missing != entries.missing || snapshot.is_some() {
+            group.snapshots.renew(snapshot);
+        }
+        if !missing.missing.is_empty() {
+            group.core.on_damage(now, &missing);
+            group.unwell.get_or_insert(Unwell { state: GroupState::Damaged, evidence });
+        }
+        if let Some(slot) = slot {
+            self.mark(slot);
+        }
     }
 
     /// Whether the next entry to apply is one that others were asked for.

@@ -221,6 +221,9 @@ impl NodeCore {
         let mut counters = self.counters;
         counters.pending_bytes = self.pending_bytes;
         counters.memory_bytes = stats.memory_bytes;
+        counters.scrubbed_bytes = stats.scrub.bytes;
+        counters.scrubs = stats.scrub.cycles;
+        counters.rot = stats.scrub.rot;
         counters.batches = stats.wal.batches + stats.votes.batches;
         counters.syncs = stats.wal.syncs + stats.votes.syncs;
         counters

@@ -30,6 +30,8 @@ pub(crate) struct Transfers {
     writing: bool,
     /// Somebody wants one, however little was applied since the last.
     wanted: bool,
+    /// One that is rotten: where it is the newest, another of the same index takes its place.
+    rotten: Option<EntryId>,
     clients: Vec<Token>,
     sending: BTreeMap<NodeId, Outgoing>,
     incoming: Option<Incoming>,
@@ -66,7 +68,16 @@ impl Transfers {
             || apply.entries >= config.snapshot_entries
             || apply.bytes >= config.snapshot_bytes;
         let free = !self.capturing && !self.writing;
-        due && free && apply.is_in_step() && apply.applied.index > self.published.index
+        let applied = apply.applied.index;
+        let newer = applied > self.published.index
+            || applied == self.published.index && self.rotten == Some(self.published);
+        due && free && apply.is_in_step() && newer
+    }
+
+    /// A new one is to be made, however little was applied since the last.
+    pub(crate) fn renew(&mut self, rotten: Option<EntryId>) {
+        self.wanted = true;
+        self.rotten = rotten.or(self.rotten);
     }
 
     /// Transfers to peers.
@@ -114,6 +125,7 @@ impl NodeCore {
             return;
         }
         group.snapshots.wanted = false;
+        group.snapshots.rotten = None;
         group.snapshots.writing = true;
         (group.apply.entries, group.apply.bytes) = (0, 0);
         // Nothing was applied since the job began, so the membership is as of `id`.

@@ -1,7 +1,7 @@
 //! One turn: what all groups want, gathered into one write, few frames and some jobs.
 
 use refloat_log_store::{Event, Read, SubmitError};
-use refloat_raft_core::{Fetch, Fetched, Persist, Ready, Role};
+use refloat_raft_core::{Fetch, Fetched, Holes, Persist, Ready, Role};
 use refloat_types::{EntryId, GroupWrite};
 
 use super::{Durable, NodeCore, Stalled, Wanted, Write};
@@ -247,6 +247,10 @@ impl NodeCore {
                     self.snapshot_progress(group, id, next_chunk);
                 }
                 Event::SnapshotReceived { group, meta } => self.snapshot_received(group, meta),
+                Event::Rot { evidence, group, entries, configs, snapshot } => {
+                    let missing = Holes { missing: entries, may_be_config: configs };
+                    self.rot(group, &missing, snapshot, evidence);
+                }
                 _ => {}
             }
         }

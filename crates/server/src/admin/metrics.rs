@@ -28,6 +28,11 @@ const NODE: &[Row<Counters>] = &[
     ("snapshots_written_total", "counter", "Own snapshots written.", |c| c.snapshots_written),
     ("snapshots_sent_total", "counter", "Snapshots sent whole.", |c| c.snapshots_sent),
     ("snapshots_installed_total", "counter", "Snapshots installed.", |c| c.snapshots_installed),
+    ("scrubbed_bytes_total", "counter", "Bytes of sealed files read for rot.", |c| {
+        c.scrubbed_bytes
+    }),
+    ("scrubs_total", "counter", "Walks over all sealed files.", |c| c.scrubs),
+    ("rot_total", "counter", "Places of sealed files that do not hold.", |c| c.rot),
     ("log_batches_total", "counter", "Batches written to the logs.", |c| c.batches),
     ("log_syncs_total", "counter", "Syncs of the logs.", |c| c.syncs),
     ("pending_bytes", "gauge", "Bytes of requests in flight.", |c| c.pending_bytes),

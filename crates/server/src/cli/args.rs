@@ -168,6 +168,9 @@ pub struct Tuning {
     /// Or after so many bytes of entries
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = size)]
     pub snapshot_size: u64,
+    /// Files that nobody asks for are read for rot at so many bytes a second, once a day; 0 is off
+    #[arg(long, default_value = "4MiB", value_name = "SIZE", value_parser = size)]
+    pub scrub_rate: u64,
 }
 
 /// The files of a data directory.

@@ -37,7 +37,8 @@ pub struct Settings {
 impl Settings {
     /// Checks flags that can be judged without looking at the disk or the network.
     pub fn new(args: &Serve) -> Result<Settings, Failure> {
-        let store = store_options(args.data_dir.clone(), &args.files);
+        let mut store = store_options(args.data_dir.clone(), &args.files);
+        store.scrub_rate = args.tuning.scrub_rate;
         check_file_size("--wal-file-size", store.wal_file_size)?;
         check_file_size("--votes-file-size", store.votes_file_size)?;
         let bounds = bounds(args)?;

@@ -628,6 +628,12 @@ impl Writer {
         self.pool.release(below);
     }
 
+    /// The files of the log that a newer one follows, ascending.
+    pub fn complete_files(&self) -> impl Iterator<Item = Generation> + '_ {
+        let open = self.file.as_ref().map_or(Generation::ZERO, |file| file.generation);
+        self.pool.files().filter(move |generation| *generation < open)
+    }
+
     /// Ends the log in order: a `closed` batch behind what is pending. Nothing is taken any
     /// more; [`Writer::is_idle`] says when it is done.
     pub fn close(&mut self) {

@@ -137,6 +137,10 @@ impl Pool {
         self.ready.len() + self.replaced.len()
     }
 
+    pub(crate) fn files(&self) -> impl Iterator<Item = Generation> + '_ {
+        self.files.keys().copied()
+    }
+
     /// Whether this file is part of the log.
     pub(crate) fn is_in_use(&self, file: u64) -> bool {
         self.files.contains_key(&Generation(file))

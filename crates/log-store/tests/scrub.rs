@@ -1,0 +1,158 @@
+//! The background that reads what nobody asks for.
+
+mod support;
+
+use std::path::PathBuf;
+
+use refloat_log_store::{Event, GroupState};
+use refloat_types::{Index, IndexSet};
+use support::{Disk, group};
+
+/// Segments, two snapshots and complete log files.
+fn with_sealed_files() -> Disk {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    for round in 0..12 {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+        if round == 2 || round == 5 {
+            disk.snapshot(group(1), IndexSet::new()).unwrap();
+        }
+    }
+    disk.kill();
+    disk.options.scrub_rate = 1 << 40;
+    disk.boot().unwrap();
+    disk.idle().unwrap();
+    disk
+}
+
+/// Lets the first walk begin and end; what it told.
+fn walk(disk: &mut Disk) -> Vec<(String, Vec<u64>, bool)> {
+    let cycles = disk.store().stats().scrub.cycles;
+    disk.store().take_events();
+    let mut told = Vec::new();
+    for _ in 0..(24 * 60 + 2) {
+        disk.now = disk.now.after(60_000_000);
+        disk.sync().unwrap();
+        for event in disk.store().take_events() {
+            if let Event::Rot { evidence, entries, snapshot, .. } = event {
+                let entries = entries.iter().map(|index| index.0).collect();
+                told.push((evidence, entries, snapshot.is_some()));
+            }
+        }
+        if disk.store().stats().scrub.cycles > cycles {
+            return told;
+        }
+    }
+    panic!("the walk never ended: {:?}", disk.store().stats());
+}
+
+fn sealed(disk: &Disk, dir: &str, ending: &str) -> Vec<PathBuf> {
+    let is_it = |path: &PathBuf| path.extension().is_some_and(|found| found == ending);
+    disk.files(dir).into_iter().filter(is_it).collect()
+}
+
+fn flip_in_the_middle(disk: &Disk, path: &PathBuf) {
+    disk.fs
+        .corrupt(path, |bytes| {
+            let at = bytes.len() / 2;
+            bytes[at..].iter_mut().take(600).for_each(|byte| *byte ^= 0x55);
+        })
+        .unwrap();
+}
+
+#[test]
+fn every_sealed_byte_is_read_once_a_cycle_and_no_faster_than_allowed() {
+    let mut disk = with_sealed_files();
+    assert_eq!(walk(&mut disk), []);
+    let files = disk.fs.files();
+    let of_segments: u64 = disk.files("seg").iter().map(|path| files[path]).sum();
+    let read = disk.store().stats().scrub.bytes;
+    assert!(of_segments > 50_000 && read > of_segments, "{read} of {of_segments}");
+    // A day later, not before.
+    for _ in 0..20 * 60 {
+        disk.now = disk.now.after(60_000_000);
+        disk.sync().unwrap();
+    }
+    assert_eq!(disk.store().stats().scrub.cycles, 1);
+    // Slowly: as many seconds as the bytes take.
+    disk.kill();
+    disk.options.scrub_rate = 1000;
+    disk.boot().unwrap();
+    let mut seconds = 0;
+    while disk.store().stats().scrub.cycles == 0 {
+        disk.now = disk.now.after(1_000_000);
+        disk.sync().unwrap();
+        seconds += 1;
+        assert!(seconds < 10_000);
+    }
+    assert!(seconds > read / 1000 / 2, "{read} bytes in {seconds} s");
+    disk.kill();
+    disk.options.scrub_rate = 0;
+    disk.boot().unwrap();
+    disk.now = disk.now.after(1 << 40);
+    disk.sync().unwrap();
+    assert_eq!(disk.store().stats().scrub.bytes, 0);
+}
+
+#[test]
+fn g03_rot_in_a_segment_is_found_before_anybody_reads_it() {
+    let mut disk = with_sealed_files();
+    let newest = sealed(&disk, "seg", "seg").pop().expect("a segment");
+    flip_in_the_middle(&disk, &newest);
+    let told = walk(&mut disk);
+    assert!(!told.is_empty());
+    for (evidence, entries, is_snapshot) in &told {
+        assert!(evidence.contains(&newest.display().to_string()), "{evidence}");
+        assert!(!entries.is_empty() && !is_snapshot, "{told:?}");
+    }
+    // What it names cannot be read, and the rest can.
+    let lost: Vec<u64> = told.iter().flat_map(|(_, entries, _)| entries.clone()).collect();
+    let last = disk.model()[&group(1)].last().index.0;
+    for index in lost[0]..=last {
+        let read = disk.read_one(group(1), Index(index));
+        assert_eq!(read.is_err(), lost.contains(&index), "{index}: {read:?}, {told:?}");
+    }
+    assert_eq!(disk.store().stats().scrub.rot, told.len() as u64);
+}
+
+#[test]
+fn n13_a_rotten_snapshot_is_replaced_by_a_fresh_one_of_the_same_index() {
+    let mut disk = with_sealed_files();
+    let last = disk.model()[&group(1)].last();
+    disk.snapshot(group(1), IndexSet::new()).unwrap();
+    let newest = sealed(&disk, "snap", "snap").pop().expect("a snapshot");
+    let good = disk.fs.contents(&newest).unwrap();
+    flip_in_the_middle(&disk, &newest);
+    let told = walk(&mut disk);
+    assert!(told.iter().any(|(evidence, _, is_snapshot)| {
+        *is_snapshot && evidence.contains(&newest.display().to_string())
+    }));
+    // Of the same index: nothing was applied since.
+    disk.begin_snapshot(group(1), last, IndexSet::new());
+    disk.sync().unwrap();
+    assert!(
+        disk.store()
+            .take_events()
+            .iter()
+            .any(|event| { matches!(event, Event::SnapshotWritten { id, .. } if *id == last) })
+    );
+    assert_eq!(disk.fs.contents(&newest).unwrap().len(), good.len());
+    assert_eq!(walk(&mut disk), []);
+    disk.kill();
+    let boot = disk.boot().unwrap();
+    assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+    assert_eq!(boot.groups[0].snapshot, last);
+    assert!(boot.report.damage.is_empty(), "{}", boot.report);
+}
+
+#[test]
+fn rot_in_a_complete_log_file_is_found_while_its_content_is_still_in_memory() {
+    let mut disk = with_sealed_files();
+    let oldest = sealed(&disk, "wal", "wal").remove(0);
+    disk.fs.corrupt(&oldest, |bytes| bytes[2 * 4096 + 30] ^= 1).unwrap();
+    let told = walk(&mut disk);
+    let [(evidence, entries, false)] = &told[..] else { panic!("{told:?}") };
+    assert!(evidence.contains("a batch does not verify") && entries.is_empty(), "{evidence}");
+    assert!(evidence.contains(&oldest.display().to_string()), "{evidence}");
+}
