@@ -342,3 +342,28 @@ fn damage_that_took_a_cut_does_not_bring_the_cut_entries_back() {
     let g = &found(&back)[0];
     assert_ne!(g.state, GroupState::Clean, "{g:?}");
 }
+
+/// Files at the start are gone, and a file that was never in use stands before the others.
+#[test]
+fn w11_a_lost_start_of_the_log_is_missed_behind_an_unused_file_too() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    for generation in [4, 8] {
+        while disk.store().stats().generation.0 < generation {
+            disk.append(group(1), 1, 2, 6000);
+            match generation {
+                4 => disk.sync().unwrap(),
+                _ => drop(disk.sync_without(refloat_log_store::Lane::Flush).unwrap()),
+            }
+        }
+    }
+    disk.kill();
+    let named = |n: u64| std::path::Path::new(DIR).join(format!("wal/{n:020}.wal"));
+    let flushed = 3;
+    disk.fs.remove_file(&named(flushed + 1)).unwrap();
+    disk.fs.put(named(flushed), &vec![0; 16 * BLOCK]).unwrap();
+    let boot = disk.boot().unwrap();
+    assert_ne!(boot.groups[0].state, GroupState::Clean);
+    let told = boot.report.damage.iter().any(|line| line.contains("log file 4 is gone"));
+    assert!(told, "{}", boot.report);
+}

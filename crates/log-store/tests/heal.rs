@@ -3,7 +3,7 @@
 mod support;
 
 use refloat_log_store::GroupState;
-use refloat_types::{GroupWrite, Index, LogOp, Now};
+use refloat_types::{Entry, EntryKind, GroupWrite, Index, LogOp, Now};
 use refloat_vfs::Fate;
 use support::{Disk, entry, group, id};
 
@@ -158,4 +158,32 @@ fn a_lost_end_stays_unknown_until_it_is_said_to_be_healed() {
     disk.kill();
     let boot = disk.boot().unwrap();
     assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+}
+
+/// A replica campaigns with holes, but not with one that may be a membership change.
+#[test]
+fn of_a_hole_that_a_directory_names_it_is_known_whether_it_is_a_membership_change() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    for index in 1..=6 {
+        let entries = match index {
+            4 => vec![Entry::new(id(1, 4), EntryKind::Config, b"who is in"[..].into())],
+            _ => vec![entry(1, index, 60)],
+        };
+        let prev = if index == 1 { refloat_types::EntryId::ZERO } else { id(1, index - 1) };
+        disk.write(group(1), None, Some(LogOp::Append { prev, entries })).unwrap();
+        disk.sync().unwrap();
+    }
+    disk.idle().unwrap();
+    let config_holes = |lost: &[&str]| {
+        let mut back = Disk::on(disk.fs.power_cut(|_| Fate::Kept), &disk.options);
+        lost.iter().for_each(|text| back.rot("wal", text));
+        let boot = back.boot().unwrap();
+        let found = &boot.groups[0];
+        assert_eq!(found.state, GroupState::Damaged, "{}", boot.report);
+        (indexes(&found.holes), indexes(&found.config_holes))
+    };
+    assert_eq!(config_holes(&["t1 i3 "]), (vec![3], vec![]));
+    assert_eq!(config_holes(&["who is in"]), (vec![4], vec![4]));
+    assert_eq!(config_holes(&["t1 i3 ", "who is in"]), (vec![3, 4], vec![4]));
 }

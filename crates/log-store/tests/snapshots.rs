@@ -4,7 +4,7 @@ mod support;
 
 use refloat_log_store::{GroupState, Lane};
 use refloat_types::{Index, IndexSet, LogOp};
-use refloat_vfs::{Fate, Vfs};
+use refloat_vfs::Fate;
 use support::*;
 
 fn with_log(count: u64) -> Disk {

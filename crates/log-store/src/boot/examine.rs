@@ -149,7 +149,8 @@ struct LogDamage<'a> {
 
 /// The oldest WAL file names the one before it, which may be gone only if it was flushed.
 fn note_lost_start(files: &[FileReport], replay: &Replay, segments: &mut SegmentsFound) {
-    let Some(previous) = files.first().and_then(|f| f.previous) else { return };
+    let oldest = files.iter().find(|file| file.verdict != Verdict::NeverExisted);
+    let Some(previous) = oldest.and_then(|file| file.previous) else { return };
     if previous > replay.state.flushed {
         segments.damage.push(format!(
             "log file {previous} is gone and was not flushed (segments reach {})",
@@ -258,6 +259,7 @@ impl Examination {
         report.cluster = id.cluster_name.clone();
         report.run = id.run;
         report.segments = self.segments.set.len() as u64;
+        report.moved = wal.moved || votes.moved;
         for file in wal.files.iter().chain(&votes.files) {
             report.files.push(file_line(file));
             if let Verdict::Torn { blocks } = file.verdict {

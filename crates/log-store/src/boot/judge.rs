@@ -1,7 +1,7 @@
 //! The state of each group, decided in one place from all the evidence.
 
 use refloat_planted::{Defect, is};
-use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, Index};
+use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, Index, IndexSet};
 use refloat_wal::{Damage, Lsn, Owners};
 
 use super::holes::Outline;
@@ -78,13 +78,24 @@ pub(crate) fn judge(
         snapshot: base,
         terms: log.map.term_starts(base.index),
         last,
-        // What a lost entry was is not known, except that it is not a readable membership.
-        config_holes: log.holes.clone(),
+        config_holes: config_holes(evidence, key, &log.holes),
         holes: log.holes,
         commit,
         configs,
     };
     Judged { boot, map: log.map, clamped }
+}
+
+/// The holes that are membership changes or may be: of those that a directory names the kind is
+/// known, of the others nothing is.
+fn config_holes(evidence: &Evidence<'_>, key: GroupKey, holes: &IndexSet) -> IndexSet {
+    let track = evidence.replay.tracks.get(&key);
+    let harmless = |index: &Index| {
+        track.is_some_and(|track| {
+            track.holes.contains_key(index) && !track.lost_configs.contains(index)
+        })
+    };
+    holes.iter().filter(|index| !harmless(index)).collect()
 }
 
 impl Judged {

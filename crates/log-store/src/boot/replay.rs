@@ -22,6 +22,8 @@ pub(crate) struct Replay {
     pub(crate) deleted: BTreeSet<GroupKey>,
     /// Where the checkpoint of a file begins, while its records are read.
     checkpoint: Option<Lsn>,
+    /// Lost membership changes of the record that follows.
+    lost_configs: Vec<EntryId>,
     started: bool,
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct Track {
     pub(crate) unregistered: bool,
     /// Entries that a record names and that did not survive.
     pub(crate) holes: BTreeMap<Index, EntryId>,
+    /// Those of them that are membership changes.
+    pub(crate) lost_configs: BTreeSet<Index>,
     /// The last record of this group.
     pub(crate) last_record: Lsn,
     /// Records that do not continue what was known before them.
@@ -60,6 +64,7 @@ impl Replay {
             unreadable: Vec::new(),
             deleted: BTreeSet::new(),
             checkpoint: None,
+            lost_configs: Vec::new(),
             started: false,
         }
     }
@@ -181,6 +186,7 @@ impl Replay {
         };
         if let Some(from) = cut {
             track.holes.split_off(&from);
+            track.lost_configs.split_off(&from);
             track.said.cut(from);
             if matches!(op, LogOp::Cut { .. }) {
                 track.expected = track.expected.min(from.prev());
@@ -188,10 +194,15 @@ impl Replay {
         }
         for entry in op.entries() {
             track.holes.remove(&entry.id.index);
+            track.lost_configs.remove(&entry.id.index);
         }
         track.said.put_all(op.entries());
         missing.iter().for_each(|id| track.said.put(*id));
         track.holes.extend(missing.iter().map(|id| (id.index, *id)));
+        let configs = std::mem::take(&mut self.lost_configs);
+        track
+            .lost_configs
+            .extend(configs.iter().filter(|id| missing.contains(id)).map(|id| id.index));
         self.insert(group, op, missing.is_empty());
     }
 
@@ -230,6 +241,10 @@ impl Visit for Replay {
             self.memtables = Memtables::new(generation);
             self.started = true;
         }
+    }
+
+    fn missing_configs(&mut self, _group: GroupKey, ids: &[EntryId]) {
+        self.lost_configs = ids.to_vec();
     }
 
     fn record(&mut self, at: Lsn, trust: Trust, record: Record, missing: &[EntryId]) {

@@ -28,6 +28,9 @@ pub struct BootReport {
     pub repaired: Vec<String>,
     /// Files that nothing names: leftovers that were retired, and files of unknown origin.
     pub set_aside: Vec<String>,
+    /// Whether log files came or went while they were read: somebody writes to the directory, and
+    /// what looks like damage may be none.
+    pub moved: bool,
     /// The groups.
     pub groups: Vec<GroupLine>,
 }
@@ -112,6 +115,9 @@ impl fmt::Display for BootReport {
             )?;
         }
         writeln!(f, "segments: {}", self.segments)?;
+        if self.moved {
+            writeln!(f, "log files came or went meanwhile: somebody writes to this directory")?;
+        }
         for (title, lines) in
             [("repaired", &self.repaired), ("set aside", &self.set_aside), ("damage", &self.damage)]
         {

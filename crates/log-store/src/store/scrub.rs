@@ -59,7 +59,7 @@ pub(crate) struct Scrubber {
 #[derive(Debug)]
 enum Walk {
     Segment(refloat_segment::Scrub),
-    Snapshot(refloat_snapshot::Scrub),
+    Snapshot(Box<refloat_snapshot::Scrub>),
     /// One that is not open yet.
     Closed(PathBuf, Identity),
     Log(refloat_wal::Scrub),
@@ -106,7 +106,7 @@ impl ScrubJob {
             Walk::Closed(path, identity) => {
                 match SnapshotFile::open(vfs.as_ref(), &path, &identity) {
                     Ok(file) => {
-                        let walk = Walk::Snapshot(refloat_snapshot::Scrub::new(file));
+                        let walk = Walk::Snapshot(Box::new(refloat_snapshot::Scrub::new(file)));
                         done(Some(walk), 4096, Vec::new())
                     }
                     Err(error) => done(None, 4096, vec![Found::Snapshot(error)]),
@@ -176,7 +176,7 @@ impl LogStore {
             }
             Target::Snapshot(group, id) => match self.snapshot_file(group) {
                 Some(file) if file.meta().id == id => {
-                    Walk::Snapshot(refloat_snapshot::Scrub::new((*file).clone()))
+                    Walk::Snapshot(Box::new(refloat_snapshot::Scrub::new((*file).clone())))
                 }
                 _ => Walk::Closed(self.snapshot_path(group, id), self.identity),
             },

@@ -14,6 +14,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str);
 
 /// A writer that is faster than the reader can make each look differ from the one before.
 const LOOKS: usize = 6;
+/// A doubt about all others: it does not become certain by being seen twice.
+const MOVED: &str = "log files came or went meanwhile";
 
 /// As [`examine`], beside a running node too. A reader that is overtaken by the writer sees
 /// contradictions that are none: a batch that was not there yet and the one behind it that is, a
@@ -41,7 +43,8 @@ pub(super) fn settled<T>(
     let mut before: Option<Vec<String>> = None;
     for _ in 1..LOOKS {
         let (seen, doubts) = attempt();
-        if doubts.is_empty() || before.as_ref() == Some(&doubts) {
+        let at_rest = !doubts.iter().any(|doubt| doubt == MOVED);
+        if doubts.is_empty() || at_rest && before.as_ref() == Some(&doubts) {
             return seen;
         }
         before = Some(doubts);
@@ -58,7 +61,11 @@ pub(super) fn doubts_of(seen: &Result<Examination, BootError>) -> Vec<String> {
     let report = examination.report();
     let unclean = report.groups.iter().filter(|group| group.state != GroupState::Clean);
     let groups = unclean.map(|g| format!("{}@{} {} {:?}", g.group, g.epoch, g.state, g.waits_for));
-    report.damage.iter().cloned().chain(groups).collect()
+    let mut doubts: Vec<String> = report.damage.iter().cloned().chain(groups).collect();
+    if report.moved && !doubts.is_empty() {
+        doubts.push(MOVED.to_owned());
+    }
+    doubts
 }
 
 /// An error with its causes.
@@ -92,6 +99,7 @@ mod tests {
         assert_eq!(run(&[&["a"], &[]]).0, 2, "an illusion");
         assert_eq!(run(&[&["a"], &["a"]]).0, 2, "real");
         assert_eq!(run(&[&["a"], &["b"], &["b"]]).0, 3);
+        assert_eq!(run(&[&["a", MOVED], &["a", MOVED], &["a"], &["a"]]).0, 4, "not at rest");
         let (looks, result) = run(&[&["a"], &["b"], &["a"], &["b"], &["a"], &["b"], &["a"]]);
         assert_eq!((looks, result.unwrap()), (LOOKS, LOOKS), "bounded");
     }

@@ -121,7 +121,7 @@ impl<'a> Frame<'a> {
     pub(crate) fn records(
         &self,
         payload: &mut dyn FnMut(u64, usize) -> Option<Bytes>,
-        out: &mut dyn FnMut(Record, Vec<EntryId>),
+        out: &mut dyn FnMut(Record, Missing),
     ) -> Option<()> {
         let mut r = Reader::new(self.body);
         let mut at = u64::from(self.head.payload_at);
@@ -138,7 +138,7 @@ fn read_record(
     r: &mut Reader<'_>,
     at: &mut u64,
     payload: &mut dyn FnMut(u64, usize) -> Option<Bytes>,
-) -> Result<(Record, Vec<EntryId>), DecodeError> {
+) -> Result<(Record, Missing), DecodeError> {
     let kind = r.u8("record kind")?;
     let group = r.group("record group")?;
     match kind {
@@ -156,18 +156,26 @@ fn read_record(
         }
         CUT => {
             let from = Index(r.u64("cut from")?);
-            Ok((Record::Log { group, op: LogOp::Cut { from } }, Vec::new()))
+            Ok((Record::Log { group, op: LogOp::Cut { from } }, Missing::default()))
         }
         STATE => {
             let len = r.count(1, "state length")?;
             let body = Bytes::copy_from_slice(r.bytes(len, "state body")?);
-            Ok((Record::State { group, body }, Vec::new()))
+            Ok((Record::State { group, body }, Missing::default()))
         }
         _ => Err(r.invalid("record kind")),
     }
 }
 
-type Entries = (Vec<Entry>, Vec<EntryId>, Option<Index>);
+/// Entries that a record names and whose payload is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) ids: Vec<EntryId>,
+    /// Those of them that are membership changes.
+    pub(crate) configs: Vec<EntryId>,
+}
+
+type Entries = (Vec<Entry>, Missing, Option<Index>);
 
 fn read_entries(
     r: &mut Reader<'_>,
@@ -181,7 +189,7 @@ fn read_entries(
     if count.checked_mul(META).is_none_or(|len| len > r.remaining()) {
         return Err(r.invalid("entries"));
     }
-    let (mut entries, mut missing) = (Vec::with_capacity(count), Vec::new());
+    let (mut entries, mut missing) = (Vec::with_capacity(count), Missing::default());
     let (mut first, mut next, mut seen) = (None, None, 0usize);
     while runs.remaining() > 0 {
         let (start, term) = (runs.u64("run first")?, Term(runs.u64("run term")?));
@@ -203,7 +211,10 @@ fn read_entries(
             let entry = content.map(|payload| Entry::from_parts(id, kind, digest, payload));
             match entry.filter(Entry::is_intact) {
                 Some(entry) => entries.push(entry),
-                None => missing.push(id),
+                None => {
+                    missing.ids.push(id);
+                    missing.configs.extend((kind == EntryKind::Config).then_some(id));
+                }
             }
         }
     }

@@ -195,6 +195,9 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         } else {
             self.sink.carry(&found);
         }
+        if !found.missing_configs.is_empty() {
+            self.sink.visit.missing_configs(found.record.group(), &found.missing_configs);
+        }
         self.sink.visit.record(at, trust, found.record, &found.missing);
     }
 

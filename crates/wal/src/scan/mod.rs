@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use refloat_types::{Entry, EntryId, Generation, LogOp};
+use refloat_types::{Entry, EntryId, Generation, GroupKey, LogOp};
 use refloat_vfs::Vfs;
 
 use self::chain::{Candidate, Chain, Member, Opened, Place};
@@ -49,6 +49,12 @@ pub trait Visit {
     /// holds the intact ones, with gaps and maybe none at all, so that what the record cut must
     /// be taken from the lowest of both.
     fn record(&mut self, at: Lsn, trust: Trust, record: Record, missing: &[EntryId]);
+
+    /// Of the entries that the next record names as missing, these are membership changes; the
+    /// others are not.
+    fn missing_configs(&mut self, group: GroupKey, ids: &[EntryId]) {
+        let _ = (group, ids);
+    }
 
     /// Something is lost here. Comes in the same order, behind the records salvaged from it.
     /// All damage is in [`Scan::damage`] too. What a newer file's checkpoint says was written by

@@ -6,7 +6,7 @@ use refloat_types::{EntryId, Identity};
 use super::window::Window;
 use crate::Record;
 use crate::format::batch::{BatchHeader, HEADER};
-use crate::format::directory::{Frame, OF_CHECKPOINT};
+use crate::format::directory::{Frame, Missing, OF_CHECKPOINT};
 use crate::format::sector::{Classifier, Salt, Sector, unstripe};
 use crate::format::{BLOCK, CONTENT, SECTOR, SECTORS_PER_BLOCK};
 
@@ -23,6 +23,8 @@ pub(crate) struct Parsed {
 pub(crate) struct Found {
     pub(crate) record: Record,
     pub(crate) missing: Vec<EntryId>,
+    /// Those of the missing entries that are membership changes.
+    pub(crate) missing_configs: Vec<EntryId>,
     pub(crate) of_checkpoint: bool,
 }
 
@@ -195,6 +197,9 @@ pub(crate) fn read_frame(
     out: &mut Vec<Found>,
 ) -> Option<()> {
     let of_checkpoint = frame.head.flags & OF_CHECKPOINT != 0;
-    let mut push = |record, missing| out.push(Found { record, missing, of_checkpoint });
+    let mut push = |record, missing: Missing| {
+        let (missing, missing_configs) = (missing.ids, missing.configs);
+        out.push(Found { record, missing, missing_configs, of_checkpoint });
+    };
     frame.records(fetch, &mut push)
 }
