@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     HangingDisk,
     Membership,
     Churn,
+    Wipe,
 }
 
 /// Whose synced data may go bad in a run. Whatever is committed stays whole somewhere, so that
@@ -70,6 +71,7 @@ impl Plan {
             (Kind::HangingDisk, rates.hanging_disks),
             (Kind::Membership, rates.memberships),
             (Kind::Churn, rates.group_churn),
+            (Kind::Wipe, rates.wipes),
         ];
         let mut drawn: Vec<(Kind, f64)> =
             all.into_iter().filter(|(_, rate)| rng.chance(70) && *rate > 0.0).collect();
@@ -80,7 +82,7 @@ impl Plan {
         };
         drawn.retain(|(kind, _)| match kind {
             Kind::Rot => damage != Damage::Nobody,
-            Kind::Unreadable => matches!(damage, Damage::One(_)),
+            Kind::Unreadable | Kind::Wipe => matches!(damage, Damage::One(_)),
             // A group of two in which one forgot its votes needs a person.
             Kind::Membership => !matches!(damage, Damage::One(_)),
             _ => true,

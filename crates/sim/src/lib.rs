@@ -4,7 +4,7 @@
 //! cores. The disks are `refloat-vfs`'s `SimFs`, the network, the clocks and the clients are
 //! simulated here. A run has two phases: first faults (kills, power cuts, partitions, lost and
 //! late frames, pauses, failed syncs, rot in synced data, full and hanging disks, clocks that
-//! drift, changes of the members) with the safety invariants checked at every step, then a healed
+//! drift, wiped disks, changes of the members, groups that come and go) with the safety invariants checked at every step, then a healed
 //! cluster that must serve again within a bound.
 //!
 //! # Should I use this crate?
@@ -25,8 +25,7 @@
 //!
 //! Frames are lost, late, doubled and reordered, but never altered. Synced data goes bad at one
 //! node only, or at all nodes but then each entry at one of them only: of what is whole nowhere
-//! nothing could be asked. Replicas that forgot their votes, and a node without a provable
-//! identity, stay out to the end of the run.
+//! nothing could be asked. A node whose identity was lost joins again only when the faults are over.
 //!
 //! ```
 //! use refloat_sim::{Settings, Simulation};

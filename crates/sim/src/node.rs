@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
+use bytes::Bytes;
 use refloat_node::{Input, Job, JobLane, NodeCore, Time};
 use refloat_types::{GroupKey, Member, Now};
 use refloat_vfs::{OpKind, SimFs};
@@ -39,8 +40,8 @@ pub(crate) struct Machine {
     pub(crate) slow_until: u64,
     /// The disk does not answer until then.
     pub(crate) hangs_until: u64,
-    /// Its disk has no space left, or little.
-    pub(crate) full: bool,
+    /// What it tells whoever joins the cluster.
+    pub(crate) card: Option<Bytes>,
     /// What was done to its synced data, if anything.
     pub(crate) hurt: Hurt,
     /// It refused to start over what was done to it, and stays down.

@@ -80,6 +80,8 @@ pub struct FaultRates {
     /// Bytes at rest that go bad: flipped, zeroed, swapped, stale, files cut or gone. Either at
     /// one node only, or at all, but then each entry at one node only.
     pub rot: f64,
+    /// Disks that are replaced by empty ones, at one node only; the node joins again.
+    pub wipes: f64,
     /// Sectors at rest that cannot be read any more, at one node only.
     pub unreadable: f64,
     /// Disks that are full for a while.
@@ -115,6 +117,7 @@ impl Default for FaultRates {
             snapshots: 0.3,
             shutdowns: 0.1,
             rot: 0.5,
+            wipes: 0.2,
             unreadable: 0.2,
             full_disks: 0.15,
             hanging_disks: 0.1,
@@ -145,6 +148,7 @@ impl FaultRates {
             snapshots: 0.0,
             shutdowns: 0.0,
             rot: 0.0,
+            wipes: 0.0,
             unreadable: 0.0,
             full_disks: 0.0,
             hanging_disks: 0.0,

@@ -5,6 +5,7 @@ mod damage;
 mod load;
 mod operate;
 mod settle;
+mod wipe;
 
 use std::collections::BTreeMap;
 
@@ -55,7 +56,7 @@ enum Event {
     RunJob { node: usize, boot: u64, lane: LaneKey },
     JobDone { node: usize, boot: u64, lane: LaneKey, done: Box<JobDone> },
     Deliver { node: usize, boot: u64, from: Member, bytes: Bytes },
-    Peer { node: usize, boot: u64, peer: usize, peer_boot: Option<u64> },
+    Peer { node: usize, boot: u64, peer: usize, life: Member, peer_boot: Option<u64> },
     Boot { node: usize },
     PowerCutWhileDown { node: usize, boot: u64 },
     Client,
@@ -132,7 +133,7 @@ impl World {
                 paused_until: 0,
                 slow_until: 0,
                 hangs_until: 0,
-                full: false,
+                card: None,
                 hurt: Hurt::default(),
                 refused: false,
                 armed: None,
@@ -195,8 +196,8 @@ impl World {
             Event::Deliver { node, boot, from, bytes } if self.lives(node, boot) => {
                 self.input(node, Input::Frame { from, bytes });
             }
-            Event::Peer { node, boot, peer, peer_boot } if self.lives(node, boot) => {
-                self.peer(node, peer, peer_boot);
+            Event::Peer { node, boot, peer, life, peer_boot } if self.lives(node, boot) => {
+                self.peer(node, (peer, life), peer_boot);
             }
             Event::Boot { node } => self.boot(node),
             Event::PowerCutWhileDown { node, boot } => self.power_cut_while_down(node, boot),
@@ -206,7 +207,7 @@ impl World {
                 self.next_fault();
             }
             Event::HealNetwork => self.heal_network(),
-            Event::SpaceBack { node } => self.give_space(node),
+            Event::SpaceBack { node } => self.machines[node].fs.set_capacity(None),
             Event::Probe { node, group } => self.probe(node, group),
             _ => {}
         }
@@ -320,7 +321,8 @@ impl World {
                 }
             }
             Output::Reply { to, result } => self.reply(node, to.0, result),
-            Output::Places { .. } | Output::Stop(_) => {}
+            Output::Places { card, .. } => self.machines[node].card = Some(card),
+            Output::Stop(_) => {}
         }
     }
 
@@ -362,8 +364,7 @@ impl World {
     }
 
     /// A connection comes up (with this process of the peer) or goes down.
-    fn peer(&mut self, node: usize, peer: usize, peer_boot: Option<u64>) {
-        let member = self.machines[peer].member;
+    fn peer(&mut self, node: usize, (peer, member): (usize, Member), peer_boot: Option<u64>) {
         match peer_boot {
             Some(boot) if self.lives(peer, boot) && self.network.connected(node, peer) => {
                 self.input(node, Input::PeerUp(member));
@@ -376,16 +377,16 @@ impl World {
     fn connect(&mut self, a: usize, b: usize) {
         for (node, peer) in [(a, b), (b, a)] {
             let boot = self.machines[node].boot;
-            let peer_boot = Some(self.machines[peer].boot);
+            let (life, peer_boot) = (self.machines[peer].member, Some(self.machines[peer].boot));
             let wait = 100 + self.rng.below(5_000);
-            self.after(wait, Event::Peer { node, boot, peer, peer_boot });
+            self.after(wait, Event::Peer { node, boot, peer, life, peer_boot });
         }
     }
 
     fn disconnect(&mut self, node: usize, peer: usize) {
-        let boot = self.machines[node].boot;
+        let (boot, life) = (self.machines[node].boot, self.machines[peer].member);
         let wait = 100 + self.rng.below(2_000);
-        self.after(wait, Event::Peer { node, boot, peer, peer_boot: None });
+        self.after(wait, Event::Peer { node, boot, peer, life, peer_boot: None });
     }
 
     // ---- jobs

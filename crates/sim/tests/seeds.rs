@@ -82,6 +82,20 @@ fn members_come_and_go_and_every_node_is_a_voter_again_in_the_end() {
 }
 
 #[test]
+fn a_node_that_loses_its_disk_again_and_again_is_a_voter_in_the_end_and_costs_nothing() {
+    let faults = FaultRates { wipes: 1.0, kills: 0.5, partitions: 0.5, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..25);
+    assert!(sum["disks replaced by empty ones"] > 5, "{sum:?}");
+}
+
+#[test]
+fn groups_come_and_go_also_under_ids_that_were_in_use() {
+    let faults = FaultRates { group_churn: 8.0, blackouts: 0.5, kills: 1.0, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..9);
+    assert!(sum["groups created"] > 20 && sum["groups deleted"] > 20, "{sum:?}");
+}
+
+#[test]
 fn a_few_seeds_with_all_faults_hold() {
     let simulation = Simulation::new(short());
     for seed in 1..=8 {

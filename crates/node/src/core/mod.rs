@@ -208,6 +208,14 @@ impl NodeCore {
         self.me
     }
 
+    /// Under which life this node's replica of a group takes part: the node's, unless the replica
+    /// forgot what it had promised and began one of its own. `None`: there is no replica.
+    #[must_use]
+    pub fn replica(&self, group: GroupKey) -> Option<Member> {
+        let slot = self.by_key.get(&group).copied()?;
+        self.slots[slot].as_ref().map(|group| group.me)
+    }
+
     /// What its data directory says about it, with the number of this run.
     #[must_use]
     pub fn identity(&self) -> &NodeIdentity {

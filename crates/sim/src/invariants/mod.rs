@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use refloat_log_store::{BootReport, GroupState};
-use refloat_node::{Counters, GroupStatus, Reply, RequestError};
+use refloat_node::{Counters, GroupStatus, NodeCore, Reply, RequestError};
 use refloat_raft_core::{Body, Message};
 use refloat_types::{GroupId, GroupKey};
 
@@ -67,7 +67,8 @@ impl Invariants {
     /// A message leaves a node: whatever it promises must be true from now on.
     pub(crate) fn on_message(&mut self, message: &Message) {
         let (group, term, from) = (message.group, message.term.0, message.from.node.0);
-        self.votes.sent(group, from, term);
+        let life = message.from;
+        self.votes.sent(group, life, term);
         match &message.body {
             Body::Append(append) => {
                 self.on_leader(group, term, from, append.commit.0);
@@ -81,14 +82,14 @@ impl Invariants {
             Body::Heartbeat { commit, .. } => self.on_leader(group, term, from, commit.0),
             Body::Vote { last, .. } => {
                 self.completeness.candidate(group, term, from, *last);
-                let check = self.votes.vote(group, from, term, from);
+                let check = self.votes.vote(group, life, term, life);
                 self.note(no_amnesia_vote::NAME, check);
             }
             Body::VoteResp { granted: true } => {
-                let check = self.votes.vote(group, from, term, message.to.node.0);
+                let check = self.votes.vote(group, life, term, message.to);
                 self.note(no_amnesia_vote::NAME, check);
             }
-            Body::AppendResp { matched } => self.acks.ack(group, from, term, matched.index.0),
+            Body::AppendResp { matched } => self.acks.ack(group, life, term, matched.index.0),
             _ => {}
         }
     }
@@ -128,20 +129,23 @@ impl Invariants {
     }
 
     /// A node has read its disk.
-    pub(crate) fn on_boot(&mut self, node: u64, report: &BootReport, hurt: bool) {
+    pub(crate) fn on_boot(&mut self, core: &NodeCore, report: &BootReport, hurt: bool) {
+        let node = core.member();
         if !hurt {
             self.note(no_false_refusal::NAME, no_false_refusal::check(report));
         }
         for line in &report.groups {
             let group = key(line.group, line.epoch);
+            // A new life owes nothing of what the one before it promised.
+            let life = core.replica(group).unwrap_or(node);
             // What a replica says that it cannot prove is not held against it.
             if line.state != GroupState::Amnesia {
-                let check = self.votes.boot(group, node, line.term, line.vote);
+                let check = self.votes.boot(group, life, line.term, line.vote);
                 self.note(if hurt { UNDETECTED } else { no_amnesia_vote::NAME }, check);
             }
             if matches!(line.state, GroupState::Clean | GroupState::Damaged) {
                 let check =
-                    self.acks.boot(group, node, line.last, &self.completeness, &self.append_only);
+                    self.acks.boot(group, life, line.last, &self.completeness, &self.append_only);
                 self.note(if hurt { UNDETECTED } else { durable_acks::NAME }, check);
             }
         }

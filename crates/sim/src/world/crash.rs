@@ -49,6 +49,7 @@ impl World {
             }
             Kind::Membership => self.change_members(),
             Kind::Churn => self.churn(node),
+            Kind::Wipe => self.wipe_one(),
             Kind::Transfer => self.operate(node, true),
             Kind::Snapshot => self.operate(node, false),
             Kind::Shutdown => {
@@ -190,7 +191,7 @@ impl World {
             Ok((core, report)) => {
                 self.trace.line(self.now, format_args!("boot: {}", report.summary()));
                 (machine.hurt.identity, machine.hurt.cut_start) = (0, false);
-                self.checks.on_boot(id, &report, self.machines[node].hurt.any);
+                self.checks.on_boot(&core, &report, self.machines[node].hurt.any);
                 self.reach(&report);
                 self.machines[node].process = Some(Process::new(core));
                 self.input(node, Input::Tick);
@@ -204,11 +205,6 @@ impl World {
                 self.trace.line(self.now, format_args!("node {id} refuses: {}", chain(&error)));
                 self.machines[node].refused = true;
                 self.count("starts refused over a lost identity");
-            }
-            Err(error) if self.machines[node].full && chain(&error).contains("no space") => {
-                // No prepared log file is left: it comes up when there is space.
-                self.count("starts that wait for space");
-                self.after(100_000, Event::Boot { node });
             }
             Err(error) => {
                 let text = format!("node {id} does not start: {}", chain(&error));

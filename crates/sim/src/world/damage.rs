@@ -154,15 +154,9 @@ impl World {
         let left = self.rng.below(4) * self.rng.below(64 << 10);
         let fs = &self.machines[node].fs;
         fs.set_capacity(Some(fs.used() + left));
-        self.machines[node].full = true;
         self.count("disks filled");
         let wait = 50_000 + self.rng.below(2_500_000);
         self.after(wait, Event::SpaceBack { node });
-    }
-
-    pub(super) fn give_space(&mut self, node: usize) {
-        self.machines[node].full = false;
-        self.machines[node].fs.set_capacity(None);
     }
 }
 

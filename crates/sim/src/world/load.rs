@@ -34,9 +34,6 @@ impl World {
 
     /// After the heal: a write through this node, again and again until it is acknowledged.
     pub(super) fn probe(&mut self, node: usize, group: u64) {
-        if self.is_out(node, GroupKey::new(GroupId(group), Epoch(0))) {
-            return;
-        }
         if self.machines[node].process.is_none() {
             return self.after(20_000, Event::Probe { node, group });
         }

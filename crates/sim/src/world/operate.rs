@@ -1,11 +1,12 @@
 //! What operators ask for.
 
 use bytes::Bytes;
-use refloat_node::{GroupStatus, Input, MemberChange, Token};
-use refloat_types::{GroupId, Member, NodeId};
+use refloat_node::{GroupStatus, Input, MemberChange, MemberStatus, Token};
+use refloat_types::{GroupId, Incarnation, Member, NodeId};
 
 use super::World;
 use crate::client::{Client, Request, What};
+use crate::faults::Damage;
 use crate::invariants::linearizability::Floors;
 
 /// The first id of the groups that come and go.
@@ -106,7 +107,10 @@ impl World {
                 _ => Some(MemberChange::AddLearner(member)),
             });
         let asked = |r: &Request| matches!(r.what, What::Other(asked) if asked == group);
+        // A node that lost its disk, or its memory, is taken in without being asked.
+        let by_itself = matches!(self.plan.damage, Damage::One(_));
         if let Some(change) = missing.clone()
+            && !by_itself
             && !self.clients.open.values().any(asked)
         {
             self.ask_change(leader, group, change);
@@ -141,5 +145,7 @@ impl World {
 }
 
 fn role(status: &GroupStatus, member: Member) -> Option<&'static str> {
-    status.members.iter().find(|m| m.node == member.node.0).map(|m| m.member)
+    let life = |m: &MemberStatus| u128::from_str_radix(&m.incarnation, 16).map(Incarnation);
+    let is = |m: &&MemberStatus| life(m).is_ok_and(|life| life.is_of(member.incarnation));
+    status.members.iter().filter(|m| m.node == member.node.0).find(is).map(|m| m.member)
 }

@@ -58,12 +58,14 @@ impl World {
         for node in 0..self.machines.len() {
             let machine = &mut self.machines[node];
             (machine.paused_until, machine.slow_until, machine.hangs_until) = (0, 0, 0);
-            machine.full = false;
             machine.fs.set_capacity(None);
             machine.armed = None;
             machine.fs.crash_at(u64::MAX);
             machine.fs.clear_faults();
-            if machine.process.is_none() {
+            if machine.refused {
+                self.replace_disk(node);
+            }
+            if self.machines[node].process.is_none() {
                 let wait = self.rng.below(50_000);
                 self.after(wait, Event::Boot { node });
             }
@@ -102,7 +104,7 @@ impl World {
         let process = self.machines[node].process.as_ref()?;
         let groups = process.core.status().groups;
         let keys = groups.iter().map(|g| GroupKey::new(GroupId(g.group), Epoch(g.epoch)));
-        (!self.is_out(node, GroupKey::META)).then(|| keys.collect())
+        Some(keys.collect())
     }
 
     /// All that are there for good, and those that come and go as far as somebody knows them.
@@ -112,22 +114,11 @@ impl World {
         passing.map(|id| id.0).chain(1..=u64::from(self.settings.groups)).collect()
     }
 
-    /// Whether nothing can be asked of this replica: its node did not start, or it forgot what it
-    /// promised, or group 0's did and cannot tell whether this group still exists.
-    pub(super) fn is_out(&self, node: usize, group: GroupKey) -> bool {
-        self.machines[node].refused
-            || self.is_amnesiac(node, group.id.0)
-            || (is_passing(group.id) && self.is_amnesiac(node, 0))
-    }
-
     fn unsettled_group(&self, key: GroupKey) -> Option<String> {
         let group = key.id.0;
         let mut first: Option<GroupStatus> = None;
-        for (node, machine) in self.machines.iter().enumerate() {
+        for machine in &self.machines {
             let id = machine.id();
-            if self.is_out(node, key) {
-                continue;
-            }
             let Some(process) = &machine.process else { return Some(format!("node {id} is down")) };
             let status = process.core.status();
             let Some(found) = status.groups.into_iter().find(|g| g.group == group) else {
@@ -144,21 +135,11 @@ impl World {
             }
         }
         let applied = self.checks.applied.lock();
-        let here = |(id, _): &(u64, (u64, u64))| !self.is_out(*id as usize - 1, key);
-        let mut positions = applied.positions(key).filter(here);
+        let mut positions = applied.positions(key);
         let (first_node, first) = positions.next()?;
         positions.find(|(_, position)| *position != first).map(|(node, position)| {
             format!("group {group}: node {first_node} at {first:?}, node {node} at {position:?}")
         })
-    }
-
-    /// Whether a replica forgot what it promised, because its disk was damaged: it stays out until
-    /// it comes back as a new life.
-    pub(super) fn is_amnesiac(&self, node: usize, group: u64) -> bool {
-        let machine = &self.machines[node];
-        let process = machine.process.as_ref().filter(|_| machine.hurt.any);
-        let status = process.map(|process| process.core.status());
-        status.is_some_and(|s| s.groups.iter().any(|g| g.group == group && g.state == "amnesia"))
     }
 
     fn finish(&mut self) {
