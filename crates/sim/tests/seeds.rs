@@ -23,7 +23,7 @@ fn a_calm_cluster_serves() {
     assert!(report.violation.is_none(), "{report}");
     assert!(report.acknowledged > 100, "{report}");
     assert!(report.reads > 20, "{report}");
-    assert_eq!(report.restarts, 0, "{report}");
+    assert_eq!(report.restarts, 3, "only after the power cut at the end: {report}");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn power_cuts_of_all_nodes_lose_nothing() {
     for report in &reports {
         assert!(report.violation.is_none(), "{report}");
     }
-    assert!(reports.iter().map(|r| r.restarts).sum::<u64>() >= 9, "the power did go");
+    assert!(reports.iter().map(|r| r.restarts).sum::<u64>() >= 9 + 18, "the power did go");
     assert!(reports.iter().map(|r| r.acknowledged).sum::<u64>() > 100, "there was work");
 }
 
@@ -68,8 +68,8 @@ fn damage_to_synced_data_costs_no_acknowledged_write_and_is_never_called_proven(
 fn full_and_hanging_disks_stop_no_node_for_good() {
     let faults =
         FaultRates { full_disks: 2.0, hanging_disks: 1.0, kills: 0.5, ..FaultRates::none() };
-    let sum = counts(&Settings { faults, ..short() }, 1..13);
-    assert!(sum["disks filled"] > 5 && sum["disks that hang"] > 2, "{sum:?}");
+    let sum = counts(&Settings { faults, ..short() }, 1..9);
+    assert!(sum["disks filled"] > 3 && sum["disks that hang"] > 1, "{sum:?}");
 }
 
 #[test]
@@ -83,8 +83,8 @@ fn members_come_and_go_and_every_node_is_a_voter_again_in_the_end() {
 
 #[test]
 fn a_node_that_loses_its_disk_again_and_again_is_a_voter_in_the_end_and_costs_nothing() {
-    let faults = FaultRates { wipes: 1.0, kills: 0.5, partitions: 0.5, ..FaultRates::none() };
-    let sum = counts(&Settings { faults, ..short() }, 1..25);
+    let faults = FaultRates { wipes: 6.0, kills: 0.5, partitions: 0.5, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..13);
     assert!(sum["disks replaced by empty ones"] > 5, "{sum:?}");
 }
 
