@@ -3,22 +3,31 @@
 use std::process::Stdio;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::process::cargo;
 
-/// `cargo xtask crash [--deep]`: an optimised build of the store's crash tests, one at a time.
-/// `--deep` tries twenty times the images, and the boot after a crash at every stop.
+/// How many times deeper `--deep` goes without a number: minutes on one core.
+const DEEP: u32 = 5;
+
+/// `cargo xtask crash [--deep [N]]`: an optimised build of the store's crash tests, one at a time.
+/// `--deep` tries N times the images, and the boot after a crash at N times the stops, so that it
+/// takes about N times N as long; how far it is stands on standard error.
 pub fn run(args: &[String]) -> Result<()> {
     let deep = match args {
-        [] => false,
-        [flag] if flag == "--deep" => true,
-        _ => bail!("unknown arguments {args:?}, expected nothing or --deep"),
+        [] => 1,
+        [flag] if flag == "--deep" => DEEP,
+        [flag, n] if flag == "--deep" => n
+            .parse()
+            .ok()
+            .filter(|n| *n > 0)
+            .with_context(|| format!("{n:?} is no number of times to go deeper"))?,
+        _ => bail!("unknown arguments {args:?}, expected nothing or --deep [N]"),
     };
     let mut command = cargo(&["test", "--release", "-p", "refloat-log-store", "--test", "crash"]);
     command.args(["--", "--nocapture", "--test-threads", "1"]);
-    if deep {
-        command.env("REFLOAT_CRASH_DEEP", "1");
+    if deep > 1 {
+        command.env("REFLOAT_CRASH_DEEP", deep.to_string());
     }
     let since = Instant::now();
     let output = command.stderr(Stdio::inherit()).output()?;

@@ -6,7 +6,7 @@
 //! | `scenarios` | writes `docs/scenarios.md` from the tests; `--check` fails if it is stale; `--run` runs them |
 //! | `layers` | the layering rules alone |
 //! | `planted` | every planted defect against the test that must catch it |
-//! | `crash` | the crash images of the log store, counted; `--deep` for many more |
+//! | `crash` | the crash images of the log store, counted; `--deep [N]` for more |
 //! | `model` | the model checks of the consensus core, counted; `--deep` for more steps |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
 //! | `adapters` | the examples that store another library's log |
@@ -34,7 +34,7 @@ const USAGE: &str = "usage: cargo xtask <command>
                                 run the tests that bear an id
   layers                        who may depend on whom
   planted [NAME …]              plant one defect at a time, and see that its test fails
-  crash [--deep]                every crash image of the log store: workload, stops, images, seconds
+  crash [--deep [N]]            every crash image of the log store: workload, stops, images, seconds
   model [--deep]                every behaviour of three cores within bounds: steps, states, seconds
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
   adapters                      the examples that store another library's log

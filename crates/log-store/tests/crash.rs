@@ -18,12 +18,21 @@ struct Counts {
     images: u64,
 }
 
-/// How many images of each stop are tried: the bounded slice, or many more of them where
-/// `cargo xtask crash --deep` asks for it.
+/// How many times deeper than the bounded slice: `cargo xtask crash --deep` asks for more.
+fn deeper() -> u64 {
+    let asked = std::env::var("REFLOAT_CRASH_DEEP").ok();
+    asked.and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// How many images of each stop are tried.
 fn depth(images_per_stop: usize) -> usize {
-    match std::env::var_os("REFLOAT_CRASH_DEEP") {
-        Some(_) => images_per_stop * 20,
-        None => images_per_stop,
+    images_per_stop * deeper() as usize
+}
+
+/// Says how far a deep run is, for who waits for it.
+fn tell_progress(name: &str, stop: u64, total: u64, counts: &Counts) {
+    if deeper() > 1 && counts.stops % 64 == 0 {
+        eprintln!("{name}: {stop} of {total} stops, {} images", counts.images);
     }
 }
 
@@ -52,6 +61,7 @@ fn at_every_stop(name: &str, images_per_stop: usize, every: u64, script: Script)
         disk.fs.crash_at(disk.fs.op_count() + stop);
         let _ = script(&mut disk);
         let acked = disk.acked();
+        tell_progress(name, stop, total, &counts);
         counts.stops += 1;
         for image in disk.fs.crash_images(depth(images_per_stop)) {
             counts.images += 1;
@@ -102,6 +112,7 @@ fn at_every_stop_of_the_boot(
                 let mut disk = Disk::on(image(), &before.options);
                 disk.fs.crash_at(disk.fs.op_count() + second);
                 let _ = boot_and_work(&mut disk);
+                tell_progress(name, stop, total, &counts);
                 counts.stops += 1;
                 for image in disk.fs.crash_images(depth(images_per_stop)) {
                     counts.images += 1;
@@ -303,7 +314,6 @@ fn crash_at_every_step_of_truncation_and_overwrite_mixes_nothing() {
 
 #[test]
 fn w26_crash_at_every_step_of_the_boot_after_a_crash_loses_nothing() {
-    let deep = std::env::var_os("REFLOAT_CRASH_DEEP").is_some();
     let mut stops = 0;
     let scripts: [(&str, Script); 4] = [
         ("boot after append", appends_and_votes),
@@ -312,7 +322,7 @@ fn w26_crash_at_every_step_of_the_boot_after_a_crash_loses_nothing() {
         ("boot after install", installs),
     ];
     for (name, script) in scripts {
-        let every = if deep { 1 } else { 13 };
+        let every = (13 / deeper()).max(1);
         stops += at_every_stop_of_the_boot(name, 2, every, script).stops;
     }
     assert!(stops > 100, "{stops} stops");

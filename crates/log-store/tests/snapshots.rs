@@ -492,3 +492,67 @@ fn restart(disk: &mut Disk) {
     disk.kill();
     disk.boot().unwrap();
 }
+
+/// There is no cache of live indexes: they stand in the snapshot. So whatever another engine, a
+/// person or a crash left beside it says nothing, also while a next snapshot takes over.
+#[test]
+fn s02_live_indexes_come_from_the_snapshot_whatever_lies_beside_it() {
+    let live = live(&[3, 5]);
+    let prepare = || {
+        let mut disk = with_log(9);
+        disk.snapshot(group(1), live.clone()).unwrap();
+        for _ in 0..6 {
+            disk.append(group(1), 1, 2, 6000);
+            disk.sync().unwrap();
+        }
+        disk.snapshot(group(1), live.clone()).unwrap();
+        disk.idle().unwrap();
+        disk
+    };
+    let all_live = |disk: &mut Disk, story: &str| {
+        let boot = disk.boot().unwrap_or_else(|e| panic!("{story}: {e}"));
+        assert_eq!(boot.groups[0].state, GroupState::Clean, "{story}: {}", boot.report);
+        for index in [3, 5] {
+            let read = disk.read_one(group(1), Index(index));
+            assert!(read.is_ok(), "{story}: live entry {index}: {read:?}");
+        }
+        assert!(disk.read_one(group(1), Index(4)).is_err(), "{story}: entry 4 is dead");
+        boot.report
+    };
+    // A cache that is missing, empty, torn, stale, or whole with the wrong content.
+    let stale: Vec<u8> = (1..=9u64).flat_map(u64::to_le_bytes).collect();
+    let mut wrong = stale.clone();
+    wrong.extend(crc32c::crc32c(&stale).to_le_bytes());
+    for cache in [None, Some(Vec::new()), Some(stale[..11].to_vec()), Some(stale), Some(wrong)] {
+        for name in ["live_indexes", "live.cache", "indexes.tmp"] {
+            let mut disk = prepare();
+            let dir = disk.files("snap")[0].parent().unwrap().to_owned();
+            if let Some(cache) = &cache {
+                disk.fs.put(dir.join(name), cache).unwrap();
+            }
+            disk.kill();
+            let report = all_live(&mut disk, name);
+            let told = report.set_aside.iter().any(|line| line.contains(name));
+            assert!(told || cache.is_none(), "{name}: {report}");
+        }
+    }
+    // While the next snapshot takes over.
+    let promote = |disk: &mut Disk| {
+        disk.append(group(1), 1, 1, 50);
+        disk.sync().and_then(|()| disk.snapshot(group(1), live.clone()))
+    };
+    let mut whole = prepare();
+    let start = whole.fs.op_count();
+    promote(&mut whole).unwrap();
+    for stop in 1..=whole.fs.op_count() - start {
+        let mut disk = prepare();
+        let dir = disk.files("snap")[0].parent().unwrap().to_owned();
+        disk.fs.put(dir.join("live_indexes"), &b"none"[..]).unwrap();
+        disk.fs.crash_at(disk.fs.op_count() + stop);
+        let _ = promote(&mut disk);
+        for image in disk.fs.crash_images(6) {
+            let story = format!("stop {stop}: {}", image.story());
+            all_live(&mut Disk::on(image, &disk.options), &story);
+        }
+    }
+}
