@@ -19,6 +19,7 @@ struct Counts {
 }
 
 /// How many times deeper than the bounded slice: `cargo xtask crash --deep` asks for more.
+#[allow(clippy::disallowed_methods, reason = "the depth of a run comes from the environment")]
 fn deeper() -> u64 {
     let asked = std::env::var("REFLOAT_CRASH_DEEP").ok();
     asked.and_then(|n| n.parse().ok()).unwrap_or(1)
@@ -31,7 +32,7 @@ fn depth(images_per_stop: usize) -> usize {
 
 /// Says how far a deep run is, for who waits for it.
 fn tell_progress(name: &str, stop: u64, total: u64, counts: &Counts) {
-    if deeper() > 1 && counts.stops % 64 == 0 {
+    if deeper() > 1 && counts.stops.is_multiple_of(64) {
         eprintln!("{name}: {stop} of {total} stops, {} images", counts.images);
     }
 }

@@ -23,8 +23,7 @@ pub struct Checked {
     pub report: BootReport,
     /// Entries that a start counts as present and that do not verify when read.
     pub unreadable: Vec<Unreadable>,
-    /// Snapshots that a record names and that do not verify, or are not there, beyond those that
-    /// a start would report.
+    /// Snapshots that a record names and that do not verify, or are not there.
     pub snapshots: Vec<BadSnapshot>,
     /// Where two independent readers differ. Not empty means a defect of the program.
     pub contradictions: Vec<String>,
@@ -59,17 +58,18 @@ pub struct BadSnapshot {
 }
 
 impl Checked {
-    /// Whether every group is clean, every entry above the snapshots reads back, every snapshot
-    /// verifies, and nothing in the logs is damaged. Torn tails are clean.
+    /// Whether every group is clean, every entry above the snapshots reads back, and every snapshot
+    /// verifies. Torn tails are clean, and so is damage in a log that took nothing, or that healed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.report.is_clean() && self.damaged_places() == 0
     }
 
-    /// How many places are damaged, those included that have a second copy.
+    /// How many places are damaged that only reading everything finds, those included that have a
+    /// second copy.
     #[must_use]
     pub fn damaged_places(&self) -> usize {
-        self.report.damage.len() + self.unreadable.len() + self.snapshots.len()
+        self.unreadable.len() + self.snapshots.len()
     }
 
     /// How many groups are not.
@@ -124,7 +124,7 @@ pub fn check(
             let folds = fold(vfs, options, &seen, &mut *progress)?;
             let snapshots = all(vfs, options, &seen, None, &mut *progress)?;
             Ok(Checked {
-                snapshots: snapshots.iter().filter_map(|s| bad_snapshot(&seen, s)).collect(),
+                snapshots: snapshots.iter().filter_map(bad_snapshot).collect(),
                 report: seen.report().clone(),
                 unreadable: folds
                     .keys()
@@ -146,14 +146,13 @@ pub fn check(
 }
 
 /// A start reads the snapshot that it begins with; its fallback is read here only.
-fn bad_snapshot(seen: &Examination, snapshot: &SnapshotReport) -> Option<BadSnapshot> {
+fn bad_snapshot(snapshot: &SnapshotReport) -> Option<BadSnapshot> {
     let damage = snapshot.damage.as_ref()?;
     let named = matches!(
         snapshot.role,
         SnapshotRole::Newest | SnapshotRole::Previous | SnapshotRole::Missing
     );
-    let reported = seen.report().damage.iter().any(|line| line.contains(&snapshot.path));
-    (named && !reported).then(|| BadSnapshot {
+    named.then(|| BadSnapshot {
         group: snapshot.group.unwrap_or_default(),
         epoch: snapshot.epoch.unwrap_or_default(),
         index: snapshot.index.unwrap_or_default(),

@@ -9,8 +9,8 @@ use super::failure::{Code, Failure};
 use super::output;
 use super::progress::Progress;
 
-/// Runs the command: 0 if nothing is damaged, torn tails included; 10 if `serve` starts and what is
-/// damaged has a second copy here or at the peers; else what `serve` would answer.
+/// Runs the command: 0 if nothing is missing, torn tails included; 10 if `serve` starts and what does
+/// not verify has a second copy here or at the peers; else what `serve` would answer.
 pub fn run(args: &Check) -> Result<(), Failure> {
     let options = store_options(args.data_dir.clone(), &args.files);
     let progress = Progress::start();
@@ -36,8 +36,7 @@ pub fn run(args: &Check) -> Result<(), Failure> {
             snapshot.group, snapshot.index
         )
     });
-    let damages = checked.report.damage.iter().cloned();
-    damage(&dir.to_string(), &checked.report, unreadable.chain(snapshots).chain(damages))
+    damage(&dir.to_string(), &checked.report, unreadable.chain(snapshots))
 }
 
 /// The failure of a directory whose groups are not all clean.
