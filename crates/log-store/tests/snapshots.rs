@@ -556,3 +556,31 @@ fn s02_live_indexes_come_from_the_snapshot_whatever_lies_beside_it() {
         }
     }
 }
+
+#[test]
+fn n02_a_first_snapshot_that_is_rotten_is_not_needed_while_the_log_starts_at_one() {
+    let mut disk = with_log(9);
+    disk.snapshot(group(1), IndexSet::new()).unwrap();
+    disk.append(group(1), 1, 3, 100);
+    disk.sync().unwrap();
+    disk.idle().unwrap();
+    let path = disk.files("snap").remove(0);
+    disk.kill();
+    disk.fs.corrupt(&path, |bytes| bytes[70] ^= 1).unwrap();
+    let boot = disk.boot().unwrap();
+    let found = &boot.groups[0];
+    assert_eq!(found.state, GroupState::Clean, "{}", boot.report);
+    assert_eq!((found.snapshot.index, found.last.index), (Index(0), Index(12)));
+    assert_eq!(found.conf, refloat_types::ConfState::of_voters([ME]));
+    assert_eq!(disk.read_log(group(1), Index(1)).unwrap().len(), 12);
+    disk.sync().unwrap();
+    let kept = disk.files("snap").iter().any(|found| found.extension() != path.extension());
+    assert!(kept, "the bad one is kept aside: {:?}", disk.files("snap"));
+    // And so it stays, and the next snapshot is a first one.
+    disk.kill();
+    let boot = disk.boot().unwrap();
+    assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+    disk.snapshot(group(1), IndexSet::new()).unwrap();
+    disk.kill();
+    assert_eq!(disk.boot().unwrap().groups[0].snapshot.index, Index(12));
+}

@@ -46,7 +46,10 @@ pub(crate) fn judge(
     }
     judge_votes(evidence, key, &mut case);
     judge_value(evidence, key, record, &mut case);
-    judge_snapshots(record, base, &mut log, snapshot, &mut case);
+    let from_log = starts_over(evidence, key, record, base, &log);
+    if !from_log {
+        judge_snapshots(record, base, &mut log, snapshot, &mut case);
+    }
     judge_overwrites(evidence, key, record, base, &mut log, &mut case);
     judge_head(evidence, key, record, &log.map, &mut case);
     let last = log.map.last().filter(|last| last.index > base.index).unwrap_or(base);
@@ -238,6 +241,29 @@ fn continues_after(track: &Track, at: Lsn) -> bool {
 fn outline(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord, base: EntryId) -> Outline {
     let lost = evidence.replay.tracks.get(&key).map(|track| track.holes.values());
     Outline::new(&log_map(evidence, key, record), base, lost.into_iter().flatten())
+}
+
+/// Whether no snapshot verifies and none is needed: the log still begins with the first entry and
+/// reaches as far as the lost one did. The membership that the group began with is the one that
+/// the snapshot's record names, if no entry up to there changed it.
+fn starts_over(
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    record: &GroupRecord,
+    base: EntryId,
+    log: &Outline,
+) -> bool {
+    let through = record.snapshot.index;
+    if base != EntryId::ZERO || record.snapshot == EntryId::ZERO || log.ends_before.is_some() {
+        return false;
+    }
+    let reaches = log.map.term(through) == Some(record.snapshot.term);
+    let whole = log.holes.first().is_none_or(|hole| hole > through)
+        && log.map.gaps(Index::ZERO).first().is_none_or(|gap| gap > through);
+    let flushed = evidence.segments.set.configs(key).into_iter().map(|id| id.index);
+    let in_memory = evidence.replay.memtables.visible(key);
+    let configs = in_memory.iter().filter(|e| e.kind == EntryKind::Config).map(|e| e.id.index);
+    reaches && whole && !flushed.chain(configs).any(|index| index <= through)
 }
 
 /// A bad newest snapshot is no damage of the group where the one before it and the log behind
