@@ -48,7 +48,10 @@ pub struct Reply {
     pub payload: Bytes,
 }
 
-pub use refloat_raft_core::ConfChange as MemberChange;
+pub use refloat_raft_core::{
+    ConfChange as MemberChange, ConfId as MembershipId, ConfStep as MemberStep,
+    Transition as MemberTransition,
+};
 
 /// A change of the nodes of a cluster, for all groups that it was formed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,6 +140,8 @@ pub enum Input {
         group: GroupId,
         /// How.
         change: MemberChange,
+        /// Only if the membership still is this one.
+        expected: Option<MembershipId>,
     },
     /// Changes which nodes belong to the cluster; on any node. The groups follow by themselves.
     ChangeNodes {
@@ -153,6 +158,14 @@ pub enum Input {
         group: GroupId,
         /// To whom.
         target: NodeId,
+    },
+    /// A follower takes its leader for gone, so that it helps to elect another at once. Does
+    /// nothing where [`crate::Config::lease_drift`] is set, and at a leader.
+    ForgetLeader {
+        /// Comes back in the reply.
+        to: Token,
+        /// Of which group.
+        group: GroupId,
     },
     /// Takes a snapshot of a group's state machine now.
     Snapshot {

@@ -8,6 +8,18 @@ pub struct Config {
     pub election_timeout: u64,
     /// A leader shows itself this often. 50 ms.
     pub heartbeat: u64,
+    /// How many election timeouts longer than others this node waits before it stands for
+    /// election: 0 for the nodes that should lead. 0.
+    pub rank: u32,
+    /// Reads without a round to other nodes, while a majority promised to elect nobody; declares
+    /// that the clocks of any two nodes drift apart by less than this within an election timeout.
+    /// Off. It must be less than the election timeout, which must be the same on every node;
+    /// a node that turns it off must stay down for an election timeout.
+    pub lease_drift: Option<u64>,
+    /// After how long without proposals and reads a group whose members agree sends nothing any
+    /// more: the leader's node beats for all such groups at once. The first request after that
+    /// needs one round more. Off.
+    pub quiet_after: Option<u64>,
     /// How long a request waits for a leader before [`crate::RequestError::NoLeader`]. 2 s.
     pub leader_wait: u64,
     /// How long a proposal waits for its outcome before [`crate::RequestError::Unknown`]. 10 s.
@@ -56,6 +68,9 @@ impl Default for Config {
         Config {
             election_timeout: 500_000,
             heartbeat: 50_000,
+            rank: 0,
+            lease_drift: None,
+            quiet_after: None,
             leader_wait: 2_000_000,
             proposal_timeout: 10_000_000,
             max_pending_bytes: 64 << 20,

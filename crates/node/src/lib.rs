@@ -72,8 +72,9 @@
 //!
 //! A node can be taken back only while group 0 has a leader, and into a group only while its other
 //! voters are a majority.
-//! Idle groups send heartbeats: 10,000 of them are not free.
-//! No leases, sessions or witnesses.
+//! Idle groups send heartbeats, unless [`Config::quiet_after`] is set: 10,000 of them are not free.
+//! Reads from a lease ([`Config::lease_drift`]) rest on clocks, and are off unless asked for.
+//! No sessions or witnesses.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -88,7 +89,10 @@ mod snapshot_reader;
 mod status;
 
 pub use self::core::{NodeCore, StartError};
-pub use api::{Consistency, Input, Lane, MemberChange, NodeChange, Output, Reply, Time, Token};
+pub use api::{
+    Consistency, Input, Lane, MemberChange, MemberStep, MemberTransition, MembershipId, NodeChange,
+    Output, Reply, Time, Token,
+};
 pub use card::{Card, CardMember};
 pub use config::Config;
 pub use error::{RequestError, StopReason};

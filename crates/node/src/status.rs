@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::api::MembershipId;
+
 /// A node and its groups. The field names are an interface: `status --json` prints them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -46,7 +48,12 @@ pub struct GroupStatus {
     pub state: &'static str,
     /// What a replica that is not clean, or that stopped, waits for.
     pub waits_for: Option<String>,
-    /// The members in the configuration that this replica has applied.
+    /// Nothing happens in the group, and its leader's node beats for it.
+    pub quiet: bool,
+    /// The name of the configuration that this replica has applied; equal ones have one name.
+    #[serde(serialize_with = "hex")]
+    pub membership: MembershipId,
+    /// The members in it.
     pub members: Vec<MemberStatus>,
 }
 
@@ -124,4 +131,8 @@ pub struct Counters {
     pub syncs: u64,
     /// Bytes of the log held in memory (gauge).
     pub memory_bytes: u64,
+}
+
+fn hex<S: serde::Serializer>(id: &MembershipId, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&format!("{:016x}", id.0))
 }

@@ -300,7 +300,9 @@ impl Core {
         self.rights
     }
 
-    pub(crate) fn term(&self) -> Term {
+    /// The present term.
+    #[must_use]
+    pub fn term(&self) -> Term {
         self.hard.now.term
     }
 

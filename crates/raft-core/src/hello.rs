@@ -174,6 +174,7 @@ impl Core {
     /// void, at once: its directory is gone, and with it what it acknowledged.
     pub fn on_not_me(&mut self, now: Now, gone: Member) {
         self.advance(now);
+        self.wake_up();
         if self.leading.transfer_target() == Some(gone) {
             self.leading.transfer = None;
         }

@@ -63,6 +63,13 @@ impl Core {
         }
     }
 
+    /// Whether the group is quiet here: the host beats for it where this replica leads, and
+    /// listens for such beats where it follows.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// The host has a reason to wake a quiet group: the node on the other side is gone, runs
     /// anew, or does not think that the group is quiet in this term. Nothing else happens.
     pub fn wake(&mut self, now: Now) {

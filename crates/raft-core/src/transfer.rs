@@ -31,6 +31,7 @@ impl Core {
         }
         let member = self.conf.voters.iter().copied().find(|m| m.node == to);
         let to = member.ok_or(TransferError::NotVoter(to))?;
+        self.wake_up();
         let give_up_at = self.now.after(self.config.election_timeout);
         self.leading.transfer = Some(Transfer { to, give_up_at, told: false });
         self.hand_over_if_caught_up();

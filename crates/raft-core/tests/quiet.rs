@@ -135,3 +135,22 @@ fn a_quiet_group_whose_leader_is_gone_elects_another_when_the_host_wakes_it() {
     c.run(4 * E);
     assert!(c.leader().is_some_and(|n| n != 1));
 }
+
+#[test]
+fn a_hand_over_of_a_quiet_group_wakes_it_and_is_given_up_in_time() {
+    let mut c = quiet_after(E);
+    c.crash(2);
+    c.with_core(1, |core, now| core.transfer_leader(now, NodeId(2))).unwrap();
+    assert!(!c.status(1).quiet);
+    assert!(c.propose(1, "x").is_err(), "the hand-over is under way");
+    c.run(2 * E);
+    c.propose(1, "x").unwrap();
+}
+
+#[test]
+fn news_of_a_life_that_is_gone_wakes_a_quiet_group() {
+    let mut c = quiet_after(E);
+    c.with_core(1, |core, now| core.on_not_me(now, member(3)));
+    c.run(3 * E);
+    assert!(!c.status(1).quiet, "who is gone does not agree");
+}

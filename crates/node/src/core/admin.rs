@@ -6,11 +6,17 @@ use refloat_types::{GroupId, GroupKey, NodeId};
 use super::NodeCore;
 use super::catalog::GroupCommand;
 use super::group::Answer;
-use crate::api::{MemberChange, NodeChange, Reply, Token};
+use crate::api::{MemberChange, MembershipId, NodeChange, Reply, Token};
 use crate::error::RequestError;
 
 impl NodeCore {
-    pub(super) fn change_members(&mut self, to: Token, id: GroupId, change: MemberChange) {
+    pub(super) fn change_members(
+        &mut self,
+        to: Token,
+        id: GroupId,
+        change: MemberChange,
+        expected: Option<MembershipId>,
+    ) {
         let now = self.now();
         let slot = match self.admission(0).and_then(|()| self.find(id)) {
             Ok(slot) => slot,
@@ -18,7 +24,10 @@ impl NodeCore {
         };
         let group = self.slots[slot].as_mut().expect("found");
         let leader = group.leader();
-        let result = group.core.propose_conf_change(now, change);
+        let result = match expected {
+            Some(expected) => group.core.propose_conf_change_if(now, expected, change),
+            None => group.core.propose_conf_change(now, change),
+        };
         self.mark(slot);
         match result {
             Ok(at) => {
@@ -34,6 +43,19 @@ impl NodeCore {
                 self.fail(to, RequestError::Refused { group: id, reason });
             }
         }
+    }
+
+    pub(super) fn forget_leader(&mut self, to: Token, id: GroupId) {
+        let now = self.now();
+        let slot = match self.find(id) {
+            Ok(slot) => slot,
+            Err(error) => return self.fail(to, error),
+        };
+        let group = self.slots[slot].as_mut().expect("found");
+        group.core.forget_leader(now);
+        self.mark(slot);
+        self.admit(0);
+        self.answer(Answer::Local(to), 0, Ok(Reply::default()));
     }
 
     /// Has a change of the cluster's nodes written into group 0, if it fits what is known here.

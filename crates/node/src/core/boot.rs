@@ -140,6 +140,7 @@ impl NodeCore {
             tend_at: None,
             rebirths: BTreeSet::new(),
             unmakeable: BTreeSet::new(),
+            quiet: super::quiet::Quiet::default(),
             peers: BTreeMap::new(),
             next_announce: time.now,
             pending_bytes: 0,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{EntryId, GroupId, GroupKey, Incarnation, Index, Member, NodeId};
 
+use super::quiet::Sum;
 use crate::error::RequestError;
 
 const VERSION: u8 = 1;
@@ -31,6 +32,8 @@ mod kind {
     pub(super) const ARRIVAL: u8 = 9;
     pub(super) const REBORN: u8 = 10;
     pub(super) const UNWELCOME: u8 = 11;
+    pub(super) const QUIET_BEAT: u8 = 12;
+    pub(super) const NOT_QUIET: u8 = 13;
 }
 
 /// One item of a frame. Payloads are slices of the frame.
@@ -53,6 +56,10 @@ pub(crate) enum Item {
     /// The receiver of an earlier frame is not who the sender meant, or does not take the sender
     /// for who it says it is.
     NotMe { expected: Member },
+    /// The groups that the sender leads in quiet and of which the receiver has a replica.
+    QuietBeat(Sum),
+    /// The receiver's last [`Item::QuietBeat`] is not how the sender sees it.
+    NotQuiet,
     /// The sender is at this address, and says so until group 0 knows it. `joined`: its directory
     /// was made for a node of a cluster that exists.
     Arrival { joined: bool, address: String },
@@ -265,6 +272,11 @@ impl FrameWriter {
             Item::NotMe { expected } => {
                 self.put(run, to, kind::NOT_ME, |out| out.put_member(*expected));
             }
+            Item::QuietBeat(sum) => self.put(run, to, kind::QUIET_BEAT, |out| {
+                out.put_u64(sum.count);
+                out.put_u64(sum.hash);
+            }),
+            Item::NotQuiet => self.put(run, to, kind::NOT_QUIET, |_| {}),
             Item::Arrival { joined, address } => self.put(run, to, kind::ARRIVAL, |out| {
                 out.put_u8(u8::from(*joined));
                 out.put_slice(address.as_bytes());
@@ -364,6 +376,10 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
             Item::SnapshotState { group, id, next, end }
         }
         kind::NOT_ME => Item::NotMe { expected: r.member("expected member")? },
+        kind::QUIET_BEAT => {
+            Item::QuietBeat(Sum { count: r.u64("quiet groups")?, hash: r.u64("their sum")? })
+        }
+        kind::NOT_QUIET => Item::NotQuiet,
         kind::ARRIVAL => {
             let joined = r.u8("joined")? == 1;
             let text = body.get(r.offset()..).unwrap_or_default().to_vec();
@@ -442,6 +458,8 @@ mod tests {
             Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload },
             Item::SnapshotState { group, id, next: 3, end: SnapshotEnd::Installed },
             Item::NotMe { expected: member },
+            Item::QuietBeat(Sum { count: 2, hash: 99 }),
+            Item::NotQuiet,
             Item::Arrival { joined: true, address: "b:1".into() },
             Item::Reborn { group, life: member.incarnation },
             Item::Unwelcome { life: member.incarnation, run: 4, why: Unwelcome::Superseded },

@@ -11,6 +11,7 @@ use crate::api::Token;
 use crate::job::SharedMachine;
 use crate::machine::Query;
 
+use super::quiet::Mark;
 use super::rebirth::Rebirth;
 use super::rejoin::CatchUp;
 use super::snapshots::Transfers;
@@ -166,6 +167,8 @@ pub(crate) struct Group {
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) reads: Reads,
     pub(crate) apply: Applier,
+    /// How it is counted, while it is quiet.
+    pub(crate) quiet: Option<Mark>,
     pub(crate) snapshots: Transfers,
     /// Large appends went out recently: small ones follow them in the bulk lane until then,
     /// or they would overtake them and be rejected.

@@ -150,6 +150,7 @@ impl NodeCore {
                 entries: 0,
                 bytes: 0,
             },
+            quiet: None,
             snapshots: Transfers::after(snapshot),
             bulk_until: Now(0),
         }));
@@ -163,6 +164,9 @@ impl NodeCore {
         let mut config = CoreConfig::new(me, key);
         config.election_timeout = self.config.election_timeout;
         config.heartbeat = self.config.heartbeat;
+        config.rank = self.config.rank;
+        config.lease_drift = self.config.lease_drift;
+        config.quiet_after = self.config.quiet_after;
         config.max_append_bytes = self.config.max_append_bytes;
         config.max_inflight_msgs = self.config.max_inflight_msgs;
         config.max_inflight_bytes = self.config.max_inflight_bytes;
@@ -203,6 +207,7 @@ impl NodeCore {
     /// Answers all that waits for a replica that is gone, and drops every trace of it.
     pub(super) fn forget_group(&mut self, slot: usize, mut group: Group, refusal: RequestError) {
         self.sending = self.sending.saturating_sub(group.snapshots.sending());
+        self.forget_quiet(slot, group.quiet.as_ref());
         self.by_key.remove(&group.key);
         if self.by_id.get(&group.key.id) == Some(&slot) {
             self.by_id.remove(&group.key.id);
@@ -242,7 +247,7 @@ impl NodeCore {
 }
 
 /// A good spread of bits (the finaliser of SplitMix64).
-fn mix(x: u64) -> u64 {
+pub(super) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

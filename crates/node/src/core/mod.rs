@@ -13,6 +13,7 @@ mod healing;
 mod meta;
 mod orders;
 mod peers;
+mod quiet;
 mod reads;
 mod rebirth;
 mod rejoin;
@@ -43,6 +44,7 @@ use group::Group;
 use groups::Asleep;
 use orders::{Order, Stalled};
 use peers::Peer;
+use quiet::Quiet;
 use rejoin::Asked;
 use roll::Roll;
 use stop::Stopping;
@@ -94,6 +96,7 @@ pub struct NodeCore {
     /// Groups that the store does not register: it may have known them, and forgotten.
     unmakeable: BTreeSet<GroupKey>,
     peers: BTreeMap<NodeId, Peer>,
+    quiet: Quiet,
     next_announce: Now,
 
     pending_bytes: u64,
@@ -162,7 +165,10 @@ impl NodeCore {
             }
             Input::CreateGroup { to, group, members } => self.create_group(to, group, &members),
             Input::DeleteGroup { to, group } => self.delete_group(to, group),
-            Input::ChangeMembers { to, group, change } => self.change_members(to, group, change),
+            Input::ChangeMembers { to, group, change, expected } => {
+                self.change_members(to, group, change, expected);
+            }
+            Input::ForgetLeader { to, group } => self.forget_leader(to, group),
             Input::ChangeNodes { to, change } => self.change_nodes(to, change),
             Input::Transfer { to, group, target } => self.transfer(to, group, target),
             Input::Snapshot { to, group } => self.snapshot_now(to, group),
@@ -197,7 +203,8 @@ impl NodeCore {
         let sweep = self.needs_sweep().then_some(self.next_sweep);
         let announce = (!self.formation.is_formed()).then_some(self.next_announce);
         let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
-        let membership = [self.roll.wake_at(), self.tend_at, self.rebirth_wake_at()];
+        let quiet = self.quiet_wake_at();
+        let membership = [self.roll.wake_at(), self.tend_at, self.rebirth_wake_at(), quiet];
         let own = [timer, sweep, announce, stop, self.store.wake_at()];
         own.into_iter().chain(membership).flatten().min()
     }

@@ -180,6 +180,7 @@ impl NodeCore {
         peer.up = true;
         if new_run {
             self.forwards_lost(from.node);
+            self.wake_groups_with(from.node);
         }
         if first {
             self.formation_met(from);
@@ -204,6 +205,8 @@ impl NodeCore {
                 self.counters.refused += 1;
                 tracing::warn!(node = %self.me.node, peer = %from, %expected, "peer refused a frame");
             }
+            Item::QuietBeat(sum) => self.quiet_beat(from.node, sum),
+            Item::NotQuiet => self.not_quiet(from.node),
             Item::Arrival { joined, address } => self.arrival(from, run, joined, address),
             Item::Reborn { group, life } => self.reborn_elsewhere(from, group, life),
             Item::Unwelcome { life, run, why } => self.unwelcome(from, life, run, why),
@@ -223,8 +226,10 @@ impl NodeCore {
         }
         let Some(slot) = self.by_key.get(&message.group).copied() else { return };
         let now = self.now();
+        self.catch_up_with_beats(slot);
         let Some(group) = self.group(slot) else { return };
         let result = group.core.step(now, message);
+        self.note_quiet(slot);
         self.counters.messages_received += 1;
         if let Err(error) = result {
             self.counters.refused += 1;

@@ -293,6 +293,7 @@ impl NodeCore {
             | Input::ChangeMembers { to, .. }
             | Input::ChangeNodes { to, .. }
             | Input::Transfer { to, .. }
+            | Input::ForgetLeader { to, .. }
             | Input::Snapshot { to, .. } => to,
             Input::Tick
             | Input::PeerUp(_)

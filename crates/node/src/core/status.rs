@@ -7,6 +7,7 @@ use refloat_types::{ConfState, GroupKey, Member};
 use super::NodeCore;
 use super::group::Group;
 use super::groups::Asleep;
+use crate::api::MembershipId;
 use crate::status::{GroupStatus, MemberStatus, Status};
 
 impl NodeCore {
@@ -53,6 +54,8 @@ impl NodeCore {
             waits_for: waits_for(group, &status)
                 .or_else(|| group.taking_in.clone())
                 .or_else(|| self.lost_majority(&status.conf)),
+            quiet: status.quiet,
+            membership: status.conf_id,
             members: members(&status.conf, matched),
         }
     }
@@ -92,6 +95,8 @@ fn resting(key: GroupKey, asleep: &Asleep) -> GroupStatus {
         snapshot: asleep.snapshot.index.0,
         state: state_name(asleep.state),
         waits_for: asleep.waits_for.clone(),
+        quiet: false,
+        membership: MembershipId::of(&asleep.conf),
         members: members(&asleep.conf, |_| None),
     }
 }

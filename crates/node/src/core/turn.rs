@@ -35,6 +35,7 @@ impl NodeCore {
         }
         self.go_on_stopping();
         self.tell_places();
+        self.beat_for_quiet_groups();
         self.send_frames();
         while let Some(job) = self.store.poll_job(self.time.now) {
             self.out.push(Output::Job(Job::store(job)));
@@ -60,6 +61,7 @@ impl NodeCore {
             self.sweep();
             self.submit_writes();
         }
+        self.listen_for_beats();
         self.announce_if_due();
         self.say_arrival();
         self.say_rebirths();
@@ -75,6 +77,7 @@ impl NodeCore {
         while let Some(ready) = self.slots[slot].as_mut().and_then(|group| group.core.ready()) {
             self.carry_out(slot, ready);
         }
+        self.note_quiet(slot);
         self.set_timer(slot);
     }
 

@@ -10,7 +10,7 @@ use refloat_types::{GroupId, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use super::inbox::{Command, Completion, Completions, Inbox, Letter, Operation, Refusal, Request};
-use crate::api::{Consistency, Input, MemberChange, NodeChange, Reply};
+use crate::api::{Consistency, Input, MemberChange, MembershipId, NodeChange, Reply};
 use crate::error::{RequestError, StopReason};
 use crate::machine::StateMachine;
 use crate::status::{Counters, Status};
@@ -250,7 +250,28 @@ impl<M: StateMachine> Group<M> {
     /// # Errors
     /// `NotLeader`, `Refused`.
     pub async fn change_members(&self, change: MemberChange) -> Result<(), RequestError> {
-        self.node.command(Command::ChangeMembers(self.id, change)).await.map(drop)
+        self.node.command(Command::ChangeMembers(self.id, change, None)).await.map(drop)
+    }
+
+    /// As [`Group::change_members`], if the membership still is the one that the caller looked at:
+    /// [`GroupStatus::membership`](crate::GroupStatus::membership).
+    ///
+    /// # Errors
+    /// `NotLeader`; `Refused`, also if it is another one by now.
+    pub async fn change_members_if(
+        &self,
+        expected: MembershipId,
+        change: MemberChange,
+    ) -> Result<(), RequestError> {
+        self.node.command(Command::ChangeMembers(self.id, change, Some(expected))).await.map(drop)
+    }
+
+    /// Takes the leader for gone, where this node follows, so that another is elected at once.
+    ///
+    /// # Errors
+    /// `Unavailable`, `UnknownGroup`.
+    pub async fn forget_leader(&self) -> Result<(), RequestError> {
+        self.node.command(Command::ForgetLeader(self.id)).await.map(drop)
     }
 
     /// Hands the leadership to another node; only at the leader.

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use refloat_types::{GroupId, Member, NodeId};
 use tokio::sync::oneshot;
 
-use crate::api::{Consistency, Input, MemberChange, NodeChange, Reply};
+use crate::api::{Consistency, Input, MemberChange, MembershipId, NodeChange, Reply};
 use crate::error::RequestError;
 use crate::machine::Query;
 use crate::status::{Counters, Status};
@@ -72,7 +72,8 @@ impl Completion {
 pub(crate) enum Command {
     CreateGroup(GroupId, Vec<NodeId>),
     DeleteGroup(GroupId),
-    ChangeMembers(GroupId, MemberChange),
+    ChangeMembers(GroupId, MemberChange, Option<MembershipId>),
+    ForgetLeader(GroupId),
     ChangeNodes(NodeChange),
     Transfer(GroupId, NodeId),
     Snapshot(GroupId),

@@ -222,7 +222,10 @@ fn command_input(command: Command, to: Token) -> Input {
     match command {
         Command::CreateGroup(group, members) => Input::CreateGroup { to, group, members },
         Command::DeleteGroup(group) => Input::DeleteGroup { to, group },
-        Command::ChangeMembers(group, change) => Input::ChangeMembers { to, group, change },
+        Command::ChangeMembers(group, change, expected) => {
+            Input::ChangeMembers { to, group, change, expected }
+        }
+        Command::ForgetLeader(group) => Input::ForgetLeader { to, group },
         Command::ChangeNodes(change) => Input::ChangeNodes { to, change },
         Command::Transfer(group, target) => Input::Transfer { to, group, target },
         Command::Snapshot(group) => Input::Snapshot { to, group },

@@ -92,7 +92,7 @@ impl World {
             MemberChange::Promote(_) => "learners made voters",
             _ => "members added",
         });
-        self.order(leader, group, |to| Input::ChangeMembers { to, group, change });
+        self.order(leader, group, |to| Input::ChangeMembers { to, group, change, expected: None });
     }
 
     /// In the healed cluster: every node is to be a voter of every group again. Says what is missing.

@@ -1,0 +1,165 @@
+//! What an operator sets and asks of groups: joint changes, expected memberships, ranks, leases,
+//! forgotten leaders.
+
+mod support;
+
+use refloat_node::{
+    Consistency, Input, MemberChange, MemberStep, MemberTransition, MembershipId, RequestError,
+};
+use refloat_types::{GroupId, Member};
+use support::Cluster;
+
+fn member(cluster: &Cluster, node: u64) -> Member {
+    cluster.nodes[&node].member()
+}
+
+fn membership(cluster: &Cluster, node: u64, group: u64) -> MembershipId {
+    let status = cluster.nodes[&node].status();
+    status.groups.iter().find(|g| g.group == group).expect("a group").membership
+}
+
+fn change(
+    cluster: &mut Cluster,
+    change: MemberChange,
+    expected: Option<MembershipId>,
+) -> Result<(), RequestError> {
+    let leader = cluster.leader(1).expect("a leader");
+    let group = GroupId(1);
+    let token = cluster.input(leader, |to| Input::ChangeMembers { to, group, change, expected });
+    cluster.answer(token).map(drop)
+}
+
+fn standing(cluster: &Cluster, at: u64) -> Vec<(u64, &'static str)> {
+    cluster.members_of(at, 1).into_iter().map(|(node, _, standing)| (node, standing)).collect()
+}
+
+#[test]
+fn m01_a_joint_change_passes_both_memberships_and_is_left_by_itself_or_when_asked() {
+    for transition in [MemberTransition::Implicit, MemberTransition::Explicit] {
+        let mut cluster = Cluster::formed(1);
+        cluster.proposed(1, 1, "before").expect("applied");
+        let leader = cluster.leader(1).expect("formed");
+        let (a, b) = (1 + leader % 3, 1 + (leader + 1) % 3);
+        let steps =
+            vec![MemberStep::Demote(member(&cluster, a)), MemberStep::Demote(member(&cluster, b))];
+        change(&mut cluster, MemberChange::Several { steps, transition }, None).expect("proposed");
+        cluster.run_for(1_000);
+        let alone = |c: &Cluster| {
+            standing(c, leader).iter().filter(|(_, s)| *s == "voter").count() == 1
+                && standing(c, leader).iter().filter(|(_, s)| *s == "learner").count() == 2
+        };
+        if transition == MemberTransition::Explicit {
+            let halves = standing(&cluster, leader);
+            assert_eq!(halves.iter().filter(|(_, s)| *s == "outgoing").count(), 2, "{halves:?}");
+            change(&mut cluster, MemberChange::Leave, None).expect("proposed");
+            cluster.run_for(500);
+        }
+        assert!(alone(&cluster), "{:?}", standing(&cluster, leader));
+        cluster.proposed(leader, 1, "after").expect("applied");
+        let text = cluster.read(a, 1, Consistency::Linearizable);
+        assert_eq!(text, Ok("before\nafter".into()));
+    }
+}
+
+#[test]
+fn m11_a_change_of_another_membership_than_the_expected_is_refused() {
+    let mut cluster = Cluster::formed(1);
+    cluster.proposed(1, 1, "x").expect("applied");
+    let leader = cluster.leader(1).expect("formed");
+    let seen = membership(&cluster, leader, 1);
+    assert_eq!(membership(&cluster, 1 + leader % 3, 1), seen, "the same name everywhere");
+    let other = member(&cluster, 1 + leader % 3);
+    change(&mut cluster, MemberChange::Demote(other), Some(seen)).expect("proposed");
+    cluster.run_for(500);
+    let third = member(&cluster, 1 + (leader + 1) % 3);
+    let refused = change(&mut cluster, MemberChange::Demote(third), Some(seen));
+    assert!(matches!(refused, Err(RequestError::Refused { .. })), "{refused:?}");
+    assert!(standing(&cluster, leader).contains(&(third.node.0, "voter")));
+    let now = membership(&cluster, leader, 1);
+    assert_ne!(now, seen);
+    change(&mut cluster, MemberChange::Promote(other), Some(now)).expect("proposed");
+    cluster.run_for(500);
+    assert_eq!(membership(&cluster, leader, 1), seen, "equal memberships have one name");
+}
+
+#[test]
+fn a_node_of_a_lower_rank_leads_after_the_leader_died() {
+    for ranked in [1, 2, 3] {
+        let mut cluster = Cluster::new(1);
+        for node in 1..=3 {
+            cluster.config.rank = u32::from(node == ranked) * 3;
+            cluster.start(node);
+        }
+        cluster.wait_for_leaders(1);
+        let leader = cluster.leader(1).expect("formed");
+        cluster.kill(leader);
+        cluster.run_for(4_000);
+        let next = cluster.leader(1).expect("a new one");
+        assert!(next != ranked || leader == ranked, "{next} waits longer than others");
+    }
+}
+
+fn leased() -> Cluster {
+    let mut cluster = Cluster::new(1);
+    cluster.config.lease_drift = Some(50_000);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    cluster.proposed(1, 1, "a").expect("applied");
+    cluster.run_for(500);
+    cluster
+}
+
+#[test]
+fn r02_reads_from_a_lease_ask_nobody_and_end_with_it() {
+    let mut cluster = leased();
+    let leader = cluster.leader(1).expect("formed");
+    let sent = |c: &Cluster| c.nodes[&leader].counters().messages_sent;
+    let before = sent(&cluster);
+    for _ in 0..50 {
+        let read = cluster.read(leader, 1, Consistency::Linearizable);
+        assert_eq!(read, Ok("a".into()));
+    }
+    let rounds = sent(&cluster) - before;
+    assert!(rounds < 25, "{rounds} messages for fifty reads");
+    // Cut off, it serves no read that could miss what another leader acknowledged.
+    let (a, b) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.partition(leader, a);
+    cluster.partition(leader, b);
+    assert!(cluster.run_until(10, |c| c.leader(1).is_some_and(|node| node != leader)));
+    cluster.proposed(a, 1, "b").expect("applied");
+    let late = cluster.read(leader, 1, Consistency::Linearizable);
+    assert!(matches!(late, Err(RequestError::NoLeader { .. })), "{late:?}");
+}
+
+#[test]
+fn r05_a_voter_that_restarts_inside_a_lease_elects_nobody() {
+    let mut cluster = leased();
+    let leader = cluster.leader(1).expect("formed");
+    let (a, b) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.partition(leader, a);
+    cluster.partition(leader, b);
+    // The moment after its promise it starts anew, and would not know of it.
+    cluster.kill(a);
+    cluster.start(a);
+    let term = |c: &Cluster| c.nodes[&b].status().groups.iter().map(|g| g.term).max();
+    let before = term(&cluster);
+    cluster.run_for(400);
+    assert_eq!(term(&cluster), before, "within an election timeout nobody is elected");
+    assert!(cluster.run_until(10, |c| c.leader(1).is_some_and(|node| node != leader)));
+}
+
+#[test]
+fn a_follower_that_was_told_to_forget_its_leader_believes_the_next_beat() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let follower = 1 + leader % 3;
+    let group = GroupId(1);
+    let token = cluster.input(follower, |to| Input::ForgetLeader { to, group });
+    cluster.answer(token).expect("done");
+    // The next beat is believed again.
+    cluster.run_for(500);
+    cluster.proposed(follower, 1, "x").expect("applied");
+    assert_eq!(cluster.leader(1), Some(leader));
+    let unknown = cluster.input(follower, |to| Input::ForgetLeader { to, group: GroupId(77) });
+    assert!(cluster.answer(unknown).is_err());
+}
