@@ -11,7 +11,8 @@ use super::disk::Disk;
 pub struct Checks {
     leaders: BTreeMap<Term, Member>,
     /// What was committed anywhere, ever.
-    pub committed: BTreeMap<Index, (EntryId, Digest)>,
+    /// Also the lowest term in which it was known to be.
+    pub committed: BTreeMap<Index, (EntryId, Digest, Term)>,
     /// The first membership, for members that are added later.
     pub initial: Option<ConfState>,
     /// How often each was evaluated.
@@ -35,19 +36,20 @@ impl Checks {
         if let Some(persist) = &ready.persist {
             memory.persist(persist);
         }
-        for (index, (id, _)) in self.committed.range(memory.base.index.next()..) {
-            if id.term < soft.term {
+        for (index, (id, _, term)) in self.committed.range(memory.base.index.next()..) {
+            if *term < soft.term {
                 assert_eq!(memory.id(*index), Some(*id), "{me} leads without what is committed");
             }
         }
     }
 
     /// State-machine safety.
-    pub fn committed(&mut self, entry: &Entry) {
+    pub fn committed(&mut self, entry: &Entry, term: Term) {
         self.commits += 1;
-        let what = (entry.id, entry.digest);
-        let known = *self.committed.entry(entry.id.index).or_insert(what);
-        assert_eq!(known, what, "two entries committed at one index");
+        let what = (entry.id, entry.digest, term);
+        let known = self.committed.entry(entry.id.index).or_insert(what);
+        known.2 = known.2.min(term);
+        assert_eq!((known.0, known.1), (what.0, what.1), "two entries committed at one index");
     }
 
     /// No message leaves before its term, its vote, or what it acknowledges is durable.

@@ -255,8 +255,9 @@ impl Cluster {
             node.core().on_fetched(now, fetch.id, answer);
         }
         if let Some((first, last)) = ready.committed {
+            let term = node.core().term();
             for entry in node.memory.range(first, last) {
-                self.checks.committed(&entry);
+                self.checks.committed(&entry, term);
                 node.to_apply.push_back(entry);
             }
         }

@@ -145,7 +145,7 @@ impl Model for Cores {
             Property::always(SAFE, |_, world: &World| world.broken.is_none()),
             Property::always(MATCH, |_, world: &World| world.logs_match()),
             Property::sometimes(COMMITTED, |_, world: &World| {
-                world.committed.values().any(|(id, _)| id.index > Index(1))
+                world.committed.values().any(|(id, ..)| id.index > Index(1))
             }),
             Property::sometimes(HEALED, |model: &Cores, world: &World| {
                 world.left.damages < model.budget.damages

@@ -136,7 +136,8 @@ pub struct World {
     pub left: Budget,
     leaders: BTreeMap<Term, Member>,
     votes: BTreeMap<(Term, Member), Member>,
-    pub committed: BTreeMap<Index, (EntryId, Digest)>,
+    /// Also the lowest term in which it was known to be committed: later leaders must have it.
+    pub committed: BTreeMap<Index, (EntryId, Digest, Term)>,
     pub broken: Option<&'static str>,
 }
 
@@ -184,7 +185,8 @@ impl World {
             if let Some((first, last)) = ready.committed {
                 let entries = replica.memory().range(first, last);
                 replica.core.on_applied(replica.clock, last);
-                entries.iter().for_each(|entry| self.check_committed(entry));
+                let term = replica.core.term();
+                entries.iter().for_each(|entry| self.check_committed(entry, term));
             }
             for message in ready.messages {
                 self.send(&message, &replica.disk);
@@ -228,17 +230,19 @@ impl World {
         if let Some(persist) = &ready.persist {
             log.persist(persist);
         }
-        let lacks = |(at, (id, _)): (&Index, &(EntryId, Digest))| {
-            id.term < soft.term && *at > log.base.index && log.id(*at) != Some(*id)
+        let lacks = |(at, (id, _, term)): (&Index, &(EntryId, Digest, Term))| {
+            *term < soft.term && *at > log.base.index && log.id(*at) != Some(*id)
         };
         if self.committed.iter().any(lacks) {
             self.break_rule("a leader without what is committed");
         }
     }
 
-    fn check_committed(&mut self, entry: &Entry) {
-        let what = (entry.id, entry.digest);
-        if *self.committed.entry(entry.id.index).or_insert(what) != what {
+    fn check_committed(&mut self, entry: &Entry, term: Term) {
+        let what = (entry.id, entry.digest, term);
+        let known = self.committed.entry(entry.id.index).or_insert(what);
+        known.2 = known.2.min(term);
+        if (known.0, known.1) != (what.0, what.1) {
             self.break_rule("two entries committed at one index");
         }
     }
