@@ -54,7 +54,7 @@
 //!
 //! Healing from peers is the host's: it gets the holes of each log from the boot, submits what
 //! others have as `Fill`, and says with [`LogStore::note_healed`] that nothing is missing any more.
-//! All logs are driven by one caller; there is no scrubber.
+//! All logs are driven by one caller.
 //!
 //! # The way of a write
 //! [`LogStore::submit`] copies the write into the open WAL batch and into that file's memtable.
