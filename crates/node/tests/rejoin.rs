@@ -414,6 +414,28 @@ fn a_node_that_joins_elsewhere_is_found_at_its_new_address() {
 }
 
 #[test]
+fn t08_a_node_that_goes_back_to_its_listed_address_is_found_there() {
+    let mut cluster = Cluster::formed(1);
+    let found = |c: &Cluster, at: &str| {
+        [1, 2].iter().all(|n| c.places.get(n).is_some_and(|p| p[&NodeId(3)] == at))
+    };
+    for (address, expected) in [(Some("elsewhere:7"), "elsewhere:7"), (None, "node3:1")] {
+        cluster.kill(3);
+        cluster.config.peer_address = address.map(Into::into);
+        cluster.start(3);
+        assert!(cluster.run_until(10, |c| found(c, expected)), "{:?}", cluster.places);
+    }
+    // Said once, and written down once.
+    let last = |c: &Cluster| c.nodes[&1].status().groups[0].commit;
+    let before = last(&cluster);
+    cluster.kill(3);
+    cluster.start(3);
+    cluster.run_for(3_000);
+    let leader_changed = last(&cluster) - before;
+    assert!(leader_changed <= 1, "{leader_changed} entries for an address that is known");
+}
+
+#[test]
 fn many_groups_of_a_wiped_node_come_back_a_few_at_a_time() {
     let mut cluster = Cluster::new(30);
     cluster.config.rejoins = 2;

@@ -77,11 +77,7 @@ impl NodeCore {
         let me = self.me.node;
         let listed = self.identity.members.iter().find(|(node, _)| *node == me);
         let listed = listed.map(|(_, address)| address.clone());
-        self.roll.address = match (&self.config.peer_address, &self.identity.origin) {
-            (Some(address), _) => Some(address.clone()),
-            (None, Origin::Join { .. }) => listed,
-            (None, Origin::Init) => None,
-        };
+        self.roll.address = self.config.peer_address.clone().or(listed);
     }
 
     /// The members of the first formation, if this node knows them.
@@ -156,8 +152,14 @@ impl NodeCore {
 
     // ---- being taken in
 
-    /// Whether group 0, as far as applied here, has this node's life and address.
+    /// Whether group 0, as far as applied here, has this node's life and address, and a leader of
+    /// it found this node there. What is applied here alone may be behind: nodes that look for
+    /// this one elsewhere cannot tell it so.
     fn is_settled(&self) -> bool {
+        let meta = self.by_key.get(&GroupKey::META).and_then(|slot| self.slots[*slot].as_ref());
+        if meta.is_none_or(|group| group.leader().is_none()) {
+            return false;
+        }
         let known = self.record(self.me.node);
         let known = known.filter(|record| record.life == Some(self.me.incarnation));
         match (known, &self.roll.address) {
@@ -243,7 +245,16 @@ impl NodeCore {
             (None, None) => return self.refuse(from, run, Unwelcome::Unknown),
             (None, Some(life)) => !group.core.conf().is_voter(Member::new(from.node, life)),
         };
+        let known = self.record(from.node).is_some();
         let instead_of = match counts {
+            // A founder where the first member list has it: nothing to write down.
+            Some(life)
+                if !known
+                    && life.is_of(from.incarnation)
+                    && self.places().get(&from.node) == Some(&address) =>
+            {
+                return;
+            }
             Some(life) if life.is_of(from.incarnation) => Some(from.incarnation),
             Some(known) if !joined => {
                 return self.refuse(from, run, Unwelcome::InitialisedAgain { known });
