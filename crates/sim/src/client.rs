@@ -29,6 +29,8 @@ pub(crate) struct Request {
     /// What was finished in the group when it began.
     pub(crate) floors: Floors,
     pub(crate) what: What,
+    /// Its place in the history, if it has one.
+    pub(crate) operation: Option<usize>,
 }
 
 /// Who asked.

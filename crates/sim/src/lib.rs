@@ -41,6 +41,7 @@
 mod client;
 mod faults;
 mod frame;
+pub mod history;
 mod invariants;
 mod network;
 mod node;

@@ -10,6 +10,7 @@ use refloat_types::{GroupKey, IndexSet};
 
 use crate::client::REQUEST_LEN;
 use crate::invariants::state_machine_safety::{Applied, NAME, Place, Step};
+use crate::registers::Registers;
 use crate::trace::{hash, mix};
 
 pub(crate) struct Recorder {
@@ -34,6 +35,12 @@ impl Recorder {
     /// Which group's machine it is.
     pub(crate) fn group(&self) -> GroupKey {
         self.at.group
+    }
+
+    /// A register's value, if the machine inside has registers.
+    pub(crate) fn register(&self, name: u8) -> Option<&Bytes> {
+        let machine: &dyn std::any::Any = self.inner.as_ref();
+        machine.downcast_ref::<Registers>()?.get(name)
     }
 
     fn fault(&self, text: String) {

@@ -16,6 +16,14 @@ pub struct Registers {
     values: BTreeMap<u8, Bytes>,
 }
 
+impl Registers {
+    /// The value of a register.
+    #[must_use]
+    pub fn get(&self, name: u8) -> Option<&Bytes> {
+        self.values.get(&name)
+    }
+}
+
 impl StateMachine for Registers {
     fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
         let one = |command: &Command| {

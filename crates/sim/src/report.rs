@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::history::History;
+
 /// The account of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -31,6 +33,9 @@ pub struct Report {
     pub restarts: u64,
     /// Segments, snapshots and the like that came to be: what the run reached.
     pub reached: BTreeMap<&'static str, u64>,
+    /// What the clients saw of the groups that are always there; empty unless the machine is
+    /// [`crate::Registers`].
+    pub history: History,
     /// A line per event, if the settings asked for it.
     pub log: Vec<String>,
 }

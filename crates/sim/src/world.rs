@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod load;
 mod operate;
+mod seen;
 mod settle;
 mod wipe;
 
@@ -12,15 +13,17 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use refloat_log_store::{Options, identity};
 use refloat_node::{Config, Input, JobDone, Output, StopReason};
-use refloat_types::{ClusterId, Identity, Incarnation, Member, NodeId};
+use refloat_types::{ClusterId, GroupId, Identity, Incarnation, Member, NodeId};
 use refloat_vfs::{Rng, SimFs};
 
+use self::seen::Seen;
 use crate::client::Clients;
 use crate::faults::{Kind, Plan};
 use crate::frame;
 use crate::invariants::{Invariants, NO_SURPRISE_STOP};
 use crate::network::Network;
 use crate::node::{Crash, Hurt, LaneKey, Machine, data_dir};
+use crate::registers::Registers;
 use crate::simulation::{MakeCommand, MakeMachine};
 use crate::trace::{Trace, hash, mix};
 use crate::{Report, Settings, Violation};
@@ -43,6 +46,7 @@ pub(crate) struct World {
     trace: Trace,
     fired: BTreeMap<&'static str, u64>,
     reached: BTreeMap<&'static str, u64>,
+    history: Seen,
     restarts: u64,
     healing: bool,
     pub(crate) violation: Option<Violation>,
@@ -94,11 +98,15 @@ impl World {
             trace: Trace { lines, ..Trace::default() },
             fired: BTreeMap::new(),
             reached: BTreeMap::new(),
+            history: Seen::default(),
             restarts: 0,
             healing: false,
             violation: None,
         };
         world.clients.passing = world.plan.has(Kind::Churn);
+        let one = (world.machine)(GroupId(1));
+        let one: &dyn std::any::Any = one.as_ref();
+        world.history.on = one.is::<Registers>();
         world.form();
         world
     }
@@ -481,6 +489,7 @@ impl World {
             unknown: self.clients.unknown,
             restarts: self.restarts,
             reached: self.reached,
+            history: self.history.report(),
             log: self.trace.lines.take().unwrap_or_default(),
         }
     }

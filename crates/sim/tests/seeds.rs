@@ -96,6 +96,22 @@ fn groups_come_and_go_also_under_ids_that_were_in_use() {
 }
 
 #[test]
+fn the_clients_history_is_linearizable_and_would_not_be_if_reads_were_served_from_any_replica() {
+    let faults = FaultRates { partitions: 3.0, kills: 0.5, late_frames: 50, ..FaultRates::none() };
+    let simulation = Simulation::new(Settings { faults, ..short() });
+    let (mut explained, mut caught) = (0, 0);
+    for seed in 1..=6 {
+        let report = simulation.run(seed);
+        assert!(report.violation.is_none(), "{report}");
+        explained += report.history.check().expect("linearizable");
+        caught += u64::from(report.history.as_if_no_read_was_stale().check().is_err());
+        let lines = report.history.to_json_lines();
+        assert!(lines.lines().count() as u64 >= report.acknowledged, "{lines}");
+    }
+    assert!(explained > 2_000 && caught > 3, "{explained} explained, stale reads in {caught} runs");
+}
+
+#[test]
 fn a_few_seeds_with_all_faults_hold() {
     let simulation = Simulation::new(short());
     for seed in 1..=8 {

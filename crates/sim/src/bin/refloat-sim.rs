@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use refloat_sim::{Report, Settings, Simulation};
 
 const USAGE: &str =
-    "usage: refloat-sim [--seeds N] [--from S] [--seconds T] [--hours T] [--seed N] [--log]
+    "usage: refloat-sim [--seeds N] [--from S] [--seconds T] [--hours T] [--seed N] [--log] [--history FILE]
 
   --seeds N    runs N seeds (default 20), --from the first of them (default 1)
   --seconds T  stops after T seconds of real time, however many seeds that is
   --hours T    the same in hours
-  --seed N     runs one seed, twice, and compares; --log prints a line per event";
+  --seed N     runs one seed, twice, and compares; --log prints a line per event
+  --history F  with --seed: writes what the clients saw, one JSON object per line";
 
 #[derive(Default)]
 struct Args {
@@ -22,6 +23,7 @@ struct Args {
     seed: Option<u64>,
     limit: Option<Duration>,
     log: bool,
+    history: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -37,18 +39,24 @@ fn main() -> ExitCode {
         }
     };
     let ok = match args.seed {
-        Some(seed) => one(seed, args.log),
+        Some(seed) => one(seed, &args),
         None => many(&args),
     };
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn one(seed: u64, log: bool) -> bool {
-    let settings = Settings { keep_log: log, ..Settings::default() };
+fn one(seed: u64, args: &Args) -> bool {
+    let settings = Settings { keep_log: args.log, ..Settings::default() };
     let simulation = Simulation::new(settings);
     let report = simulation.run(seed);
     report.log.iter().for_each(|line| println!("{line}"));
     println!("{report}");
+    if let Some(path) = &args.history
+        && let Err(error) = std::fs::write(path, report.history.to_json_lines())
+    {
+        eprintln!("cannot write {path}: {error}");
+        return false;
+    }
     let again = simulation.run(seed).trace_hash;
     if again != report.trace_hash {
         println!("NOT DETERMINISTIC: the second run has the trace {again:016x}");
@@ -152,6 +160,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
             _ => {}
         }
         let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+        if name == "--history" {
+            parsed.history = Some(value);
+            continue;
+        }
         let number = value.parse::<u64>().map_err(|_| format!("{name}: {value:?} is no number"))?;
         match name.as_str() {
             "--seeds" => parsed.seeds = Some(number),

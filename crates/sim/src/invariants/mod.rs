@@ -34,6 +34,8 @@ pub(crate) const NO_PANIC: &str = "no panic";
 pub(crate) const NO_SURPRISE_STOP: &str = "no stop without a cause";
 /// No undetected damage: what is gone from a damaged disk is never called proven.
 pub(crate) const UNDETECTED: &str = "no undetected damage";
+/// Linearizability, black-box: some order of what clients asked explains what they were told.
+pub(crate) const BLACK_BOX: &str = "linearizability of the clients' history";
 pub(crate) const ANSWERS: &str = "every request is answered once";
 
 /// Everything that is checked, and how often it was.

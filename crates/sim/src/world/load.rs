@@ -8,7 +8,7 @@ use refloat_types::{Epoch, GroupId, GroupKey};
 
 use super::operate::is_passing;
 use super::{Event, World};
-use crate::client::{Client, Request, What, numbered};
+use crate::client::{Client, REQUEST_LEN, Request, What, numbered};
 use crate::invariants::ANSWERS;
 use crate::recorder::Recorder;
 use crate::trace::hash;
@@ -43,7 +43,8 @@ impl World {
     fn ask(&mut self, client: Client, node: usize, group: GroupId, kind: u64) {
         let token = self.clients.token();
         let to = Token(token);
-        let query = || -> refloat_node::Query { Box::new(epoch_of) };
+        let register = self.rng.below(32) as u8;
+        let query = || -> refloat_node::Query { Box::new(move |m| look(m, register)) };
         let (what, input) = match kind {
             0..70 => {
                 let payload = numbered(token, &(self.command)(&mut self.rng));
@@ -60,7 +61,9 @@ impl World {
             }
         };
         let (boot, floors) = (self.machines[node].boot, self.checks.floors(group));
-        self.clients.open.insert(token, Request { client, node, boot, group, floors, what });
+        let operation = self.note(token, group, register, &what);
+        let request = Request { client, node, boot, group, floors, what, operation };
+        self.clients.open.insert(token, request);
         self.input(node, input);
     }
 
@@ -95,11 +98,42 @@ impl World {
             }
             (Err(_), _) => self.clients.refused += 1,
         }
+        self.note_answer(&request, &result);
         if let Err(error) = &result {
             self.trace.line(self.now, format_args!("request {token}: {error}"));
         }
         let gone = matches!(result, Err(RequestError::UnknownGroup { .. }));
         self.next_of(&request, result.is_ok() || (gone && is_passing(request.group)));
+    }
+
+    /// Begins an operation of the clients' history. Groups that come and go are not in it: their
+    /// registers change with them.
+    fn note(&mut self, token: u64, group: GroupId, register: u8, what: &What) -> Option<usize> {
+        let who = (token, self.now);
+        match what {
+            _ if is_passing(group) => None,
+            What::Write(command) => {
+                let value = command.slice(REQUEST_LEN.min(command.len())..);
+                let register = value.first().copied().unwrap_or_default();
+                self.history.begin(who, (group, register), Some(&value), false)
+            }
+            What::Read => self.history.begin(who, (group, register), None, false),
+            What::StaleRead => self.history.begin(who, (group, register), None, true),
+            What::Other(_) => None,
+        }
+    }
+
+    fn note_answer(&mut self, request: &Request, result: &Result<Reply, RequestError>) {
+        let Some(at) = request.operation else { return };
+        match (result, &request.what) {
+            (Ok(reply), What::Write(_)) => self.history.answered(at, self.now, &reply.payload),
+            (Ok(reply), _) => {
+                let value = reply.payload.slice(EPOCH_LEN.min(reply.payload.len())..);
+                self.history.answered(at, self.now, &value);
+            }
+            (Err(error), _) if error.is_unknown() => {}
+            (Err(_), _) => self.history.refused(at),
+        }
     }
 
     /// The process that had the request is gone.
@@ -121,9 +155,14 @@ impl World {
     }
 }
 
-/// Of which group of its id a machine is: a read may meet the one before or after.
-fn epoch_of(machine: &mut dyn StateMachine) -> Bytes {
+const EPOCH_LEN: usize = 8;
+
+/// Of which group of its id a machine is, since a read may meet the one before or after, and then
+/// the value of a register.
+fn look(machine: &mut dyn StateMachine, register: u8) -> Bytes {
     let machine: &dyn Any = machine;
-    let recorder = machine.downcast_ref::<Recorder>();
-    recorder.map_or_else(Bytes::new, |r| Bytes::copy_from_slice(&r.group().epoch.0.to_le_bytes()))
+    let Some(recorder) = machine.downcast_ref::<Recorder>() else { return Bytes::new() };
+    let mut answer = recorder.group().epoch.0.to_le_bytes().to_vec();
+    answer.extend_from_slice(recorder.register(register).map_or(&[], |value| value));
+    answer.into()
 }

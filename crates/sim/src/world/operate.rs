@@ -38,7 +38,9 @@ impl World {
         let token = self.clients.token();
         let boot = self.machines[node].boot;
         let (client, what, floors) = (Client::Operator, What::Other(group), Floors::new());
-        self.clients.open.insert(token, Request { client, node, boot, group, floors, what });
+        self.clients
+            .open
+            .insert(token, Request { client, node, boot, group, floors, what, operation: None });
         self.input(node, input(Token(token)));
     }
 

@@ -7,7 +7,7 @@ use refloat_types::{Epoch, GroupId, GroupKey};
 
 use super::operate::is_passing;
 use super::{Event, World};
-use crate::invariants::{ANSWERS, LIVENESS};
+use crate::invariants::{ANSWERS, BLACK_BOX, LIVENESS};
 use crate::node::Crash;
 
 /// How often the cluster is looked at, in simulated microseconds.
@@ -146,6 +146,10 @@ impl World {
         self.checks.note(LIVENESS, Ok(()));
         self.checks.note(ANSWERS, Ok(()));
         self.checks.at_end();
+        if let Err(error) = self.history.report().check() {
+            self.checks.note(BLACK_BOX, Err(error.to_string()));
+        }
+        self.checks.note(BLACK_BOX, Ok(()));
         for machine in &self.machines {
             let Some(process) = &machine.process else { continue };
             let counters = process.core.counters();
