@@ -429,3 +429,22 @@ fn w16_full_disks_let_leaders_be_elected_that_serve_reads() {
         cluster.run_for(500);
     }
 }
+
+/// Found by the simulator: the vote stood in the votes log, its group was not registered yet, and
+/// the next start took the group's key for one that had been in use.
+#[test]
+fn a_vote_for_a_new_group_does_not_outlive_the_registration_of_the_group() {
+    let mut cluster = Cluster::formed(1);
+    let slow = 2;
+    cluster.hold(slow, JobLane::Wal);
+    let asked =
+        cluster.input(1, |to| Input::CreateGroup { to, group: GroupId(7), members: Vec::new() });
+    cluster.answer(asked).expect("two of three decide");
+    let has = |c: &Cluster, node: u64| c.nodes[&node].status().groups.iter().any(|g| g.group == 7);
+    // All it does until then is votes; its disk is slow only where the log is.
+    cluster.run_for(3_000);
+    cluster.power_cut(slow);
+    cluster.start(slow);
+    assert!(cluster.run_until(10, |c| has(c, slow)), "{:#?}", cluster.statuses());
+    cluster.proposed(slow, 7, "served").expect("applied");
+}

@@ -5,8 +5,10 @@ mod support;
 use std::path::PathBuf;
 
 use refloat_node::{Consistency, GroupStatus, Input};
-use refloat_types::GroupId;
+use refloat_types::{GroupId, NodeId};
 use support::{Cluster, DIR};
+
+const LIFE: u128 = 0xA1A1_0000_0000_0003;
 
 fn group_of(cluster: &Cluster, node: u64, group: u64) -> GroupStatus {
     let status = cluster.nodes[&node].status();
@@ -220,6 +222,39 @@ fn a_hole_that_the_others_have_compacted_is_cured_by_their_snapshot_though_it_is
     let installed = |c: &Cluster| c.nodes[&victim].counters().snapshots_installed > 0;
     assert!(cluster.run_until(10, |c| installed(c) && all_clean(c)), "{:#?}", cluster.statuses());
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 23)));
+}
+
+/// Found by the simulator: the leader blamed the first of the entries that it had read at once, and
+/// asked for it for ever, since the others had compacted it.
+#[test]
+fn a_leader_that_cannot_read_what_the_others_have_compacted_makes_a_snapshot_of_it() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 0, 20);
+    cluster.run_for(300);
+    let leader = 2;
+    flush(&mut cluster, leader);
+    cluster.start(leader);
+    cluster.run_for(500);
+    let first = cluster.leader(1).expect("formed");
+    let target = NodeId(leader);
+    let token = cluster.input(first, |to| Input::Transfer { to, group: GroupId(1), target });
+    assert!(first == leader || cluster.answer(token).is_ok());
+    assert!(cluster.run_until(5, |c| c.leader(1) == Some(leader)));
+    for n in 20..23 {
+        cluster.proposed(leader, 1, &format!("entry-{n:04}")).expect("applied");
+        cluster.run_for(100);
+        let token = cluster.input(1, |to| Input::Snapshot { to, group: GroupId(1) });
+        cluster.answer(token).expect("written");
+    }
+    assert!(rot_in(&cluster, leader, "seg", "entry-0007") > 0);
+    // Who comes back with nothing needs the whole log.
+    cluster.kill(3);
+    cluster.join(3, LIFE, leader);
+    cluster.start(3);
+    let back = |c: &Cluster| c.is_voter(leader, 3, LIFE) && all_clean(c);
+    assert!(cluster.run_until(20, back), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(3, 1, Consistency::Stale), Ok(text(0, 23)));
+    assert!(cluster.nodes[&leader].counters().snapshots_sent > 0);
 }
 
 /// Damages the middle of every file of a kind on a node's disk; says how many there are.

@@ -209,6 +209,30 @@ fn m09_an_old_copy_of_a_directory_is_refused_and_stops() {
     assert!(text.contains("old copy"), "{text}");
 }
 
+/// A leader would know the process by its hello. Here the only leader that heard it is gone.
+#[test]
+fn m09_an_old_copy_that_repeats_a_run_is_refused_by_whoever_heard_the_run_before_it_votes() {
+    let mut cluster = Cluster::formed(1);
+    cluster.kill(3);
+    let copy = cluster.disks[&3].fork();
+    cluster.start(3);
+    cluster.run_for(2_000);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.kill(3);
+    if leader != 3 {
+        cluster.kill(leader);
+    }
+    let witness = (1..=3).find(|n| *n != 3 && *n != leader).expect("three nodes");
+    cluster.disks.insert(3, copy);
+    cluster.start_with_seed(3, 77);
+    let stopped = cluster.run_until(10, |c| c.stops.contains_key(&3));
+    assert!(stopped, "{:#?}", cluster.statuses());
+    let text = cluster.stops[&3].to_string();
+    assert!(text.contains("old copy"), "{text}");
+    let role = group_of(&cluster, witness, 1).role;
+    assert_ne!((role, leader == 3), ("leader", false), "nobody was elected with its help");
+}
+
 #[test]
 fn m09_a_directory_that_was_replaced_does_not_come_back() {
     let mut cluster = Cluster::formed(1);
@@ -496,4 +520,26 @@ fn a_node_that_was_added_as_a_learner_stays_one_until_it_is_promoted() {
     assert!(gone, "{:#?}", cluster.statuses());
     cluster.kill(leader);
     assert!(cluster.proposed(at, 1, "without it").is_ok());
+}
+
+/// Found by the simulator: it was created without the node, which never got it.
+#[test]
+fn a_group_that_is_created_while_a_wiped_node_is_taken_back_gets_the_node_too() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(0).expect("formed");
+    let victim = 1 + leader % 3;
+    wipe(&mut cluster, victim, LIFE);
+    let is_learner = |c: &Cluster| {
+        c.members_of(leader, 0).iter().any(|(node, _, role)| *node == victim && *role == "learner")
+    };
+    assert!(cluster.run_until(20, is_learner), "{:#?}", cluster.statuses());
+    let asked = cluster.input(leader, |to| Input::CreateGroup {
+        to,
+        group: GroupId(7),
+        members: Vec::new(),
+    });
+    cluster.answer(asked).expect("created");
+    let back = |c: &Cluster| c.is_voter(leader, victim, LIFE) && c.members_of(victim, 7).len() == 3;
+    assert!(cluster.run_until(20, back), "{:#?}", cluster.statuses());
+    cluster.proposed(victim, 7, "served").expect("applied");
 }

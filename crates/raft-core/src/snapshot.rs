@@ -21,6 +21,19 @@ impl Core {
         self.heal_if_whole();
     }
 
+    /// A snapshot of what is applied up to `up_to` is durable here. The log above an older one may
+    /// be kept, but what of it cannot be read is not missed any more, as it would not be missed by
+    /// a start.
+    ///
+    /// # Panics
+    /// It was not applied yet.
+    pub fn on_snapshot_made(&mut self, up_to: Index) {
+        assert!(up_to <= self.applied, "only what is applied can be in a snapshot");
+        self.forget_holes_up_to(up_to);
+        self.resolving_goes_on();
+        self.heal_if_whole();
+    }
+
     /// What became of a snapshot wished by `send_snapshot`. `ok` means that the receiver has all
     /// of it, durable and verified; its ack follows when it is installed. Else the peer is left
     /// alone for a while, longer each time, unless it asks for itself.

@@ -38,6 +38,8 @@ pub(crate) struct Request {
 pub(crate) enum Client {
     /// One of the load's clients.
     Load,
+    /// One of very many at once.
+    Burst,
     /// After the heal: a write through each node to each group.
     Probe,
     /// Transfers and snapshots.

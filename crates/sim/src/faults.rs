@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     Membership,
     Churn,
     Wipe,
+    OldCopy,
+    Swap,
+    Burst,
 }
 
 /// Whose synced data may go bad in a run. Whatever is committed stays whole somewhere, so that
@@ -72,6 +75,9 @@ impl Plan {
             (Kind::Membership, rates.memberships),
             (Kind::Churn, rates.group_churn),
             (Kind::Wipe, rates.wipes),
+            (Kind::OldCopy, rates.old_copies),
+            (Kind::Swap, rates.swaps),
+            (Kind::Burst, rates.bursts),
         ];
         let mut drawn: Vec<(Kind, f64)> =
             all.into_iter().filter(|(_, rate)| rng.chance(70) && *rate > 0.0).collect();

@@ -17,11 +17,19 @@ pub(crate) struct Frame {
     pub(crate) only_raft: bool,
 }
 
+/// The number of the sender's run.
+pub(crate) fn run(frame: &Bytes) -> Option<u64> {
+    let mut reader = Reader::new(frame);
+    reader.u8("version").ok()?;
+    reader.u64("run").ok()
+}
+
 /// Takes a frame apart as `docs/formats/messages.md` describes it. `None`: it is not one.
 pub(crate) fn decode(frame: &Bytes) -> Option<Frame> {
     let mut reader = Reader::new(frame);
     reader.u8("version").ok()?;
     reader.u64("run").ok()?;
+    reader.u64("process").ok()?;
     reader.member("receiver").ok()?;
     let mut decoded = Frame { messages: Vec::new(), only_raft: true };
     while reader.remaining() > 0 {

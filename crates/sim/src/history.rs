@@ -13,7 +13,8 @@ pub type Value = Option<u64>;
 /// One operation of one client on one register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Of whom. A client has one operation under way at a time.
+    /// Of whom. A client has one operation under way at a time; the simulator numbers a client
+    /// anew for every operation, since one whose node died asks the next.
     pub client: u64,
     /// On what.
     pub key: String,

@@ -4,8 +4,9 @@
 //! cores. The disks are `refloat-vfs`'s `SimFs`, the network, the clocks and the clients are
 //! simulated here. A run has two phases: first faults (kills, power cuts, partitions, lost and
 //! late frames, pauses, failed syncs, rot in synced data, full and hanging disks, clocks that
-//! drift, wiped disks, changes of the members, groups that come and go) with the safety invariants checked at every step, then a healed
-//! cluster that must serve again within a bound.
+//! drift, wiped disks, directories that are old copies or another node's, bursts of requests,
+//! changes of the members, groups that come and go) with the safety invariants checked at every
+//! step, then a healed cluster that must serve again within a bound.
 //!
 //! # Should I use this crate?
 //!

@@ -44,6 +44,16 @@ pub(crate) struct Machine {
     pub(crate) card: Option<Bytes>,
     /// What was done to its synced data, if anything.
     pub(crate) hurt: Hurt,
+    /// No start of its directory ever came to its end, so it keeps no files ready for a full disk.
+    pub(crate) fresh: bool,
+    /// The number of the newest start.
+    pub(crate) run: u64,
+    /// How its disk was at some moment in an older run, with that run's number.
+    pub(crate) copy: Option<(u64, SimFs)>,
+    /// Another machine has its disk, and it has that one's.
+    pub(crate) swapped_with: Option<usize>,
+    /// The runs of others that this process heard of.
+    pub(crate) heard: BTreeMap<usize, u64>,
     /// It refused to start over what was done to it, and stays down.
     pub(crate) refused: bool,
     /// What the disk's crash point, once hit, stands for.

@@ -82,6 +82,12 @@ pub struct FaultRates {
     pub rot: f64,
     /// Disks that are replaced by empty ones, at one node only; the node joins again.
     pub wipes: f64,
+    /// Directories that are replaced by older copies of themselves.
+    pub old_copies: f64,
+    /// Nodes that are started on each other's directories.
+    pub swaps: f64,
+    /// Many requests at once at one node.
+    pub bursts: f64,
     /// Sectors at rest that cannot be read any more, at one node only.
     pub unreadable: f64,
     /// Disks that are full for a while.
@@ -118,6 +124,9 @@ impl Default for FaultRates {
             shutdowns: 0.1,
             rot: 0.5,
             wipes: 0.2,
+            old_copies: 0.2,
+            swaps: 0.1,
+            bursts: 0.1,
             unreadable: 0.2,
             full_disks: 0.15,
             hanging_disks: 0.1,
@@ -149,6 +158,9 @@ impl FaultRates {
             shutdowns: 0.0,
             rot: 0.0,
             wipes: 0.0,
+            old_copies: 0.0,
+            swaps: 0.0,
+            bursts: 0.0,
             unreadable: 0.0,
             full_disks: 0.0,
             hanging_disks: 0.0,

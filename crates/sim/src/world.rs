@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod load;
 mod operate;
+mod places;
 mod seen;
 mod settle;
 mod wipe;
@@ -47,6 +48,8 @@ pub(crate) struct World {
     fired: BTreeMap<&'static str, u64>,
     reached: BTreeMap<&'static str, u64>,
     history: Seen,
+    /// A node that runs from an old copy of its directory, and was not told yet.
+    old_copy: Option<usize>,
     restarts: u64,
     healing: bool,
     pub(crate) violation: Option<Violation>,
@@ -65,7 +68,9 @@ enum Event {
     PowerCutWhileDown { node: usize, boot: u64 },
     Client,
     Fault(Kind),
+    NextFault,
     HealNetwork,
+    SwapBack { node: usize },
     SpaceBack { node: usize },
     Probe { node: usize, group: u64 },
 }
@@ -99,6 +104,7 @@ impl World {
             fired: BTreeMap::new(),
             reached: BTreeMap::new(),
             history: Seen::default(),
+            old_copy: None,
             restarts: 0,
             healing: false,
             violation: None,
@@ -143,6 +149,11 @@ impl World {
                 hangs_until: 0,
                 card: None,
                 hurt: Hurt::default(),
+                fresh: true,
+                run: 0,
+                copy: None,
+                swapped_with: None,
+                heard: BTreeMap::new(),
                 refused: false,
                 armed: None,
                 disk_error: None,
@@ -202,6 +213,7 @@ impl World {
                 self.job_done(node, lane, *done);
             }
             Event::Deliver { node, boot, from, bytes } if self.lives(node, boot) => {
+                self.hears(node, from, &bytes);
                 self.input(node, Input::Frame { from, bytes });
             }
             Event::Peer { node, boot, peer, life, peer_boot } if self.lives(node, boot) => {
@@ -214,7 +226,9 @@ impl World {
                 self.fault(kind);
                 self.next_fault();
             }
+            Event::NextFault if !self.healing => self.next_fault(),
             Event::HealNetwork => self.heal_network(),
+            Event::SwapBack { node } => self.swap_back(node),
             Event::SpaceBack { node } => self.machines[node].fs.set_capacity(None),
             Event::Probe { node, group } => self.probe(node, group),
             _ => {}
@@ -339,6 +353,10 @@ impl World {
         let expected = match &reason {
             StopReason::Shutdown => machine.asked_to_stop,
             StopReason::Poisoned(_) => machine.disk_error.is_some(),
+            StopReason::Refused(_) if self.old_copy == Some(node) => {
+                self.trace.line(self.now, format_args!("node {} stops: {reason}", machine.id()));
+                return self.old_copy_found(node);
+            }
             _ => false,
         };
         self.trace.line(self.now, format_args!("node {} stops: {reason}", machine.id()));
@@ -355,8 +373,9 @@ impl World {
         let Some(peer) = self.machines.iter().position(|m| m.member.node == to) else { return };
         let decoded = frame::decode(&bytes);
         let free = decoded.as_ref().is_some_and(|frame| frame.only_raft);
-        for message in decoded.iter().flat_map(|frame| &frame.messages) {
-            self.checks.on_message(message);
+        if self.old_copy != Some(node) {
+            let messages = decoded.iter().flat_map(|frame| &frame.messages);
+            messages.for_each(|message| self.checks.on_message(message));
         }
         self.trace.event(self.now, 2, node, hash(&bytes) ^ to.0);
         let from = self.machines[node].member;

@@ -89,9 +89,33 @@ fn a_node_that_loses_its_disk_again_and_again_is_a_voter_in_the_end_and_costs_no
 }
 
 #[test]
+fn m09_old_copies_and_swapped_directories_are_refused_and_cost_nothing() {
+    let faults = FaultRates {
+        old_copies: 4.0,
+        swaps: 1.0,
+        kills: 2.0,
+        power_cuts: 1.0,
+        ..FaultRates::none()
+    };
+    let sum = counts(&Settings { faults, ..short() }, 1..17);
+    let count = |name| sum.get(name).copied().unwrap_or_default();
+    let put_back = count("old copies of directories put back");
+    assert!(put_back > 3 && count("old copies are refused") == put_back, "{sum:?}");
+    assert!(count("directories swapped") > 3, "{sum:?}");
+    assert!(count("foreign directories are left alone") > 6, "{sum:?}");
+}
+
+#[test]
+fn bursts_of_requests_are_answered_one_by_one_and_bounded() {
+    let faults = FaultRates { bursts: 3.0, kills: 0.5, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..7);
+    assert!(sum["bursts of requests"] > 5, "{sum:?}");
+}
+
+#[test]
 fn groups_come_and_go_also_under_ids_that_were_in_use() {
     let faults = FaultRates { group_churn: 8.0, blackouts: 0.5, kills: 1.0, ..FaultRates::none() };
-    let sum = counts(&Settings { faults, ..short() }, 1..9);
+    let sum = counts(&Settings { faults, ..short() }, 1..13);
     assert!(sum["groups created"] > 20 && sum["groups deleted"] > 20, "{sum:?}");
 }
 
@@ -99,16 +123,17 @@ fn groups_come_and_go_also_under_ids_that_were_in_use() {
 fn the_clients_history_is_linearizable_and_would_not_be_if_reads_were_served_from_any_replica() {
     let faults = FaultRates { partitions: 3.0, kills: 0.5, late_frames: 50, ..FaultRates::none() };
     let simulation = Simulation::new(Settings { faults, ..short() });
-    let (mut explained, mut caught) = (0, 0);
-    for seed in 1..=6 {
-        let report = simulation.run(seed);
+    let mut explained = 0;
+    let caught = (1..=30).find(|seed| {
+        let report = simulation.run(*seed);
         assert!(report.violation.is_none(), "{report}");
         explained += report.history.check().expect("linearizable");
-        caught += u64::from(report.history.as_if_no_read_was_stale().check().is_err());
         let lines = report.history.to_json_lines();
         assert!(lines.lines().count() as u64 >= report.acknowledged, "{lines}");
-    }
-    assert!(explained > 2_000 && caught > 3, "{explained} explained, stale reads in {caught} runs");
+        report.history.as_if_no_read_was_stale().check().is_err()
+    });
+    assert!(caught.is_some(), "{explained} operations explained, and no stale read among them");
+    assert!(explained > 500, "{explained}");
 }
 
 #[test]

@@ -132,6 +132,7 @@ impl NodeCore {
             tickets: VecDeque::new(),
             writes: Vec::new(),
             stalled: VecDeque::new(),
+            unregistered: BTreeMap::new(),
             fetches: BTreeMap::new(),
             formation,
             catalog_mark: Index::ZERO,

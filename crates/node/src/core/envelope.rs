@@ -1,11 +1,12 @@
 //! What travels between two nodes: one frame per peer, lane and turn, holding many items.
 //!
 //! ```text
-//! frame = version u8 | run u64 | to (node u64, incarnation u128) | item*
+//! frame = version u8 | run u64 | process u64 | to (node u64, incarnation u128) | item*
 //! item  = kind u8 | length u32 | body
 //! ```
 //!
-//! All numbers are little-endian. `to` with incarnation 0 means any life, used while lives are
+//! All numbers are little-endian. `process` is drawn at each start, so that two processes that have
+//! one run number from copies of one directory are told apart. `to` with incarnation 0 means any life, used while lives are
 //! still being learned. Lengths are checked against the bytes that are there; nothing is
 //! allocated by a number that was read.
 
@@ -17,7 +18,7 @@ use super::quiet::Sum;
 use crate::error::RequestError;
 
 const VERSION: u8 = 1;
-const HEADER_LEN: usize = 1 + 8 + 24;
+const HEADER_LEN: usize = 1 + 8 + 8 + 24;
 
 /// The kinds of items; a number is never used twice.
 mod kind {
@@ -85,7 +86,7 @@ pub(crate) enum Unwelcome {
     /// directory, or one of two that run.
     RunTaken {
         seen: u64,
-        /// Of the hello that came second; 0 if the run alone decides.
+        /// Of the process or the hello that came second; 0 if the run alone decides.
         nonce: u64,
     },
 }
@@ -201,10 +202,11 @@ impl FrameWriter {
     }
 
     /// Appends one item whose body `write` puts down; starts the frame if it is the first.
-    fn put(&mut self, run: u64, to: Member, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
+    fn put(&mut self, run: Run, to: Member, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
         if self.bytes.is_empty() {
             self.bytes.put_u8(VERSION);
-            self.bytes.put_u64(run);
+            self.bytes.put_u64(run.number);
+            self.bytes.put_u64(run.process);
             self.bytes.put_member(to);
         }
         self.bytes.put_u8(kind);
@@ -216,12 +218,12 @@ impl FrameWriter {
     }
 
     /// Appends a message between replicas.
-    pub(crate) fn put_raft(&mut self, run: u64, to: Member, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn put_raft(&mut self, run: Run, to: Member, encode: impl FnOnce(&mut Vec<u8>)) {
         self.put(run, to, kind::RAFT, encode);
     }
 
     /// Appends any item.
-    pub(crate) fn put_item(&mut self, run: u64, to: Member, item: &Item) {
+    pub(crate) fn put_item(&mut self, run: Run, to: Member, item: &Item) {
         match item {
             Item::Raft(bytes) => self.put(run, to, kind::RAFT, |out| out.put_slice(bytes)),
             Item::Formation(news) => self.put(run, to, kind::FORMATION, |out| {
@@ -299,10 +301,19 @@ impl FrameWriter {
     }
 }
 
+/// One process on a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The directory's starts, counted.
+    pub(crate) number: u64,
+    /// Drawn at the start: another process of the same number runs from a copy of the directory.
+    pub(crate) process: u64,
+}
+
 /// The front of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    pub(crate) run: u64,
+    pub(crate) run: Run,
     pub(crate) to: Member,
 }
 
@@ -325,7 +336,8 @@ pub(crate) fn decode(frame: &Bytes) -> Result<(Header, Vec<Item>), DecodeError> 
     if reader.u8("frame version")? != VERSION {
         return Err(reader.invalid("frame version"));
     }
-    let header = Header { run: reader.u64("run")?, to: reader.member("receiver")? };
+    let run = Run { number: reader.u64("run")?, process: reader.u64("process")? };
+    let header = Header { run, to: reader.member("receiver")? };
     let mut items = Vec::new();
     while reader.remaining() > 0 {
         let kind = reader.u8("item kind")?;
@@ -437,6 +449,8 @@ mod tests {
     use super::*;
     use refloat_types::{Epoch, Term};
 
+    const RUN: Run = Run { number: 7, process: 99 };
+
     fn all_items() -> Vec<Item> {
         let group = GroupKey::new(GroupId(3), Epoch(4));
         let id = EntryId::new(Term(5), Index(6));
@@ -471,11 +485,11 @@ mod tests {
         let to = Member::new(NodeId(1), Incarnation(9));
         let mut writer = FrameWriter::default();
         for item in all_items() {
-            writer.put_item(7, to, &item);
+            writer.put_item(RUN, to, &item);
         }
         let frame = writer.take();
         assert!(writer.is_empty());
-        assert_eq!(decode(&frame), Ok((Header { run: 7, to }, all_items())));
+        assert_eq!(decode(&frame), Ok((Header { run: RUN, to }, all_items())));
         for len in 0..frame.len() {
             // A cut between two items leaves a shorter, valid frame; none may panic.
             let _ = decode(&frame.slice(..len));
@@ -486,7 +500,7 @@ mod tests {
     fn every_flipped_byte_is_read_or_refused_without_a_panic() {
         let mut writer = FrameWriter::default();
         for item in all_items() {
-            writer.put_item(7, Header::any_life(NodeId(1)), &item);
+            writer.put_item(RUN, Header::any_life(NodeId(1)), &item);
         }
         let frame = writer.take();
         for at in 0..frame.len() {
@@ -501,7 +515,7 @@ mod tests {
     #[test]
     fn a_frame_without_a_life_is_for_any_life_of_the_node_and_for_no_other_node() {
         let me = Member::new(NodeId(1), Incarnation(9));
-        let header = |to| Header { run: 1, to };
+        let header = |to| Header { run: RUN, to };
         assert!(header(me).is_for(me));
         assert!(header(Header::any_life(NodeId(1))).is_for(me));
         assert!(!header(Header::any_life(NodeId(2))).is_for(me));

@@ -58,10 +58,18 @@ impl NodeCore {
         }
     }
 
-    /// An entry that the log names could not be read: rot, found while the node runs.
-    pub(super) fn unreadable(&mut self, slot: usize, index: Index, reason: String) {
+    /// An entry that the log names could not be read: rot, found while the node runs. Any member
+    /// may give it; if it is applied, a snapshot of the own machine cures it as well. `false`:
+    /// there is one already, and nobody needs the entry.
+    pub(super) fn unreadable(&mut self, slot: usize, index: Index, reason: String) -> bool {
         let now = self.now();
-        let Some(group) = self.slots[slot].as_mut() else { return };
+        let Some(group) = self.slots[slot].as_mut() else { return false };
+        if index <= group.snapshots.published.index {
+            return false;
+        }
+        if index <= group.apply.applied.index {
+            group.snapshots.renew(None);
+        }
         tracing::warn!(
             node = %self.me.node, group = %group.key, %index, reason,
             "an entry cannot be read here: asking the other members for it"
@@ -72,6 +80,7 @@ impl NodeCore {
         let may_be_config = if config { missing.clone() } else { IndexSet::new() };
         group.core.on_damage(now, &Holes { may_be_config, missing });
         group.unwell.get_or_insert(Unwell { state: GroupState::Damaged, evidence: reason });
+        true
     }
 
     /// The background found bytes that are not what they were. What the state machine has applied

@@ -225,15 +225,17 @@ impl NodeCore {
             Ok(slot) => slot,
             Err(error) => return self.answer(Answer::Local(to), 0, Err(error)),
         };
-        let voters = self.slots[slot].as_ref().expect("found").core.conf().voters.clone();
-        let stranger = nodes.iter().find(|node| !voters.iter().any(|m| m.node == **node));
-        if let Some(node) = stranger {
+        let meta = self.slots[slot].as_ref().expect("found").core.conf().clone();
+        // Who is just being taken in there has promised nothing here: it is a voter at once.
+        let voters = meta.voters.into_iter().chain(self.learners_to_vote(slot));
+        let chosen = voters.filter(|m| nodes.is_empty() || nodes.contains(&m.node));
+        let conf = ConfState::of_voters(chosen);
+        if let Some(node) = nodes.iter().find(|node| conf.member(**node).is_none()) {
             let reason = format!("node {node} is no voter of group 0");
             let error = RequestError::Refused { group: id, reason };
             return self.answer(Answer::Local(to), 0, Err(error));
         }
-        let chosen = voters.into_iter().filter(|m| nodes.is_empty() || nodes.contains(&m.node));
-        let command = GroupCommand::Create { group: id, conf: ConfState::of_voters(chosen) };
+        let command = GroupCommand::Create { group: id, conf };
         self.propose_meta(slot, Answer::Local(to), &command);
     }
 

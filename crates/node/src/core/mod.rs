@@ -81,6 +81,8 @@ pub struct NodeCore {
     writes: Vec<Write>,
     /// What found no space, oldest first; later ones queue behind them.
     stalled: VecDeque<Stalled>,
+    /// What groups want written whose registration is not durable yet, oldest first.
+    unregistered: BTreeMap<usize, Vec<Stalled>>,
     fetches: BTreeMap<RequestId, Wanted>,
 
     formation: Formation,
@@ -126,6 +128,8 @@ enum Durable {
     Persisted(usize, PersistTicket),
     /// The table of first members, with so many of them.
     Formation(usize),
+    /// A new group.
+    Registered(usize),
     Installed(usize),
     /// The name of a replica's new life.
     NewLife(usize),
@@ -134,7 +138,7 @@ enum Durable {
 /// What a read from the disk is for.
 enum Wanted {
     Apply(usize),
-    Core(usize, refloat_raft_core::FetchId, Index),
+    Core(usize, refloat_raft_core::Fetch),
     Chunk(usize, NodeId),
 }
 

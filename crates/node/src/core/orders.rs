@@ -42,6 +42,8 @@ pub(super) enum Order {
     Amnesia { slot: usize, evidence: &'static str },
     /// Registers a group and starts its replica.
     Create { key: GroupKey, conf: ConfState, me: Member },
+    /// Notes the name of a new group's replica whose life is not the directory's.
+    Name { slot: usize, life: Bytes },
     /// Notes the name of a replica's new life, with the term that it begins in.
     NewLife { slot: usize, life: Bytes, write: GroupWrite },
     /// Removes a group whose replica is stopped.
@@ -57,6 +59,7 @@ impl Order {
             Order::Install { slot, .. }
             | Order::Healed { slot }
             | Order::Amnesia { slot, .. }
+            | Order::Name { slot, .. }
             | Order::NewLife { slot, .. } => Some(*slot),
             Order::Create { .. } | Order::Delete { .. } | Order::NodeState { .. } => None,
         }
@@ -79,8 +82,39 @@ impl NodeCore {
         if self.over {
             return;
         }
-        self.stalled.push_back(Stalled::Order(order));
+        match order.slot().and_then(|slot| self.unregistered.get_mut(&slot)) {
+            Some(waiting) => waiting.push(Stalled::Order(order)),
+            None => {
+                self.stalled.push_back(Stalled::Order(order));
+                self.retry_stalled();
+            }
+        }
+    }
+
+    /// Keeps back what groups write that are not registered yet. It would be durable behind the
+    /// registration in the main log, but before it in the votes log, and a start that finds a vote
+    /// for a group that nobody registered cannot tell it from one of a group that was deleted.
+    pub(super) fn hold_unregistered(&mut self) {
+        if self.unregistered.is_empty() {
+            return;
+        }
+        for write in std::mem::take(&mut self.writes) {
+            match self.unregistered.get_mut(&write.slot) {
+                Some(waiting) => waiting.push(Stalled::Write(write)),
+                None => self.writes.push(write),
+            }
+        }
+    }
+
+    /// A new group's registration is on the disk: what it wrote since may follow.
+    pub(super) fn registered(&mut self, slot: usize) {
+        let Some(waiting) = self.unregistered.remove(&slot) else { return };
+        self.submit_writes();
+        self.stalled.extend(waiting);
         self.retry_stalled();
+        if self.slots[slot].is_some() {
+            self.mark(slot);
+        }
     }
 
     /// Submits what did not get through, one by one. What belongs to one group stays in order; a
@@ -143,20 +177,13 @@ impl NodeCore {
             Order::Install { id, conf, .. } => self.store.install_snapshot(now, key, *id, conf),
             Order::Healed { .. } => self.store.note_healed(now, key),
             Order::Amnesia { evidence, .. } => self.store.note_amnesia(now, key, evidence),
-            Order::Create { key, .. }
-                if self.by_key.contains_key(key) || self.asleep.contains_key(key) =>
-            {
+            Order::Create { key, .. } if self.asleep.contains_key(key) => return None,
+            Order::Create { key, me, .. } if self.by_key.contains_key(key) => {
+                self.name_again(*key, *me);
                 return None;
             }
-            // Nothing of the group is durable before its registration: same log, same order.
-            Order::Create { key, conf, me } if me == &self.me => {
-                self.store.create_group(now, *key, conf)
-            }
-            // What was registered is found again by the next try.
-            Order::Create { key, conf, me } => self
-                .store
-                .create_group(now, *key, conf)
-                .and_then(|_| self.store.put_group_value(now, *key, rebirth::encode(*me))),
+            Order::Create { key, conf, .. } => self.store.create_group(now, *key, conf),
+            Order::Name { life, .. } => self.store.put_group_value(now, key, life.clone()),
             Order::NewLife { life, write, .. } => self
                 .store
                 .submit(now, std::slice::from_ref(write))
@@ -180,10 +207,20 @@ impl NodeCore {
                 self.tickets.push_back((at, Durable::Persisted(slot, ticket)));
                 self.tickets.push_back((at, Durable::Installed(slot)));
             }
-            Order::Create { key, conf, me } => self.start_new_group(key, &conf, me),
+            Order::Create { key, conf, me } => {
+                self.start_new_group(key, &conf, me);
+                let Some(slot) = self.by_key.get(&key).copied() else { return };
+                let life = rebirth::encode(me);
+                let name = (me != self.me).then_some(Stalled::Order(Order::Name { slot, life }));
+                self.unregistered.insert(slot, name.into_iter().collect());
+                self.tickets.push_back((at, Durable::Registered(slot)));
+            }
             Order::NewLife { slot, .. } => self.tickets.push_back((at, Durable::NewLife(slot))),
             Order::NodeState { then, .. } => self.tickets.extend(then.map(|then| (at, then))),
-            Order::Healed { .. } | Order::Amnesia { .. } | Order::Delete { .. } => {}
+            Order::Healed { .. }
+            | Order::Amnesia { .. }
+            | Order::Name { .. }
+            | Order::Delete { .. } => {}
         }
     }
 

@@ -7,8 +7,9 @@ use refloat_log_store::identity::Origin;
 use refloat_raft_core::{Body, Message, StepError};
 use refloat_types::{GroupKey, IndexSet, Member, NodeId};
 
-use super::envelope::{self, FrameWriter, Header, Item, Unwelcome};
+use super::envelope::{self, FrameWriter, Header, Item, Run, Unwelcome};
 use super::forward::Forwarded;
+use super::groups::mix;
 use super::roll::Standing;
 use super::{NodeCore, Order};
 use crate::api::{Lane, Output};
@@ -26,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) up: bool,
     /// The highest run number heard of that life.
     pub(crate) run: u64,
+    /// Which process had it; 0 until one was heard.
+    process: u64,
     urgent: FrameWriter,
     bulk: FrameWriter,
     full: Vec<(Lane, Bytes)>,
@@ -60,7 +63,7 @@ impl NodeCore {
         let peer = self.peers.entry(member.node).or_default();
         if peer.member != Some(member) {
             peer.member = Some(member);
-            peer.run = 0;
+            (peer.run, peer.process) = (0, 0);
             peer.taken = IndexSet::new();
         }
         peer.up = true;
@@ -129,8 +132,9 @@ impl NodeCore {
             return;
         }
         self.heard(from, None);
-        if !self.is_welcome(from, header.run) {
-            return self.stranger(from, header.run, items);
+        let run = header.run.number;
+        if !self.is_welcome(from, run) {
+            return self.stranger(from, run, items);
         }
         if !header.is_for(self.me) {
             self.counters.refused += 1;
@@ -144,7 +148,7 @@ impl NodeCore {
             return;
         }
         for item in items {
-            self.item(from, header.run, item);
+            self.item(from, run, item);
         }
     }
 
@@ -161,13 +165,17 @@ impl NodeCore {
         }
     }
 
-    /// Remembers who speaks; `false` for a frame of a run that is over.
-    fn note_run(&mut self, from: Member, run: u64) -> bool {
+    /// Remembers who speaks; `false` for a frame of a run that is over, or of a second process
+    /// with the number of one that was heard.
+    fn note_run(&mut self, from: Member, Run { number: run, process }: Run) -> bool {
         let peer = self.peers.entry(from.node).or_default();
-        if peer.member == Some(from) && run < peer.run {
+        if peer.member == Some(from) && (run, process) != (peer.run, peer.process) {
             let seen = peer.run;
-            self.refuse(from, run, Unwelcome::RunTaken { seen, nonce: 0 });
-            return false;
+            let nonce = if run < seen { 0 } else { process };
+            if run <= seen {
+                self.refuse(from, run, Unwelcome::RunTaken { seen, nonce });
+                return false;
+            }
         }
         let first = peer.member != Some(from);
         let new_run = first || run > peer.run;
@@ -175,7 +183,7 @@ impl NodeCore {
             peer.taken = IndexSet::new();
         }
         peer.member = Some(from);
-        peer.run = run;
+        (peer.run, peer.process) = (run, process);
         // The end of an old connection may be told after the beginning of a new one.
         peer.up = true;
         if new_run {
@@ -271,9 +279,14 @@ impl NodeCore {
         }
     }
 
+    /// This process, as its frames name it.
+    pub(super) fn run(&self) -> Run {
+        Run { number: self.identity.run, process: mix(self.seed) | 1 }
+    }
+
     /// Puts a message between replicas into the frame of its receiver.
     pub(super) fn send_raft(&mut self, slot: usize, message: &Message) {
-        let (run, now, limit) = (self.identity.run, self.now(), self.config.urgent_bytes);
+        let (run, now, limit) = (self.run(), self.now(), self.config.urgent_bytes);
         let Some(group) = self.slots[slot].as_mut() else { return };
         let entries = match &message.body {
             Body::Append(append) => append.entries.iter().map(|e| e.payload.len() + 17).sum(),
@@ -298,7 +311,7 @@ impl NodeCore {
     }
 
     pub(super) fn send_item(&mut self, to: NodeId, lane: Lane, item: &Item) {
-        let run = self.identity.run;
+        let run = self.run();
         let peer = self.peers.entry(to).or_default();
         let address = match item {
             Item::Formation(_)

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use refloat_log_store::{GroupBoot, GroupState};
 use refloat_types::codec::{Put, Reader};
-use refloat_types::{GroupWrite, HardState, Incarnation, Member, Now};
+use refloat_types::{GroupKey, GroupWrite, HardState, Incarnation, Member, Now};
 
 use super::envelope::Item;
 use super::{NodeCore, Order};
@@ -51,8 +51,22 @@ impl NodeCore {
     /// A replica forgot while it ran, as its leader says: it goes on under a new life at once,
     /// but only once in a run, since a run gives out one name.
     pub(super) fn be_reborn(&mut self, slot: usize, evidence: &str) {
-        let now = self.now();
         let me = Member::new(self.me.node, self.me.incarnation.of_replica(self.identity.run));
+        self.be_reborn_as(slot, me, evidence);
+    }
+
+    /// A start found a group registered and the name of its replica lost, since the process before
+    /// ended between the two. Under the directory's name the replica is no member.
+    pub(super) fn name_again(&mut self, key: GroupKey, me: Member) {
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let nameless = self.slots[slot].as_ref().is_some_and(|group| group.me == self.me);
+        if nameless && me != self.me {
+            self.be_reborn_as(slot, me, "its name was lost before it said anything");
+        }
+    }
+
+    fn be_reborn_as(&mut self, slot: usize, me: Member, evidence: &str) {
+        let now = self.now();
         let Some(group) = self.slots[slot].as_mut().filter(|group| group.me != me) else { return };
         group.me = me;
         group.core.begin_life(now, me);

@@ -88,6 +88,14 @@ impl NodeCore {
         group.core.conf().learners.iter().any(|m| self.is_to_vote(group.key, *m, nodes))
     }
 
+    /// The learners of a group that are to be voters.
+    pub(super) fn learners_to_vote(&self, slot: usize) -> Vec<Member> {
+        let nodes = self.with_catalog(|catalog| catalog.nodes().clone()).unwrap_or_default();
+        let Some(group) = self.slots[slot].as_ref() else { return Vec::new() };
+        let learners = group.core.conf().learners.iter().copied();
+        learners.filter(|m| self.is_to_vote(group.key, *m, &nodes)).collect()
+    }
+
     /// Whether a learner is one only until it has caught up.
     fn is_to_vote(&self, key: GroupKey, member: Member, nodes: &Nodes) -> bool {
         match nodes.get(&member.node).and_then(|r| r.life.map(|life| (life, r.learner))) {

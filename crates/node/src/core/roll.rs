@@ -302,7 +302,8 @@ impl NodeCore {
         let over = match why {
             Unwelcome::RunTaken { nonce: 0, .. } => true,
             Unwelcome::RunTaken { nonce, .. } => {
-                self.slots.iter().flatten().any(|group| group.core.nonce() == nonce)
+                nonce == self.run().process
+                    || self.slots.iter().flatten().any(|group| group.core.nonce() == nonce)
             }
             _ => false,
         };

@@ -151,6 +151,7 @@ impl NodeCore {
         if previous != EntryId::ZERO && previous.index < id.index {
             group.core.on_compacted(previous);
         }
+        group.core.on_snapshot_made(id.index);
         self.counters.snapshots_written += 1;
         let reply = Reply { index: id.index, payload: Bytes::new() };
         for token in group.snapshots.take_clients() {

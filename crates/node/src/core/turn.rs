@@ -2,7 +2,7 @@
 
 use refloat_log_store::{Event, Read, SubmitError};
 use refloat_raft_core::{Fetch, Fetched, Holes, Persist, Ready, Role};
-use refloat_types::{EntryId, GroupWrite};
+use refloat_types::{Entry, EntryId, GroupWrite};
 
 use super::{Durable, NodeCore, Stalled, Wanted, Write};
 use crate::api::Output;
@@ -177,6 +177,7 @@ impl NodeCore {
 
     /// Hands all writes of the turn to the store: one submission, one ticket.
     pub(super) fn submit_writes(&mut self) {
+        self.hold_unregistered();
         if !self.stalled.is_empty() {
             self.stalled.extend(self.writes.drain(..).map(Stalled::Write));
             return self.retry_stalled();
@@ -233,6 +234,7 @@ impl NodeCore {
                     }
                 }
                 Durable::Formation(lives) => self.formation_stored(lives),
+                Durable::Registered(slot) => self.registered(slot),
                 Durable::Installed(slot) => self.mark(slot),
                 Durable::NewLife(slot) => self.life_noted(slot),
             }
@@ -266,8 +268,7 @@ impl NodeCore {
         let answer = match self.store.read(group.key, fetch.first, fetch.last, fetch.max_bytes) {
             Read::Entries(entries) => Fetched::Entries(entries),
             Read::Later(request) => {
-                let wanted = Wanted::Core(slot, fetch.id, fetch.first);
-                self.fetches.insert(request, wanted);
+                self.fetches.insert(request, Wanted::Core(slot, fetch));
                 return;
             }
             Read::Compacted => Fetched::Compacted,
@@ -277,26 +278,33 @@ impl NodeCore {
         self.mark(slot);
     }
 
+    /// Entries that a core wants are read, or are not.
+    fn fetched(&mut self, slot: usize, fetch: Fetch, result: Result<Vec<Entry>, String>) {
+        let (now, first) = (self.now(), fetch.first);
+        let answer = match result {
+            Ok(entries) => Fetched::Entries(entries),
+            // Of many that are read at once any may be the rotten one.
+            Err(_) if fetch.last > first => {
+                return self.fetch(slot, Fetch { last: first, ..fetch });
+            }
+            Err(reason) => match self.unreadable(slot, first, reason) {
+                true => Fetched::Failed,
+                false => Fetched::Compacted,
+            },
+        };
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        group.core.on_fetched(now, fetch.id, answer);
+        self.mark(slot);
+    }
+
     fn entries_read(
         &mut self,
         request: refloat_log_store::RequestId,
-        result: Result<Vec<refloat_types::Entry>, String>,
+        result: Result<Vec<Entry>, String>,
     ) {
-        let now = self.now();
         match self.fetches.remove(&request) {
             Some(Wanted::Apply(slot)) => self.apply_read(slot, request, result),
-            Some(Wanted::Core(slot, id, first)) => {
-                let answer = match result {
-                    Ok(entries) => Fetched::Entries(entries),
-                    Err(reason) => {
-                        self.unreadable(slot, first, reason);
-                        Fetched::Failed
-                    }
-                };
-                let Some(group) = self.slots[slot].as_mut() else { return };
-                group.core.on_fetched(now, id, answer);
-                self.mark(slot);
-            }
+            Some(Wanted::Core(slot, fetch)) => self.fetched(slot, fetch, result),
             Some(Wanted::Chunk(..)) | None => {}
         }
     }

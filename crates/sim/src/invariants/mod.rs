@@ -36,6 +36,10 @@ pub(crate) const NO_SURPRISE_STOP: &str = "no stop without a cause";
 pub(crate) const UNDETECTED: &str = "no undetected damage";
 /// Linearizability, black-box: some order of what clients asked explains what they were told.
 pub(crate) const BLACK_BOX: &str = "linearizability of the clients' history";
+/// An old copy of a directory, of which all others know a later run, is refused.
+pub(crate) const OLD_COPY: &str = "old copies are refused";
+/// A node does not start on another one's directory, and leaves it as it was.
+pub(crate) const NO_FOREIGN: &str = "foreign directories are left alone";
 pub(crate) const ANSWERS: &str = "every request is answered once";
 
 /// Everything that is checked, and how often it was.

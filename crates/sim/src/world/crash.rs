@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use refloat_node::{Input, NodeCore};
+use refloat_log_store::BootError;
+use refloat_node::{Input, NodeCore, StartError};
 use refloat_types::GroupKey;
 use refloat_vfs::{Fault, InFlight, OpKind, Vfs};
 
@@ -15,6 +16,10 @@ use crate::trace::mix;
 
 impl World {
     pub(super) fn next_fault(&mut self) {
+        if self.old_copy.is_some() {
+            // Who heard the later run may not forget it now: no more is promised about old copies.
+            return self.after(10_000, Event::NextFault);
+        }
         if let Some((wait, kind)) = self.plan.next(&mut self.rng) {
             self.after(wait, Event::Fault(kind));
         }
@@ -50,6 +55,9 @@ impl World {
             Kind::Membership => self.change_members(),
             Kind::Churn => self.churn(node),
             Kind::Wipe => self.wipe_one(),
+            Kind::OldCopy => self.put_old_copy_back(),
+            Kind::Swap => self.swap(node),
+            Kind::Burst => self.burst(node),
             Kind::Transfer => self.operate(node, true),
             Kind::Snapshot => self.operate(node, false),
             Kind::Shutdown => {
@@ -157,10 +165,13 @@ impl World {
         if self.machines[node].process.is_some() || self.machines[node].refused {
             return;
         }
+        if self.machines[node].swapped_with.is_some() {
+            return self.refuse_foreign(node);
+        }
         self.machines[node].boot += 1;
         if self.machines[node].boot > 1 {
             self.restarts += 1;
-            if !self.healing && self.rng.chance(20) {
+            if !self.healing && self.old_copy.is_none() && self.rng.chance(20) {
                 let machine = &mut self.machines[node];
                 let number = machine.fs.op_count() + self.rng.below(40);
                 machine.fs.crash_at(number);
@@ -191,7 +202,13 @@ impl World {
             Ok((core, report)) => {
                 self.trace.line(self.now, format_args!("boot: {}", report.summary()));
                 (machine.hurt.identity, machine.hurt.cut_start) = (0, false);
-                self.checks.on_boot(&core, &report, self.machines[node].hurt.any);
+                machine.fresh = false;
+                machine.run = core.identity().run;
+                self.machines[node].heard.clear();
+                // Nobody is to believe what an old copy says.
+                if self.old_copy != Some(node) {
+                    self.checks.on_boot(&core, &report, self.machines[node].hurt.any);
+                }
                 self.reach(&report);
                 self.machines[node].process = Some(Process::new(core));
                 self.input(node, Input::Tick);
@@ -200,6 +217,11 @@ impl World {
                         self.connect(node, peer);
                     }
                 }
+            }
+            Err(StartError::Boot(BootError::NoSpace { .. })) if machine.fresh => {
+                self.count("first starts refused by a full disk");
+                let wait = self.rng.below(200_000);
+                self.after(wait, Event::Boot { node });
             }
             Err(error) if self.machines[node].hurt.may_refuse() => {
                 self.trace.line(self.now, format_args!("node {id} refuses: {}", chain(&error)));

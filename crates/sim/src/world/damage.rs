@@ -28,6 +28,9 @@ impl World {
 
     /// Any file, any place.
     fn rot_anywhere(&mut self, node: usize) {
+        if self.machines[node].swapped_with.is_some() {
+            return;
+        }
         let fs = self.machines[node].fs.clone();
         let files = data_files(&fs);
         if files.is_empty() {
@@ -79,6 +82,9 @@ impl World {
     /// Sectors that cannot be read until they are written again.
     pub(super) fn lose_sectors(&mut self) {
         let Damage::One(node) = self.plan.damage else { return };
+        if self.machines[node].swapped_with.is_some() {
+            return;
+        }
         let fs = self.machines[node].fs.clone();
         let files = data_files(&fs);
         if files.is_empty() {
@@ -108,6 +114,9 @@ impl World {
         }
         let command = mine[self.rng.index(mine.len())].clone();
         let byte = REQUEST_LEN + self.rng.index(command.len() - REQUEST_LEN);
+        if self.machines[node].swapped_with.is_some() {
+            return;
+        }
         let fs = self.machines[node].fs.clone();
         for path in data_files(&fs) {
             let kind = path.extension().and_then(|e| e.to_str());

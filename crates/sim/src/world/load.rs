@@ -40,7 +40,7 @@ impl World {
         self.ask(Client::Probe, node, GroupId(group), 0);
     }
 
-    fn ask(&mut self, client: Client, node: usize, group: GroupId, kind: u64) {
+    pub(super) fn ask(&mut self, client: Client, node: usize, group: GroupId, kind: u64) {
         let token = self.clients.token();
         let to = Token(token);
         let register = self.rng.below(32) as u8;
@@ -91,6 +91,9 @@ impl World {
             }
             (Ok(_), _) => {}
             (Err(error), What::Write(_)) => {
+                if matches!(error, RequestError::Busy { .. }) {
+                    *self.reached.entry("writes refused as too many").or_default() += 1;
+                }
                 self.checks.on_refusal(token, error);
                 let open = error.is_unknown();
                 self.clients.unknown += u64::from(open);
@@ -150,7 +153,7 @@ impl World {
                 let (node, group) = (request.node, request.group.0);
                 self.after(wait, Event::Probe { node, group });
             }
-            Client::Probe | Client::Operator => {}
+            Client::Probe | Client::Operator | Client::Burst => {}
         }
     }
 }

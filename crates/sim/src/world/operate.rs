@@ -121,7 +121,7 @@ impl World {
     }
 
     /// A group as every node sees it.
-    fn views_of(&self, group: GroupId) -> Vec<GroupStatus> {
+    pub(super) fn views_of(&self, group: GroupId) -> Vec<GroupStatus> {
         let cores = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| &p.core);
         let of = |core: &refloat_node::NodeCore| core.status().groups;
         cores.flat_map(of).filter(|g| g.group == group.0).collect()

@@ -56,6 +56,9 @@ impl World {
         self.healing = true;
         self.network.calm();
         for node in 0..self.machines.len() {
+            self.swap_back(node);
+        }
+        for node in 0..self.machines.len() {
             let machine = &mut self.machines[node];
             (machine.paused_until, machine.slow_until, machine.hangs_until) = (0, 0, 0);
             machine.fs.set_capacity(None);
@@ -83,6 +86,9 @@ impl World {
         if let Some(text) = missing.into_iter().next() {
             return Some(text);
         }
+        if let Some(node) = self.old_copy {
+            return Some(format!("node {} runs from an old copy", self.machines[node].id()));
+        }
         if let Some((token, request)) = self.clients.open.iter().next() {
             let (node, group) = (self.machines[request.node].id(), request.group);
             return Some(format!("request {token} to node {node}, group {group} is not answered"));
@@ -94,7 +100,9 @@ impl World {
         let mut catalogs = (0..self.machines.len()).filter_map(|node| self.catalog(node));
         let Some(groups) = catalogs.next() else { return Some("no node is up".to_owned()) };
         if let Some(other) = catalogs.find(|other| *other != groups) {
-            return Some(format!("the groups here are {groups:?} and there {other:?}"));
+            let missing = groups.symmetric_difference(&other).next().map(|key| key.id);
+            let views = missing.map(|group| self.views_of(group)).unwrap_or_default();
+            return Some(format!("the groups here are {groups:?} and there {other:?}: {views:#?}"));
         }
         groups.iter().find_map(|group| self.unsettled_group(*group))
     }

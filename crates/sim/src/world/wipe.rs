@@ -16,7 +16,7 @@ impl World {
     /// Takes everything from the one node of this run that may lose it.
     pub(super) fn wipe_one(&mut self) {
         let Damage::One(node) = self.plan.damage else { return };
-        if self.someones_card(node).is_none() {
+        if self.someones_card(node).is_none() || self.machines[node].swapped_with.is_some() {
             return;
         }
         if self.machines[node].process.is_some() {
@@ -45,8 +45,8 @@ impl World {
         let fs = SimFs::new();
         identity::create(&fs, data_dir(), &identity).expect("a new disk takes an identity");
         let machine = &mut self.machines[node];
-        (machine.fs, machine.member) = (fs, member);
-        (machine.hurt, machine.refused) = (Hurt::default(), false);
+        (machine.fs, machine.member, machine.copy) = (fs, member, None);
+        (machine.hurt, machine.refused, machine.fresh) = (Hurt::default(), false, true);
         self.trace.line(self.now, format_args!("node {id} has an empty disk, and joins again"));
         self.count("disks replaced by empty ones");
     }
