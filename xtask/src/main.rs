@@ -9,6 +9,7 @@
 //! | `crash` | the crash images of the log store, counted; `--deep [N]` for more |
 //! | `model` | the model checks of the consensus core, counted; `--deep` for more steps |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
+//! | `torture` | real nodes under load, one fault after the other: `--rounds N`, `--seed N` |
 //! | `adapters` | the examples that store another library's log |
 //! | `bench` | the figures of `docs/performance.md` |
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ mod planted;
 mod process;
 mod scenarios;
 mod sim;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   crash [--deep [N]]            every crash image of the log store: workload, stops, images, seconds
   model [--deep]                every behaviour of three cores within bounds: steps, states, seconds
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
+  torture [--rounds N] [--seed N]
+                                real nodes under load: kills, wipes, wounds, old copies, swaps
   adapters                      the examples that store another library's log
   bench [--only P1] [--json F]  the figures, beside the device and the peers
   bench damage                  the same damage on refloat and on other logs";
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         "sim" => sim::run(rest),
         "crash" => crash::run(rest),
         "model" => model::run(rest),
+        "torture" => torture::run(rest),
         "adapters" => adapters::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

@@ -4,9 +4,10 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{Cluster, Node, Plan, code_and_lines, picture, run};
+use common::wounds::{Chance, copy, files, hurt};
+use common::{Cluster, Node, Plan, code_and_lines, run};
 
 const SMALL: &[&str] = &[
     "--wal-file-size",
@@ -20,71 +21,6 @@ const SMALL: &[&str] = &[
 ];
 const KEYS: u64 = 1500;
 const SEEDS: u64 = 36;
-
-/// A small generator of numbers, so that a seed says all.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit.max(1)
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
-}
-
-/// One wound in one file, in words.
-fn hurt(dir: &Path, chance: &mut Chance) -> String {
-    let is_ours = |path: &PathBuf| {
-        path.extension().is_some_and(|e| ["wal", "seg", "snap", "a", "b"].iter().any(|w| e == *w))
-    };
-    let files: Vec<PathBuf> = picture(dir).into_iter().map(|(p, _)| p).filter(is_ours).collect();
-    let path = &files[chance.below(files.len() as u64) as usize];
-    let mut bytes = fs::read(path).unwrap();
-    // Where something is written; behind it there is nothing to hurt.
-    let used = bytes.iter().rposition(|b| *b != 0).unwrap_or(0) as u64 + 1;
-    let at = chance.below(used) as usize;
-    let what = match chance.below(6) {
-        0 | 1 => {
-            bytes[at] ^= 1 << chance.below(8);
-            format!("one bit of byte {at}")
-        }
-        2 => {
-            let start = at / 512 * 512;
-            let end = (start + 512).min(bytes.len());
-            bytes[start..end].fill(0);
-            format!("a sector of zeros at {start}")
-        }
-        3 => {
-            let start = at / 4096 * 4096;
-            let end = (start + 4096).min(bytes.len());
-            bytes[start..end].fill(0xa5);
-            format!("a block of garbage at {start}")
-        }
-        4 => {
-            bytes.truncate(at);
-            format!("cut to {at} bytes")
-        }
-        _ => {
-            fs::remove_file(path).unwrap();
-            return format!("{}: removed", path.display());
-        }
-    };
-    fs::write(path, bytes).unwrap();
-    format!("{}: {what}", path.display())
-}
 
 #[test]
 fn a_directory_damaged_at_random_is_named_as_damaged_or_serves_everything_acknowledged() {
@@ -103,7 +39,7 @@ fn a_directory_damaged_at_random_is_named_as_damaged_or_serves_everything_acknow
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let dir = cluster.temp.path().join(format!("seed{seed}"));
         copy(&original.dir, &dir);
-        let wound = hurt(&dir, &mut chance);
+        let wound = hurt(&files(&dir), &mut chance);
         let story = format!("seed {seed}: {wound}");
         let output = run(&["check", dir.to_str().unwrap()]);
         let (code, lines) = code_and_lines(&output);

@@ -1,6 +1,8 @@
 //! Real processes of the real binary, on loopback, each killed when its handle is dropped.
 #![allow(dead_code)]
 
+pub mod wounds;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -124,6 +126,17 @@ impl Node {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         assert!(line.starts_with("ready: "), "no ready line but {line:?}; log:\n{}", plan.log());
         Node { child, ready: line }
+    }
+
+    /// Waits for the one line on standard output, or for the end: its exit code.
+    pub fn ready_or_code(mut child: Child) -> Result<Node, Option<i32>> {
+        let stdout = child.stdout.take().unwrap();
+        let mut ready = String::new();
+        BufReader::new(stdout).read_line(&mut ready).unwrap();
+        if ready.starts_with("ready: ") {
+            return Ok(Node { child, ready });
+        }
+        Err(child.wait().unwrap().code())
     }
 
     pub fn kill(mut self) {
