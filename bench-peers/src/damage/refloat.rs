@@ -42,6 +42,8 @@ impl Log for Refloat {
             members: vec![],
             run: 0,
             origin: identity::Origin::Init,
+            lineage: identity::Lineage::default(),
+            recovering: false,
         };
         identity::create(&*vfs, dir, &owner)?;
         let mut store = boot(&vfs, options(dir))?.store;

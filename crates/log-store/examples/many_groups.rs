@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         members: vec![],
         run: 0,
         origin: identity::Origin::Init,
+        lineage: identity::Lineage::default(),
+        recovering: false,
     };
     identity::create(&OsFs, &data, &owner)?;
 

@@ -29,6 +29,11 @@ pub enum BootError {
         /// The evidence.
         reason: String,
     },
+    /// A recovery that accepted a loss began here and did not get to its end.
+    RecoveryUnfinished {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// A write or a sync failed while the new WAL file was made: nothing may be promised.
     Poisoned {
         /// The evidence.
@@ -57,6 +62,11 @@ impl fmt::Display for BootError {
                 write!(f, "{} is locked: another process uses this data directory", path.display())
             }
             Self::Refused { reason } | Self::NothingSurvives { reason } => f.write_str(reason),
+            Self::RecoveryUnfinished { dir } => write!(
+                f,
+                "the recovery of {} did not get to its end: run refloat recover --accept-loss again",
+                dir.display()
+            ),
             Self::Poisoned { reason } => write!(f, "a write failed while starting: {reason}"),
             Self::NoSpace { dir } => write!(
                 f,

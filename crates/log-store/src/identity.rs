@@ -5,6 +5,8 @@
 //! the first member table, and the number of the current run.
 //! The byte form is described in `docs/formats/identity.md`.
 
+mod lineage;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,9 +15,13 @@ use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{ClusterId, Identity, Member, NodeId};
 use refloat_vfs::{OpenOptions, Vfs};
 
+use crate::error::BootError;
+
+pub use lineage::Lineage;
+
 const MAGIC: &[u8; 8] = b"RFLTIDNT";
 /// The format version that this code writes, and the newest that it reads.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 const COPIES: [&str; 2] = ["identity.a", "identity.b"];
 /// Longer files are refused before they are read.
 const MAX_LEN: u64 = 1 << 20;
@@ -35,6 +41,38 @@ pub struct NodeIdentity {
     pub run: u64,
     /// How the directory came to be.
     pub origin: Origin,
+    /// The epoch of the cluster. Nodes of different epochs do not talk to each other.
+    pub lineage: Lineage,
+    /// The epoch began here, and the logs do not say so yet: the directory takes no start until
+    /// [`end_recovery`].
+    pub recovering: bool,
+}
+
+impl NodeIdentity {
+    /// How the node names itself to others: the cluster's name differs by epoch.
+    #[must_use]
+    pub fn to_others(&self) -> Identity {
+        let cluster = self.lineage.name(self.identity.cluster);
+        Identity { cluster, ..self.identity }
+    }
+
+    /// The names that the cluster had in the epochs before.
+    #[must_use]
+    pub fn former_clusters(&self) -> Vec<ClusterId> {
+        self.lineage.former_names(self.identity.cluster)
+    }
+
+    /// Refuses a start on a directory whose recovery did not get to its end: its logs are of the
+    /// epoch before.
+    ///
+    /// # Errors
+    /// [`BootError::RecoveryUnfinished`].
+    pub fn refuse_if_recovering(&self, dir: &Path) -> Result<(), BootError> {
+        match self.recovering {
+            true => Err(BootError::RecoveryUnfinished { dir: dir.into() }),
+            false => Ok(()),
+        }
+    }
 }
 
 /// How a data directory came to be.
@@ -174,11 +212,20 @@ impl Copy {
     }
 }
 
-/// Two whole copies of one owner differ only while a start is counted: the later run counts.
+/// Two whole copies of one owner differ only while a start or an epoch is counted: the later counts.
 fn agree(dir: &Path, a: NodeIdentity, b: NodeIdentity) -> Result<NodeIdentity, IdentityError> {
-    let same_owner = NodeIdentity { run: 0, ..a.clone() } == NodeIdentity { run: 0, ..b.clone() };
-    if same_owner {
-        return Ok(if a.run >= b.run { a } else { b });
+    let owner_of = |id: &NodeIdentity| NodeIdentity {
+        run: 0,
+        lineage: Lineage::default(),
+        recovering: false,
+        ..id.clone()
+    };
+    let one_line = a.lineage == b.lineage
+        || a.lineage.supersedes(&b.lineage)
+        || b.lineage.supersedes(&a.lineage);
+    if owner_of(&a) == owner_of(&b) && one_line {
+        let age = |id: &NodeIdentity| (id.lineage.epoch(), !id.recovering, id.run);
+        return Ok(if age(&a) >= age(&b) { a } else { b });
     }
     Err(IdentityError::Disagree {
         dir: dir.into(),
@@ -235,6 +282,8 @@ fn encode(id: &NodeIdentity) -> Vec<u8> {
             founders.iter().for_each(|member| out.put_member(*member));
         }
     }
+    id.lineage.encode(&mut out);
+    out.put_u8(u8::from(id.recovering));
     let crc = crc32c::crc32c(&out);
     out.put_u32(crc);
     out
@@ -277,8 +326,12 @@ fn decode_body(r: &mut Reader<'_>, version: u16) -> Result<NodeIdentity, DecodeE
         members.push((NodeId(r.u64("member node")?), text(r, "member address")?));
     }
     let origin = if version == 1 { Origin::Init } else { decode_origin(r)? };
+    let (lineage, recovering) = match version {
+        1 | 2 => (Lineage::default(), false),
+        _ => (Lineage::decode(r)?, r.u8("recovering")? == 1),
+    };
     let identity = Identity { cluster, member };
-    Ok(NodeIdentity { identity, cluster_name, groups, members, run, origin })
+    Ok(NodeIdentity { identity, cluster_name, groups, members, run, origin, lineage, recovering })
 }
 
 fn decode_origin(r: &mut Reader<'_>) -> Result<Origin, DecodeError> {
@@ -343,6 +396,37 @@ fn make_dirs(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
 /// The disk failed; the node must not start.
 pub fn begin_run(vfs: &dyn Vfs, dir: &Path, id: &mut NodeIdentity) -> Result<(), IdentityError> {
     id.run += 1;
+    replace_copies(vfs, dir, id)
+}
+
+/// Begins the next epoch of the cluster: what was said in the ones before counts no more. Until
+/// [`end_recovery`] the directory takes no start. Of an epoch that began here and did not get
+/// further nothing changes.
+///
+/// # Errors
+/// The disk failed; the epoch may have begun.
+pub fn begin_recovery(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    id: &mut NodeIdentity,
+) -> Result<(), IdentityError> {
+    if !id.recovering {
+        id.lineage = std::mem::take(&mut id.lineage).next(id.identity.member.incarnation);
+        id.recovering = true;
+    }
+    replace_copies(vfs, dir, id)
+}
+
+/// The logs hold the record of the new epoch, durably: the directory takes starts again.
+///
+/// # Errors
+/// The disk failed; the directory may take no start yet.
+pub fn end_recovery(vfs: &dyn Vfs, dir: &Path, id: &mut NodeIdentity) -> Result<(), IdentityError> {
+    id.recovering = false;
+    replace_copies(vfs, dir, id)
+}
+
+fn replace_copies(vfs: &dyn Vfs, dir: &Path, id: &NodeIdentity) -> Result<(), IdentityError> {
     // A whole copy must exist at any moment: the worse one is replaced first.
     let mut names = COPIES;
     if matches!(read_copy(vfs, &dir.join(COPIES[0])), Copy::Whole(_)) {

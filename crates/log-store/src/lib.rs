@@ -23,6 +23,7 @@
 //! let owner = identity::NodeIdentity {
 //!     identity: Identity { cluster: ClusterId(1), member: me },
 //!     cluster_name: "doc".into(), groups: 1, members: vec![], run: 0, origin: identity::Origin::Init,
+//!     lineage: identity::Lineage::default(), recovering: false,
 //! };
 //! identity::create(&disk, Path::new("/data"), &owner)?;
 //! let mut store = boot(&vfs, Options::new("/data"))?.store;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use refloat_types::Identity;
+use refloat_types::{ClusterId, Identity};
 
 /// Settings of a [`crate::TcpTransport`]; every queue, length and wait has a bound here.
 #[derive(Clone, Debug)]
@@ -10,6 +10,9 @@ use refloat_types::Identity;
 pub struct Config {
     /// Who this node is.
     pub identity: Identity,
+    /// Names that its cluster had before it went on without a lost majority: whoever bears one
+    /// is told that it is superseded.
+    pub former: Vec<ClusterId>,
     /// The number of this start of the node, durable before the first connection.
     pub run: u64,
     /// `host:port` to listen on; port 0 takes a free one (see [`crate::TcpTransport::local_addr`]).
@@ -46,6 +49,7 @@ impl Config {
     pub fn new(identity: Identity, run: u64, listen: impl Into<String>) -> Config {
         Config {
             identity,
+            former: Vec::new(),
             run,
             listen: listen.into(),
             seed: 0,

@@ -37,6 +37,13 @@ pub enum Refusal {
         /// The life of the node that refuses.
         expected: Incarnation,
     },
+    /// The cluster of the sender went on without it, in a later epoch.
+    Superseded {
+        /// The cluster of the sender.
+        found: ClusterId,
+        /// The cluster of the node that refuses.
+        expected: ClusterId,
+    },
     /// The sender speaks a newer protocol.
     NewerVersion {
         /// The sender's version.
@@ -61,6 +68,12 @@ impl fmt::Display for Refusal {
             Refusal::NodeIdInUse { found, expected } => {
                 write!(f, "node id in use by incarnation {expected} (claimed by {found})")
             }
+            Refusal::Superseded { found, expected } => {
+                write!(
+                    f,
+                    "superseded: cluster {found} went on as {expected} after a loss was accepted"
+                )
+            }
             Refusal::NewerVersion { found, expected } => {
                 write!(f, "newer protocol version (speaks up to {expected}, found {found})")
             }
@@ -79,6 +92,7 @@ pub(crate) fn code(refusal: Option<Refusal>) -> (u8, u128, u128) {
         Some(Refusal::WrongIncarnation { found, expected }) => (3, found.0, expected.0),
         Some(Refusal::NodeIdInUse { found, expected }) => (4, found.0, expected.0),
         Some(Refusal::NewerVersion { found, expected }) => (5, found.into(), expected.into()),
+        Some(Refusal::Superseded { found, expected }) => (6, found.0, expected.0),
     }
 }
 
@@ -97,6 +111,10 @@ pub(crate) fn refusal(code: u8, found: u128, expected: u128) -> Option<Option<Re
         2 => Some(Refusal::WrongNode { found: node(found)?, expected: node(expected)? }),
         3 => Some(Refusal::WrongIncarnation { found: life.0, expected: life.1 }),
         4 => Some(Refusal::NodeIdInUse { found: life.0, expected: life.1 }),
+        6 => {
+            let (found, expected) = (ClusterId(found), ClusterId(expected));
+            Some(Refusal::Superseded { found, expected })
+        }
         5 => Some(Refusal::NewerVersion { found: version(found)?, expected: version(expected)? }),
         _ => return None,
     })

@@ -85,6 +85,15 @@ pub enum Input {
     PeerUp(Member),
     /// No connection with this life of a node is left.
     PeerDown(Member),
+    /// A node refused a connection of this one, or is not who it should be.
+    PeerRefused {
+        /// Which.
+        node: NodeId,
+        /// Why, in a sentence.
+        reason: String,
+        /// Whether it says that the cluster went on without this node.
+        superseded: bool,
+    },
     /// A frame arrived that the other side sent by [`Output::Send`].
     Frame {
         /// Who sent it, as its handshake says.

@@ -1,16 +1,19 @@
 //! What a node tells whoever asks its peer port for the cluster: all that `join` needs.
 
 use bytes::Bytes;
+use refloat_log_store::identity::Lineage;
 use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{ClusterId, Incarnation, Member, NodeId};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A cluster as one of its nodes knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Card {
     /// Its id.
     pub cluster: ClusterId,
+    /// Its epoch: who went on alone, each time that a majority was lost for good.
+    pub lineage: Lineage,
     /// Its name.
     pub cluster_name: String,
     /// How many data groups it was formed with.
@@ -43,6 +46,7 @@ impl Card {
         let mut out = Vec::new();
         out.put_u8(VERSION);
         out.put_u128(self.cluster.0);
+        self.lineage.encode(&mut out);
         put_text(&mut out, &self.cluster_name);
         out.put_u32(self.groups);
         out.put_u32(len(self.founders.len()));
@@ -65,10 +69,13 @@ impl Card {
     /// The bytes end too soon, or are of a newer version.
     pub fn decode(bytes: &[u8]) -> Result<Card, DecodeError> {
         let mut r = Reader::new(bytes);
-        if r.u8("card version")? != VERSION {
+        let version = r.u8("card version")?;
+        if !(1..=VERSION).contains(&version) {
             return Err(r.invalid("card version"));
         }
-        let (cluster, cluster_name) = (ClusterId(r.u128("cluster")?), read_text(&mut r)?);
+        let cluster = ClusterId(r.u128("cluster")?);
+        let lineage = if version == 1 { Lineage::default() } else { Lineage::decode(&mut r)? };
+        let cluster_name = read_text(&mut r)?;
         let groups = r.u32("groups")?;
         let count = r.count(24, "founders")?;
         let founders = (0..count).map(|_| r.member("founder")).collect::<Result<_, _>>()?;
@@ -77,7 +84,7 @@ impl Card {
         let count = r.count(8, "expected nodes")?;
         let expected = (0..count).map(|_| r.u64("expected node").map(NodeId));
         let expected = expected.collect::<Result<_, _>>()?;
-        Ok(Card { cluster, cluster_name, groups, founders, members, expected })
+        Ok(Card { cluster, lineage, cluster_name, groups, founders, members, expected })
     }
 }
 
@@ -117,6 +124,7 @@ mod tests {
         };
         let card = Card {
             cluster: ClusterId(7),
+            lineage: Lineage::default().next(Incarnation(3)),
             cluster_name: "demo".into(),
             groups: 4,
             founders: vec![Member::new(NodeId(1), Incarnation(9))],

@@ -266,7 +266,7 @@ fn stands_elsewhere(at: Option<Index>, expected: Option<Index>) -> MachineFailur
 }
 
 /// Feeds a snapshot to a machine. A damaged file ends early, and its error counts, not the machine's.
-fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Result<(), String> {
+pub(crate) fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Result<(), String> {
     let mut damage = None;
     let mut chunks = file.chunks().map_while(|chunk| match chunk {
         Ok(bytes) => Some(bytes),

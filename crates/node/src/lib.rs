@@ -105,5 +105,7 @@ pub use shell::handle::{Group, Node};
 pub use shell::inbox::{Completions, Operation, Request};
 pub use shell::init::{cluster_id, init};
 pub use shell::join::{JoinError, join};
+pub use shell::plan::{GroupRecovery, LostNode, Presence, Recovery, ask_presence};
+pub use shell::recover::{RecoverError, plan_recovery, recover};
 pub use snapshot_reader::SnapshotReader;
 pub use status::{Counters, GroupStatus, MemberStatus, Status};

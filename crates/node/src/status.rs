@@ -17,8 +17,12 @@ pub struct Status {
     pub incarnation: String,
     /// Which start of this life it is.
     pub run: u64,
+    /// How often the cluster went on after a majority was lost for good.
+    pub epoch: u32,
     /// Null once the cluster is formed, until then what formation waits for.
     pub forming: Option<String>,
+    /// What other nodes said against this one lately, one sentence each.
+    pub refused: Vec<String>,
     /// All groups that this node holds a replica of, ascending by id.
     pub groups: Vec<GroupStatus>,
 }

@@ -62,11 +62,21 @@ pub enum ConfChange {
     },
     /// Leaves a joint membership.
     Leave,
+    /// The record of a recovery that accepted a loss: one voter goes on alone, whoever else
+    /// belonged to the group. It is written by an operator's tool into a log that is at rest, and
+    /// never proposed.
+    Recover {
+        /// Who goes on.
+        voter: Member,
+        /// The epoch of the cluster that began with it.
+        epoch: u32,
+    },
 }
 
 const VERSION: u8 = 1;
 const SEVERAL: u8 = 6;
 const LEAVE: u8 = 7;
+const RECOVER: u8 = 8;
 
 impl ConfChange {
     /// The most steps of one change.
@@ -86,7 +96,9 @@ impl ConfChange {
             ConfChange::Promote(m) => ConfStep::Promote(m),
             ConfChange::Demote(m) => ConfStep::Demote(m),
             ConfChange::Remove(m) => ConfStep::Remove(m),
-            ConfChange::Several { .. } | ConfChange::Leave => return None,
+            ConfChange::Several { .. } | ConfChange::Leave | ConfChange::Recover { .. } => {
+                return None;
+            }
         })
     }
 
@@ -104,6 +116,11 @@ impl ConfChange {
                 steps.iter().for_each(|step| step.encode(&mut out));
             }
             ConfChange::Leave => out.put_u8(LEAVE),
+            ConfChange::Recover { voter, epoch } => {
+                out.put_u8(RECOVER);
+                out.put_member(*voter);
+                out.put_u32(*epoch);
+            }
             single => single.single().iter().for_each(|step| step.encode(&mut out)),
         }
         Bytes::from(out)
@@ -121,6 +138,10 @@ impl ConfChange {
         let change = match reader.u8("conf change kind")? {
             SEVERAL => decode_several(&mut reader)?,
             LEAVE => ConfChange::Leave,
+            RECOVER => ConfChange::Recover {
+                voter: reader.member("conf change voter")?,
+                epoch: reader.u32("conf change epoch")?,
+            },
             kind => match decode_step(&mut reader, kind)? {
                 ConfStep::AddVoter(m) => ConfChange::AddVoter(m),
                 ConfStep::AddLearner(m) => ConfChange::AddLearner(m),
@@ -140,8 +161,10 @@ impl ConfChange {
     /// # Errors
     /// The change does not fit.
     pub fn apply(&self, conf: &ConfState) -> Result<ConfState, ConfChangeError> {
-        if *self == ConfChange::Leave {
-            return leave(conf);
+        match self {
+            ConfChange::Leave => return leave(conf),
+            ConfChange::Recover { voter, .. } => return Ok(ConfState::of_voters([*voter])),
+            _ => {}
         }
         if conf.is_joint() {
             return Err(ConfChangeError::Joint);

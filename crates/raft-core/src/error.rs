@@ -130,6 +130,8 @@ impl core::error::Error for ProposeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfChangeError {
+    /// The record of a recovery is written into a log at rest, and never proposed.
+    NotProposed,
     /// The node id already belongs to this member, maybe in another life.
     NodeIdInUse(Member),
     /// This identity is no member.
@@ -167,6 +169,9 @@ pub enum ConfChangeError {
 impl fmt::Display for ConfChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ConfChangeError::NotProposed => {
+                f.write_str("the record of a recovery is never proposed")
+            }
             ConfChangeError::NodeIdInUse(m) => write!(f, "{m} is a member already"),
             ConfChangeError::NotMember(m) => write!(f, "{m} is no member"),
             ConfChangeError::NotLearner(m) => write!(f, "{m} is no learner"),

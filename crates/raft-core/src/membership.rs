@@ -23,6 +23,9 @@ impl Core {
         if self.applied < until {
             return Err(ProposeError::ConfChangeTooEarly { until });
         }
+        if matches!(change, ConfChange::Recover { .. }) {
+            return Err(ProposeError::ConfChange(ConfChangeError::NotProposed));
+        }
         change.apply(&self.conf).map_err(ProposeError::ConfChange)?;
         Ok(self.append_change(&change))
     }

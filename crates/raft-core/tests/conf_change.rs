@@ -204,3 +204,23 @@ fn changes_without_steps_or_with_too_many_are_refused() {
         assert!(ConfChange::decode(&change.encode()).is_err());
     }
 }
+
+#[test]
+fn m18_the_record_of_a_recovery_leaves_one_voter_and_is_never_proposed() {
+    let voters = [1, 2, 3].map(|n| Member::new(NodeId(n), Incarnation(n.into())));
+    let mut conf = ConfState::of_voters(voters);
+    conf.outgoing = voters[1..].to_vec();
+    let change = ConfChange::Recover { voter: voters[0], epoch: 4 };
+    assert_eq!(ConfChange::decode(&change.encode()), Ok(change.clone()));
+    assert_eq!(change.apply(&conf), Ok(ConfState::of_voters([voters[0]])), "joint or not");
+    let group = GroupKey::new(GroupId(1), Epoch(1));
+    let alone = Restored::empty(ConfState::of_voters([voters[0]]));
+    let mut core = Core::new(Config::new(voters[0], group), alone, Now(0)).unwrap();
+    core.campaign(Now(0));
+    while let Some(ready) = core.ready() {
+        ready.persist.iter().for_each(|p| core.on_persisted(Now(0), p.ticket));
+        ready.committed.iter().for_each(|(_, last)| core.on_applied(Now(0), *last));
+    }
+    assert_eq!(core.role(), Role::Leader);
+    assert!(core.propose_conf_change(Now(0), change).is_err());
+}

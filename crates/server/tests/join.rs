@@ -300,3 +300,104 @@ fn a_new_node_is_added_joins_and_becomes_a_voter_and_another_one_leaves() {
     let output = common::run(&["snapshot", "--admin-addr", &admin, "--group", "1"]);
     assert_eq!(code_and_lines(&output).0, 3, "that node is down");
 }
+
+#[test]
+fn m22_a_group_of_two_that_lost_one_goes_on_by_recover_and_takes_it_back() {
+    let mut cluster = Cluster::start(2, SMALL);
+    for n in 0..50 {
+        assert_eq!(cluster.client(0).say(&format!("SET key-{n} value-{n}")), "OK");
+    }
+    cluster.kill(1);
+    cluster.wipe(1, 0);
+    let mut wiped = cluster.plans[1].spawn();
+    let begin = Instant::now();
+    loop {
+        let text = cluster.status(0).to_string();
+        if text.contains("recover --accept-loss") {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let dir = cluster.plans[0].dir.display().to_string();
+    let recover = |flags: &[&str]| {
+        let args: Vec<&str> = ["recover", &dir].iter().chain(flags).chain(SMALL).copied().collect();
+        let output = common::run(&args);
+        let (code, lines) = code_and_lines(&output);
+        (code, lines.join(" "), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(recover(&["--accept-loss"]).0, 20, "the node runs");
+    cluster.kill(0);
+    let before = picture(&cluster.plans[0].dir);
+    let (code, _, text) = recover(&[]);
+    assert!(code == 20 && text.contains("node 2: NOT LOST at"), "{code} {text}");
+    let (code, line, _) = recover(&["--accept-loss"]);
+    assert!(code == 20 && line.contains("node 2"), "it answers: {code} {line}");
+    wiped.kill().unwrap();
+    wiped.wait().unwrap();
+    let (code, _, text) = recover(&[]);
+    assert!(code == 0 && text.contains("nothing was done"), "{code} {text}");
+    let says = |line: &str| text.lines().any(|other| other.starts_with(line));
+    assert!(says("group 1: clean, voters 1, 2, ends with entry "), "{text}");
+    assert!(says("node 2: nobody answers at 127.0.0.1:"), "{text}");
+    assert_eq!(picture(&cluster.plans[0].dir), before, "a dry run changes nothing");
+    let (code, line, text) = recover(&["--accept-loss"]);
+    assert_eq!(code, 0, "{line}");
+    assert!(text.contains("epoch 1"), "{text}");
+    cluster.start_one(0);
+    let mut client = cluster.client(0);
+    for n in 0..50 {
+        assert_eq!(client.say(&format!("GET key-{n}")), format!("value-{n}"));
+    }
+    assert_eq!(client.say("SET after 1"), "OK");
+    cluster.wipe(1, 0);
+    cluster.start_one(1);
+    cluster.wait_for_voter(0, 1, &cluster.life(1));
+    assert_eq!(cluster.client(1).say("GET after"), "1");
+}
+
+#[test]
+fn m18_a_lost_majority_that_returns_after_recover_is_superseded() {
+    let mut cluster = Cluster::start(3, SMALL);
+    assert_eq!(cluster.client(0).say("SET a 1"), "OK");
+    std::thread::sleep(Duration::from_millis(300));
+    for at in 0..3 {
+        cluster.kill(at);
+    }
+    let dir = cluster.plans[0].dir.display().to_string();
+    let args = [&["recover", dir.as_str(), "--accept-loss", "--json"], SMALL].concat();
+    let output = common::run(&args);
+    assert_eq!(code_and_lines(&output).0, 0, "{output:?}");
+    cluster.start_one(0);
+    assert_eq!(cluster.client(0).say("GET a"), "1");
+    assert_eq!(cluster.client(0).say("SET a 2"), "OK");
+    // The other two are a majority of what was: they hear that it is over, and serve nothing.
+    let mut back = [cluster.plans[1].spawn(), cluster.plans[2].spawn()];
+    for at in [1, 2] {
+        let begin = Instant::now();
+        loop {
+            let status = cluster.status(at);
+            let text = status["forming"].as_str().unwrap_or_default().to_owned();
+            if text.contains("superseded") {
+                break;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "{status:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let said = cluster.client(at).say("GET a");
+        assert!(said.starts_with('-'), "{said}");
+    }
+    assert_eq!(cluster.client(0).say("GET a"), "2");
+    for child in &mut back {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // They know it after a start too, and come back with nothing.
+    for at in [1, 2] {
+        cluster.wipe(at, 0);
+        cluster.start_one(at);
+        cluster.wait_for_voter(0, at, &cluster.life(at));
+    }
+    cluster.kill(0);
+    assert_eq!(cluster.client(1).say("GET a"), "2");
+}

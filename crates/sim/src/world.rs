@@ -133,6 +133,8 @@ impl World {
                 members: members.clone(),
                 run: 0,
                 origin: identity::Origin::Init,
+                lineage: identity::Lineage::default(),
+                recovering: false,
             };
             identity::create(&fs, data_dir(), &identity).expect("a new disk takes an identity");
             let drift_ppm = self.drift();

@@ -198,6 +198,8 @@ fn make_or_check_identity(vfs: &dyn Vfs, options: &Options, node: u64) -> io::Re
                 members: Vec::new(),
                 run: 0,
                 origin: identity::Origin::Init,
+                lineage: identity::Lineage::default(),
+                recovering: false,
             };
             return identity::create(vfs, &options.dir, &owner).map_err(io::Error::other);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use refloat_planted::{Defect, is};
 use refloat_snapshot::SnapshotFile;
-use refloat_types::{EntryId, Generation, GroupKey, Identity, IndexSet};
+use refloat_types::{Entry, EntryId, Generation, GroupKey, Identity, Index, IndexSet};
 use refloat_vfs::Vfs;
 use refloat_wal::{Damage, FileReport, Scan, Verdict};
 
@@ -60,6 +60,45 @@ impl Examination {
     #[must_use]
     pub fn identity(&self) -> &NodeIdentity {
         &self.identity
+    }
+
+    /// The snapshot that a group starts from.
+    #[must_use]
+    pub fn snapshot_file(&self, key: GroupKey) -> Option<&Arc<SnapshotFile>> {
+        self.snapshots.get(&key)
+    }
+
+    /// A group's entries from `first` on, as far as they can be read without a gap.
+    #[must_use]
+    pub fn entries(&self, key: GroupKey, first: Index) -> Vec<Entry> {
+        let last = self.groups.iter().find(|group| group.key == key).map(|group| group.last.index);
+        let (last, mut entries) = (last.unwrap_or_default(), Vec::new());
+        let mut next = first;
+        while next <= last {
+            let before = entries.len();
+            self.replay.memtables.read(key, next, last, usize::MAX, &mut entries);
+            if entries.len() == before {
+                let cut = self.replay.memtables.lowest_cut(key);
+                let below_cut = cut.map_or(last, |cut| last.min(cut.prev()));
+                entries.extend(self.piece_of_segments(key, next, below_cut));
+            }
+            if entries.len() == before {
+                break;
+            }
+            next = first + entries.len() as u64;
+        }
+        entries
+    }
+
+    /// One piece of `first..=last` that a segment holds.
+    fn piece_of_segments(&self, key: GroupKey, first: Index, last: Index) -> Vec<Entry> {
+        let pieces = self.segments.set.plan(key, first, last);
+        let Some(piece) = pieces.first().filter(|piece| piece.first == first) else {
+            return Vec::new();
+        };
+        let read = piece.segment.read(key, first, piece.last, usize::MAX).unwrap_or_default();
+        let in_order = read.into_iter().zip(first.0..).take_while(|(e, at)| e.id.index.0 == *at);
+        in_order.map(|(entry, _)| entry).collect()
     }
 
     pub(crate) fn is_clean(&self) -> bool {

@@ -120,6 +120,7 @@ pub fn check(
         let seen = examine(vfs, options);
         let mut doubts = doubts_of(&seen);
         let checked = seen.and_then(|seen| {
+            seen.identity.refuse_if_recovering(&options.dir)?;
             refuse_if_nothing_is_left(&seen)?;
             let folds = fold(vfs, options, &seen, &mut *progress)?;
             let snapshots = all(vfs, options, &seen, None, &mut *progress)?;

@@ -441,6 +441,8 @@ pub fn node_identity() -> NodeIdentity {
         members: vec![(NodeId(1), "127.0.0.1:7101".into())],
         run: 0,
         origin: identity::Origin::Init,
+        lineage: identity::Lineage::default(),
+        recovering: false,
     }
 }
 

@@ -113,7 +113,12 @@ async fn welcome(
         return Err(Closed::Asked);
     }
     let admitted = match Hello::decode(&bytes) {
-        Ok(hello) => hello.admit(&config.identity).map(|()| hello),
+        Ok(hello) => match hello.admit(&config.identity) {
+            Err(Refusal::WrongCluster { found, expected }) if config.former.contains(&found) => {
+                Err(Refusal::Superseded { found, expected })
+            }
+            admitted => admitted.map(|()| hello),
+        },
         Err(HandshakeError::NewerVersion { found, expected }) => {
             Err(Refusal::NewerVersion { found, expected })
         }

@@ -11,6 +11,7 @@ use refloat_types::codec::Reader;
 use refloat_vfs::Vfs;
 
 use super::formation::Formation;
+use super::groups::Asleep;
 use super::roll::Roll;
 use super::{NodeCore, slot};
 use crate::api::Time;
@@ -84,6 +85,12 @@ impl NodeCore {
     ) -> Result<(NodeCore, BootReport), StartError> {
         let limit = options.wal_file_size / 4;
         let dir = options.dir.clone();
+        // Before anything is written: a start that is refused leaves the directory as it was.
+        let identity = identity::load(vfs.as_ref(), &dir);
+        identity
+            .map_err(BootError::from)
+            .and_then(|id| id.refuse_if_recovering(&dir))
+            .map_err(StartError::Boot)?;
         let mut boot = boot(vfs, options).map_err(StartError::Boot)?;
         identity::begin_run(vfs.as_ref(), &dir, &mut boot.identity)
             .map_err(|error| StartError::Boot(error.into()))?;
@@ -137,6 +144,7 @@ impl NodeCore {
             formation,
             catalog_mark: Index::ZERO,
             roll: Roll::new(time.now),
+            superseded: None,
             asked: BTreeMap::new(),
             tend_at: None,
             rebirths: BTreeSet::new(),
@@ -173,6 +181,10 @@ impl NodeCore {
             // The first start, or a cluster of one: the own life is stored like any other.
             None => self.store_formation(),
         }
+        self.superseded = state
+            .get(&slot::SUPERSEDED)
+            .map(|body| String::from_utf8_lossy(body).into_owned())
+            .filter(|text| !text.is_empty());
         if let Some(body) = state.get(&slot::CATALOG_MARK) {
             let mark = Reader::new(body).u64("catalog mark").map_err(|_| bad("catalog mark"))?;
             self.catalog_mark = Index(mark);
@@ -188,7 +200,10 @@ impl NodeCore {
                 "replica is not whole"
             );
         }
-        if boot.state == GroupState::Amnesia {
+        if let Some(text) = &self.superseded {
+            let asleep = Asleep { waits_for: Some(text.clone()), ..Asleep::of_boot(boot.clone()) };
+            self.asleep.insert(boot.key, asleep);
+        } else if boot.state == GroupState::Amnesia {
             self.start_reborn(boot);
         } else {
             self.start_group(boot);

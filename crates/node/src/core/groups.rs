@@ -51,7 +51,7 @@ impl Asleep {
 impl NodeCore {
     /// Runs a replica from what the store found.
     pub(super) fn start_group(&mut self, boot: GroupBoot) {
-        let me = self.life_of_replica(boot.value.as_ref());
+        let me = super::rebirth::life_of_replica(self.me, boot.value.as_ref());
         self.start_group_as(boot, me);
     }
 

@@ -39,12 +39,14 @@ use crate::machine::MachineFactory;
 use crate::status::Counters;
 
 pub use boot::StartError;
+pub(crate) use catalog::{Catalog, GroupCommand};
 use formation::Formation;
 use group::Group;
 use groups::Asleep;
 use orders::{Order, Stalled};
 use peers::Peer;
 use quiet::Quiet;
+pub(crate) use rebirth::life_of_replica;
 use rejoin::Asked;
 use roll::Roll;
 use stop::Stopping;
@@ -89,6 +91,8 @@ pub struct NodeCore {
     /// Effects of group 0's entries up to here are carried out and on the disk.
     catalog_mark: Index,
     roll: Roll,
+    /// Why nothing runs here any more: the cluster went on without this node.
+    superseded: Option<String>,
     /// Replicas elsewhere that ask to be taken back.
     asked: BTreeMap<(GroupKey, NodeId), Asked>,
     /// When memberships are to be looked at.
@@ -143,9 +147,10 @@ enum Wanted {
 }
 
 /// Slots of the node's own state in the store.
-mod slot {
+pub(crate) mod slot {
     pub(super) const FORMATION: u32 = 0;
     pub(super) const CATALOG_MARK: u32 = 1;
+    pub(crate) const SUPERSEDED: u32 = 2;
 }
 
 impl NodeCore {
@@ -160,6 +165,9 @@ impl NodeCore {
             Input::Tick => {}
             Input::PeerUp(member) => self.peer_up(member),
             Input::PeerDown(member) => self.peer_down(member),
+            Input::PeerRefused { node, reason, superseded } => {
+                self.peer_refused(node, reason, superseded);
+            }
             Input::Frame { from, bytes } => self.frame(from, &bytes),
             Input::Propose { to, group, payload, stamp, forward } => {
                 self.propose(to, group, payload, stamp, forward);

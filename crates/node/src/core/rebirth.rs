@@ -23,13 +23,6 @@ pub(crate) struct Rebirth {
 }
 
 impl NodeCore {
-    /// The life of a replica: the directory's, unless another one was noted.
-    pub(super) fn life_of_replica(&self, value: Option<&Bytes>) -> Member {
-        let noted = value.and_then(|bytes| Reader::new(bytes).u128("life of a replica").ok());
-        let life = noted.map_or(self.me.incarnation, Incarnation);
-        Member::new(self.me.node, life)
-    }
-
     /// Starts a replica that a boot found to have forgotten its promises.
     pub(super) fn start_reborn(&mut self, mut boot: GroupBoot) {
         let (key, evidence) = (boot.key, boot.waits_for.take().unwrap_or_default());
@@ -137,6 +130,12 @@ impl NodeCore {
         let groups = self.rebirths.iter().filter_map(|slot| self.slots[*slot].as_ref());
         groups.filter_map(|group| group.rebirth.as_ref()).map(|rebirth| rebirth.say_at).min()
     }
+}
+
+/// The life of a replica: the directory's, unless another one was noted.
+pub(crate) fn life_of_replica(directory: Member, value: Option<&Bytes>) -> Member {
+    let noted = value.and_then(|bytes| Reader::new(bytes).u128("life of a replica").ok());
+    Member::new(directory.node, noted.map_or(directory.incarnation, Incarnation))
 }
 
 /// The form in which the store keeps a replica's life.

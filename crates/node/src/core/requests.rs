@@ -298,6 +298,7 @@ impl NodeCore {
             Input::Tick
             | Input::PeerUp(_)
             | Input::PeerDown(_)
+            | Input::PeerRefused { .. }
             | Input::Frame { .. }
             | Input::Done(_)
             | Input::Shutdown => return,

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use refloat_log_store::identity::Origin;
 use refloat_types::{ConfState, GroupKey, Incarnation, Member, NodeId, Now};
 
-use super::NodeCore;
 use super::catalog::{GroupCommand, NodeRecord};
 use super::envelope::{Item, Unwelcome};
 use super::group::Answer;
+use super::{NodeCore, Order, slot};
 use crate::api::{Lane, Output};
 use crate::card::{Card, CardMember};
 use crate::error::StopReason;
@@ -38,6 +38,8 @@ pub(crate) struct Roll {
     placing: BTreeMap<NodeId, Now>,
     /// What others said against this life of the node, and when.
     refusals: BTreeMap<NodeId, (Unwelcome, Now)>,
+    /// Connections that others refused: why, and when last.
+    shut_out: BTreeMap<NodeId, (String, Now)>,
     /// Whom this node refused, and when it last said so.
     refused: BTreeMap<Member, Now>,
     /// Where this node says it is, if it has to say so.
@@ -198,6 +200,9 @@ impl NodeCore {
 
     /// What a node that joined waits for.
     pub(super) fn waits_to_be_taken_in(&self) -> Option<String> {
+        if let Some(text) = &self.superseded {
+            return Some(text.clone());
+        }
         let recent = |at: &Now| self.now().since(*at) < 10 * self.config.election_timeout;
         let refusals = self.roll.refusals.iter().filter(|(_, (_, at))| recent(at));
         let refusals: Vec<String> =
@@ -312,6 +317,31 @@ impl NodeCore {
         }
     }
 
+    /// A node does not let this one in.
+    pub(super) fn peer_refused(&mut self, node: NodeId, reason: String, superseded: bool) {
+        if superseded && self.superseded.is_none() {
+            let text = format!("node {node} refuses: {reason}; come back with join");
+            tracing::error!(node = %self.me.node, text, "the cluster went on without this node");
+            let body = text.clone().into_bytes().into();
+            self.order(Order::NodeState { slot: slot::SUPERSEDED, body, then: None });
+            for at in 0..self.slots.len() {
+                self.halt_group(at, text.clone());
+            }
+            self.superseded = Some(text);
+        }
+        let now = self.now();
+        self.roll.shut_out.insert(node, (reason, now));
+    }
+
+    /// What other nodes said against this one lately, one sentence each.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        let recent = |at: &Now| self.now().since(*at) < 10 * self.config.election_timeout;
+        let said = self.roll.refusals.iter().map(|(node, (why, at))| (node, why.to_string(), at));
+        let shut = self.roll.shut_out.iter().map(|(node, (why, at))| (node, why.clone(), at));
+        let all = said.chain(shut).filter(|(_, _, at)| recent(at));
+        all.map(|(node, why, _)| format!("node {node} refuses: {why}")).collect()
+    }
+
     /// Group 0 decided something about a node.
     pub(super) fn roll_changed(&mut self) {
         self.roll.stale = true;
@@ -366,6 +396,7 @@ impl NodeCore {
         });
         let card = Card {
             cluster: self.identity.identity.cluster,
+            lineage: self.identity.lineage.clone(),
             cluster_name: self.identity.cluster_name.clone(),
             groups: self.identity.groups,
             founders: self.founders().map(|conf| conf.voters).unwrap_or_default(),

@@ -24,7 +24,9 @@ impl NodeCore {
             node: self.me.node.0,
             incarnation: self.me.incarnation.to_string(),
             run: self.identity.run,
+            epoch: self.identity.lineage.epoch(),
             forming: self.formation.waits_for().or_else(|| self.waits_to_be_taken_in()),
+            refused: self.refusals(),
             groups,
         }
     }

@@ -129,7 +129,8 @@ impl<M> Builder<M> {
         self.transport(move |identity, deliver| {
             let runtime = runtime.map_err(io::Error::other)?;
             let listen = listen_address(identity, listen)?;
-            let config = net::Config::new(identity.identity, identity.run, listen);
+            let mut config = net::Config::new(identity.to_others(), identity.run, listen);
+            config.former = identity.former_clusters();
             let transport =
                 net::TcpTransport::bind(config, &runtime, deliver).map_err(io::Error::other)?;
             Ok(Arc::new(transport) as Arc<dyn net::Transport>)

@@ -33,6 +33,8 @@ pub fn init(
         members,
         run: 0,
         origin: identity::Origin::Init,
+        lineage: identity::Lineage::default(),
+        recovering: false,
     };
     identity::create(&OsFs, data_dir.as_ref(), &identity)
 }

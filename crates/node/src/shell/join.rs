@@ -206,12 +206,15 @@ fn identity_by(
         members,
         run: 0,
         origin: Origin::Join { founders: card.founders.clone() },
+        lineage: card.lineage.clone(),
+        recovering: false,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use refloat_log_store::identity::Lineage;
     use refloat_types::{ClusterId, Incarnation};
 
     fn card() -> Card {
@@ -223,6 +226,7 @@ mod tests {
         };
         Card {
             cluster: ClusterId(7),
+            lineage: Lineage::default(),
             cluster_name: "demo".into(),
             groups: 2,
             founders: vec![Member::new(NodeId(1), Incarnation(1))],

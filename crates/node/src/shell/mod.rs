@@ -6,4 +6,6 @@ pub(crate) mod inbox;
 pub(crate) mod init;
 pub(crate) mod join;
 mod lanes;
+pub(crate) mod plan;
+pub(crate) mod recover;
 mod worker;

@@ -253,7 +253,8 @@ pub(crate) fn deliver(inbox: &Inbox, event: net::Event) {
         net::Event::Down { from, .. } => Input::PeerDown(from),
         net::Event::Refused { to, reason } => {
             tracing::warn!(peer = %to, %reason, "connection refused");
-            return;
+            let superseded = matches!(reason, net::Refusal::Superseded { .. });
+            Input::PeerRefused { node: to, reason: reason.to_string(), superseded }
         }
         _ => return,
     };

@@ -91,6 +91,8 @@ pub struct Cluster {
     pub places: BTreeMap<u64, BTreeMap<NodeId, String>>,
     /// Makes a node's machines, if they are no journals.
     pub machines: Option<MakeMachine>,
+    /// How each node names its cluster to others, and how it did before.
+    names: BTreeMap<u64, (ClusterId, Vec<ClusterId>)>,
     now: u64,
     network: VecDeque<(Member, u64, Bytes)>,
     pending: VecDeque<(u64, Input)>,
@@ -128,6 +130,7 @@ impl Cluster {
             cards: BTreeMap::new(),
             places: BTreeMap::new(),
             machines: None,
+            names: BTreeMap::new(),
             now: 1_000_000,
             network: VecDeque::new(),
             pending: VecDeque::new(),
@@ -150,6 +153,8 @@ impl Cluster {
             members: (1..=self.members).map(|n| (NodeId(n), format!("node{n}:1"))).collect(),
             run: 0,
             origin: identity::Origin::Init,
+            lineage: identity::Lineage::default(),
+            recovering: false,
         };
         identity::create(&self.disks[&node], &PathBuf::from(DIR), &id).expect("an empty disk");
     }
@@ -157,11 +162,17 @@ impl Cluster {
     /// Puts an empty disk into a machine that is down, and makes a directory on it for the same
     /// node, as `join` does by what node `asked` says.
     pub fn join(&mut self, node: u64, life: u128, asked: u64) {
+        let address = format!("node{node}:1");
+        self.join_at(node, life, asked, &address);
+    }
+
+    /// The same, with an address of its own.
+    pub fn join_at(&mut self, node: u64, life: u128, asked: u64, address: &str) {
         self.disks.insert(node, SimFs::new());
         let card = self.cards[&asked].clone();
         let mut members: BTreeMap<NodeId, String> =
             card.members.iter().map(|m| (m.node, m.address.clone())).collect();
-        members.entry(NodeId(node)).or_insert_with(|| format!("node{node}:1"));
+        members.insert(NodeId(node), address.to_owned());
         let member = Member::new(NodeId(node), Incarnation(life));
         let id = NodeIdentity {
             identity: Identity { cluster: card.cluster, member },
@@ -170,6 +181,8 @@ impl Cluster {
             members: members.into_iter().collect(),
             run: 0,
             origin: identity::Origin::Join { founders: card.founders },
+            lineage: card.lineage,
+            recovering: false,
         };
         identity::create(&self.disks[&node], &PathBuf::from(DIR), &id).expect("an empty disk");
     }
@@ -213,14 +226,34 @@ impl Cluster {
         let core = self.core_on(node, &vfs, seed);
         let member = core.member();
         self.members_seen.insert(node, member);
-        for (other, peer) in &self.nodes {
-            if !self.cut.contains(&(node, *other)) {
-                self.pending.push_back((*other, Input::PeerUp(member)));
-                self.pending.push_back((node, Input::PeerUp(peer.member())));
+        let id = identity::load(&self.disks[&node], DIR.as_ref()).expect("it just started");
+        self.names.insert(node, (id.to_others().cluster, id.former_clusters()));
+        for other in self.nodes.keys().copied().collect::<Vec<_>>() {
+            if self.strangers(node, other) {
+                self.refuse(node, other);
+                self.refuse(other, node);
+            } else if !self.cut.contains(&(node, other)) {
+                let peer = self.nodes[&other].member();
+                self.pending.push_back((other, Input::PeerUp(member)));
+                self.pending.push_back((node, Input::PeerUp(peer)));
             }
         }
         self.nodes.insert(node, core);
         self.stops.remove(&node);
+    }
+
+    /// Whether two nodes name their cluster differently, so that no connection comes to be.
+    fn strangers(&self, a: u64, b: u64) -> bool {
+        let name = |node| self.names.get(node).map(|(name, _)| *name);
+        name(&a) != name(&b)
+    }
+
+    /// What a node hears from another one that it is a stranger to.
+    fn refuse(&mut self, node: u64, by: u64) {
+        let superseded = self.names[&by].1.contains(&self.names[&node].0);
+        let reason = if superseded { "superseded" } else { "wrong cluster" }.to_owned();
+        let refused = Input::PeerRefused { node: NodeId(by), reason, superseded };
+        self.pending.push_back((node, refused));
     }
 
     fn core_on(&self, node: u64, vfs: &Arc<dyn Vfs>, seed: u64) -> NodeCore {
@@ -307,7 +340,8 @@ impl Cluster {
 
     pub fn heal(&mut self) {
         for (a, b) in std::mem::take(&mut self.cut) {
-            if let Some(core) = self.nodes.get(&b) {
+            let core = self.nodes.get(&b).filter(|_| !self.strangers(a, b));
+            if let Some(core) = core {
                 self.pending.push_back((a, Input::PeerUp(core.member())));
             }
         }
@@ -440,7 +474,7 @@ impl Cluster {
             }
         }
         for (from, to, bytes) in std::mem::take(&mut self.network) {
-            if self.cut.contains(&(from.node.0, to)) {
+            if self.cut.contains(&(from.node.0, to)) || self.strangers(from.node.0, to) {
                 continue;
             }
             if let Some(core) = self.nodes.get_mut(&to) {

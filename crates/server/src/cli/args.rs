@@ -43,6 +43,8 @@ pub enum Command {
     /// Show what a data directory holds; changes nothing
     #[command(subcommand)]
     Inspect(Inspect),
+    /// Go on with one node after a majority was lost for good, on the directory of a stopped node
+    Recover(Recover),
     /// Put right what needs no peer, on the directory of a stopped node
     Repair(Repair),
     /// Compare two data directories of one cluster; changes nothing
@@ -315,6 +317,23 @@ pub struct InspectGroup {
     /// Which group: 7, or 7/3 for its life of epoch 3
     #[arg(long, value_name = "N[/EPOCH]")]
     pub group: Wanted,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The sizes that `serve` runs with.
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// `refloat recover`
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// The data directory; no node may be running on it
+    #[arg(value_name = "D")]
+    pub data_dir: PathBuf,
+    /// Do it; without this, what would be done is printed and nothing is done
+    #[arg(long)]
+    pub accept_loss: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

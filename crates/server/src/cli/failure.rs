@@ -60,6 +60,7 @@ impl Failure {
             BootError::Identity(identity) => identity_code(identity),
             BootError::InUse { .. }
             | BootError::Refused { .. }
+            | BootError::RecoveryUnfinished { .. }
             | BootError::NothingSurvives { .. } => Code::Refused,
             BootError::Poisoned { .. } => Code::Poisoned,
             _ => Code::Other,

@@ -23,6 +23,8 @@ pub fn run(args: Init) -> Result<(), Failure> {
         members,
         run: 0,
         origin: identity::Origin::Init,
+        lineage: identity::Lineage::default(),
+        recovering: false,
     };
     identity::create(&OsFs, &args.data_dir, &identity)?;
     output::line(format!(

@@ -14,6 +14,7 @@ mod join;
 mod orders;
 pub mod output;
 mod progress;
+mod recover;
 mod repair;
 mod status;
 pub mod units;
@@ -62,6 +63,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Inspect(Inspect::Segment(args)) => inspect_files::segments(&args),
         Command::Inspect(Inspect::Snapshot(args)) => inspect_files::snapshots(&args),
         Command::Inspect(Inspect::Group(args)) => inspect_files::group(&args),
+        Command::Recover(args) => recover::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Bench(Bench::Wal(args)) => bench::run(&args),

@@ -41,6 +41,8 @@ impl World {
             members: members.into_iter().collect(),
             run: 0,
             origin: Origin::Join { founders: card.founders },
+            lineage: card.lineage,
+            recovering: false,
         };
         let fs = SimFs::new();
         identity::create(&fs, data_dir(), &identity).expect("a new disk takes an identity");
