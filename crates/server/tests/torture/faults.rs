@@ -19,8 +19,8 @@ pub enum Fault {
     WipeLeader,
     /// Anything at one node, the newest log, votes and identity included.
     WoundOne,
-    /// What is long durable, at each node somewhere else.
-    WoundAll,
+    /// What is long durable, at two nodes of three, so that the third has everything whole.
+    WoundTwo,
     OldCopy,
     Swap,
 }
@@ -30,7 +30,7 @@ pub const ALL: [Fault; 10] = [
     Fault::WipeLeader,
     Fault::WoundOne,
     Fault::KillAll,
-    Fault::WoundAll,
+    Fault::WoundTwo,
     Fault::Swap,
     Fault::OldCopy,
     Fault::PauseOne,
@@ -82,13 +82,13 @@ pub fn happen(
             let told = start_or_replace(cluster, one)?;
             Ok((vec![one], format!("{wound}; {told}")))
         }
-        Fault::WoundAll => {
+        Fault::WoundTwo => {
             (0..3).for_each(|at| cluster.kill(at));
             let mut story = Vec::new();
-            for at in 0..3 {
+            for at in [(one + 1) % 3, (one + 2) % 3] {
                 let old = old_files(cluster, at);
                 if !old.is_empty() {
-                    story.push(hurt(&old[at % old.len()..][..1], chance));
+                    story.push(hurt(&old, chance));
                 }
             }
             start_together(cluster)?;
