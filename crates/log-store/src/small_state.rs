@@ -32,6 +32,9 @@ pub(crate) struct GroupRecord {
     pub(crate) commit_hint: Index,
     /// The membership at `snapshot`, or the one the group was created with.
     pub(crate) conf: ConfState,
+    /// The membership that the group was created with, while its first snapshot is the only one:
+    /// the log then still begins with the first entry, and can stand in for the snapshot.
+    pub(crate) first: Option<Box<ConfState>>,
     /// The newest published snapshot; zero if there is none.
     pub(crate) snapshot: EntryId,
     /// The one before it, kept as a fallback. At or below it entries are dead unless live.
@@ -154,7 +157,8 @@ impl SmallState {
                 // An installed snapshot has no log below it that an older one could lead into.
                 record.previous = if installed { *id } else { record.snapshot };
                 record.snapshot = *id;
-                record.conf = conf.clone();
+                let before = std::mem::replace(&mut record.conf, conf.clone());
+                record.first = (record.previous == EntryId::ZERO).then(|| Box::new(before));
             }
             Change::Segments { flushed, add, remove } => {
                 self.flushed = self.flushed.max(*flushed);
@@ -271,6 +275,8 @@ impl Change {
                 }
                 put_unhealed(&mut out, g.unhealed.as_ref());
                 put_value(&mut out, &g.value);
+                out.put_u8(u8::from(g.first.is_some()));
+                g.first.iter().for_each(|conf| conf.encode(&mut out));
             }
             Change::CheckpointNode { flushed, segments, node } => {
                 out.put_u8(10);
@@ -328,6 +334,11 @@ impl Change {
                 last: r.entry_id("last entry")?,
                 unhealed: read_unhealed(&mut r)?,
                 value: read_value(&mut r)?,
+                first: match r.u8("first membership")? {
+                    0 => None,
+                    1 => Some(Box::new(ConfState::decode(&mut r)?)),
+                    _ => return Err(r.invalid("first membership")),
+                },
             }),
             10 => {
                 let flushed = Generation(r.u64("flushed")?);
@@ -440,7 +451,8 @@ mod tests {
             Change::CheckpointGroup(GroupRecord {
                 hard_state: hs,
                 commit_hint: Index(8),
-                conf,
+                conf: conf.clone(),
+                first: Some(Box::new(conf)),
                 snapshot: id,
                 previous: EntryId::ZERO,
                 last: id,

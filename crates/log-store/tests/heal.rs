@@ -187,3 +187,46 @@ fn of_a_hole_that_a_directory_names_it_is_known_whether_it_is_a_membership_chang
     assert_eq!(config_holes(&["who is in"]), (vec![4], vec![4]));
     assert_eq!(config_holes(&["t1 i3 ", "who is in"]), (vec![3, 4], vec![4]));
 }
+
+/// A lost membership change that was overwritten is none of the log any more.
+#[test]
+fn a_lost_membership_change_that_was_overwritten_keeps_nobody_from_campaigning() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    disk.append(group(1), 1, 3, 60);
+    let entries = vec![Entry::new(id(1, 4), EntryKind::Config, b"who is in"[..].into())];
+    disk.write(group(1), None, Some(LogOp::Append { prev: id(1, 3), entries })).unwrap();
+    disk.sync().unwrap();
+    disk.append_after(group(1), id(1, 3), 2, 3, 60).unwrap();
+    disk.sync().unwrap();
+    disk.idle().unwrap();
+    let mut back = Disk::on(disk.fs.power_cut(|_| Fate::Kept), &disk.options);
+    back.rot("wal", "who is in");
+    back.rot("wal", "t2 i4 ");
+    let boot = back.boot().unwrap();
+    let found = &boot.groups[0];
+    assert_eq!(found.state, GroupState::Damaged, "{}", boot.report);
+    assert_eq!((indexes(&found.holes), indexes(&found.config_holes)), (vec![4], vec![]));
+}
+
+/// Where no directory names them, lost entries may be membership changes.
+#[test]
+fn of_entries_lost_with_a_segment_nothing_is_known_but_their_term() {
+    let mut options = Disk::small().options;
+    options.small_segment = 0;
+    let mut disk = Disk::with(options);
+    disk.create_group(group(1)).unwrap();
+    for _ in 0..16 {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+    }
+    disk.kill();
+    let segments = disk.files("seg");
+    assert!(segments.len() > 2, "{segments:?}");
+    refloat_vfs::Vfs::remove_file(&disk.fs, &segments[1]).unwrap();
+    let boot = disk.boot().unwrap();
+    let found = &boot.groups[0];
+    assert_eq!(found.state, GroupState::Damaged, "{}", boot.report);
+    assert!(!found.holes.is_empty());
+    assert_eq!(found.config_holes, found.holes);
+}

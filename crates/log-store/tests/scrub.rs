@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use refloat_log_store::{Event, GroupState};
 use refloat_types::{Index, IndexSet};
-use support::{Disk, group};
+use support::{Disk, group, id};
 
 /// Segments, two snapshots and complete log files.
 fn with_sealed_files() -> Disk {
@@ -155,4 +155,57 @@ fn rot_in_a_complete_log_file_is_found_while_its_content_is_still_in_memory() {
     let [(evidence, entries, false)] = &told[..] else { panic!("{told:?}") };
     assert!(evidence.contains("a batch does not verify") && entries.is_empty(), "{evidence}");
     assert!(evidence.contains(&oldest.display().to_string()), "{evidence}");
+}
+
+#[test]
+fn rot_in_a_complete_file_of_the_votes_log_is_found() {
+    let mut disk = with_sealed_files();
+    disk.vote(group(1), 3).unwrap();
+    disk.idle().unwrap();
+    disk.kill();
+    disk.boot().unwrap();
+    disk.idle().unwrap();
+    let oldest = sealed(&disk, "votes", "wal").remove(0);
+    assert!(sealed(&disk, "votes", "wal").len() > 1);
+    disk.fs.corrupt(&oldest, |bytes| bytes[2 * 4096 + 30] ^= 1).unwrap();
+    let told = walk(&mut disk);
+    assert!(told.iter().any(|(evidence, ..)| evidence.contains(&oldest.display().to_string())));
+}
+
+/// Entries that were overwritten, or that a snapshot covers, are read from nowhere any more.
+#[test]
+fn g03_rot_in_what_no_reader_would_take_from_there_is_told_and_loses_nothing() {
+    let mut disk = Disk::small();
+    disk.options.scrub_rate = 1 << 40;
+    disk.options.small_segment = 0;
+    disk.options.live_percent = 0;
+    disk.kill();
+    disk.boot().unwrap();
+    disk.create_group(group(1)).unwrap();
+    disk.append(group(1), 1, 4, 6000);
+    disk.sync().unwrap();
+    for _ in 0..4 {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+    }
+    disk.append_after(group(1), id(1, 2), 2, 6, 6000).unwrap();
+    disk.sync().unwrap();
+    for _ in 0..4 {
+        disk.append(group(1), 2, 2, 6000);
+        disk.sync().unwrap();
+    }
+    disk.idle().unwrap();
+    let oldest = sealed(&disk, "seg", "seg").remove(0);
+    let text = b"t1 i4 ";
+    disk.fs
+        .corrupt(&oldest, |bytes| {
+            let found = bytes.windows(text.len()).position(|window| window == text);
+            bytes[found.expect("the overwritten entry")] ^= 1;
+        })
+        .unwrap();
+    let told = walk(&mut disk);
+    let [(evidence, entries, false)] = &told[..] else { panic!("{told:?}") };
+    assert!(evidence.contains(&oldest.display().to_string()) && entries.is_empty(), "{told:?}");
+    let last = disk.model()[&group(1)].last().index.0;
+    (1..=last).for_each(|at| drop(disk.read_one(group(1), Index(at)).expect("whole")));
 }

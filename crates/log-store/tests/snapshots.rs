@@ -3,7 +3,7 @@
 mod support;
 
 use refloat_log_store::{GroupState, Lane};
-use refloat_types::{Index, IndexSet, LogOp};
+use refloat_types::{Entry, EntryId, EntryKind, Index, IndexSet, LogOp};
 use refloat_vfs::Fate;
 use support::*;
 
@@ -512,6 +512,11 @@ fn s02_live_indexes_come_from_the_snapshot_whatever_lies_beside_it() {
     let all_live = |disk: &mut Disk, story: &str| {
         let boot = disk.boot().unwrap_or_else(|e| panic!("{story}: {e}"));
         assert_eq!(boot.groups[0].state, GroupState::Clean, "{story}: {}", boot.report);
+        // What a flush and a compaction take for dead goes now.
+        for _ in 0..8 {
+            disk.append_quietly(group(1), 20_000);
+            disk.sync().unwrap();
+        }
         for index in [3, 5] {
             let read = disk.read_one(group(1), Index(index));
             assert!(read.is_ok(), "{story}: live entry {index}: {read:?}");
@@ -583,4 +588,74 @@ fn n02_a_first_snapshot_that_is_rotten_is_not_needed_while_the_log_starts_at_one
     disk.snapshot(group(1), IndexSet::new()).unwrap();
     disk.kill();
     assert_eq!(disk.boot().unwrap().groups[0].snapshot.index, Index(12));
+}
+
+/// Of a group whose log begins with its first entry: entries 1 to 9, a snapshot there, more.
+fn with_one_snapshot(entries_of: impl Fn(u64) -> refloat_types::Entry) -> Disk {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    for index in 1..=9 {
+        let prev = if index == 1 { refloat_types::EntryId::ZERO } else { id(1, index - 1) };
+        let entries = vec![entries_of(index)];
+        disk.write(group(1), None, Some(LogOp::Append { prev, entries })).unwrap();
+        disk.sync().unwrap();
+    }
+    let later = refloat_types::Member::new(refloat_types::NodeId(8), ME.incarnation);
+    let conf = refloat_types::ConfState::of_voters([ME, later]);
+    let payload = bytes::Bytes::from_static(b"state at 9");
+    let source = Box::new(std::iter::once(payload));
+    disk.store().write_snapshot(group(1), id(1, 9), conf, IndexSet::new(), source);
+    disk.append(group(1), 1, 3, 100);
+    disk.sync().unwrap();
+    disk.idle().unwrap();
+    disk
+}
+
+fn rot_the_only_snapshot(disk: &mut Disk) {
+    let path = disk.files("snap").remove(0);
+    disk.kill();
+    disk.fs.corrupt(&path, |bytes| bytes[70] ^= 1).unwrap();
+}
+
+/// Without the snapshot the log must be whole, from its first entry to where the snapshot stood.
+#[test]
+fn n02_a_log_that_is_not_whole_does_not_stand_in_for_the_only_snapshot() {
+    let lost = with_one_snapshot(|index| entry(1, index, 60));
+    lost.rot("wal", "t1 i4 ");
+    let mut short = with_log(4);
+    short.receive(group(1), id(2, 20), IndexSet::new()).unwrap();
+    short.install(group(1), id(2, 20)).unwrap();
+    short.sync().unwrap();
+    for (mut disk, story) in [(lost, "an entry is lost"), (short, "it never held them")] {
+        rot_the_only_snapshot(&mut disk);
+        let boot = disk.boot().unwrap();
+        let found = &boot.groups[0];
+        assert_eq!(found.state, GroupState::HeadUnknown, "{story}: {}", boot.report);
+    }
+}
+
+#[test]
+fn n02_a_group_whose_membership_changed_starts_over_with_the_one_that_it_began_with() {
+    for flushed in [false, true] {
+        let mut disk = with_one_snapshot(|index| match index {
+            5 => Entry::new(id(1, 5), EntryKind::Config, b"who is in"[..].into()),
+            _ => entry(1, index, 60),
+        });
+        for _ in 0..if flushed { 6 } else { 0 } {
+            disk.append(group(1), 1, 2, 6000);
+            disk.sync().unwrap();
+        }
+        rot_the_only_snapshot(&mut disk);
+        for _ in 0..2 {
+            let boot = disk.boot().unwrap();
+            let found = &boot.groups[0];
+            assert_eq!(found.state, GroupState::Clean, "{}", boot.report);
+            assert_eq!(found.snapshot, EntryId::ZERO);
+            assert_eq!(found.conf, refloat_types::ConfState::of_voters([ME]), "as created");
+            let changes: Vec<u64> = found.configs.iter().map(|entry| entry.id.index.0).collect();
+            assert_eq!(changes, [5], "and the change is applied again");
+            assert!(disk.read_log(group(1), Index(1)).unwrap().len() >= 12);
+            disk.kill();
+        }
+    }
 }

@@ -265,7 +265,7 @@ impl Examination {
             // Where the newest does not verify the older one takes its place: a rotten file must
             // not become the fallback of the next.
             if base != record.snapshot {
-                (record.snapshot, record.previous) = (base, base);
+                (record.snapshot, record.previous, record.first) = (base, base, None);
                 record.conf = judged.boot.conf.clone();
             }
             retired.damaged.extend(found.rotten.iter().cloned());
@@ -281,7 +281,8 @@ impl Examination {
         self.report.set_aside.extend(found.retired.iter().map(|p| removed(p)));
         self.report.set_aside.extend(found.rotten.iter().map(|p| rotten(p)));
         retired.snapshots.extend(found.retired);
-        self.live.insert(key, found.live);
+        let live = Some(found.live).filter(|_| !is(Defect::LiveIndexesForgotten));
+        self.live.insert(key, live.unwrap_or_default());
         self.report.groups.push(line(&judged.boot));
         if let Some(file) = found.file {
             self.snapshots.insert(key, file);

@@ -46,7 +46,7 @@ pub(crate) fn judge(
     }
     judge_votes(evidence, key, &mut case);
     judge_value(evidence, key, record, &mut case);
-    let from_log = starts_over(evidence, key, record, base, &log);
+    let from_log = starts_over(record, base, &log);
     if !from_log {
         judge_snapshots(record, base, &mut log, snapshot, &mut case);
     }
@@ -69,8 +69,11 @@ pub(crate) fn judge(
         ));
         commit = last.index;
     }
-    let conf =
-        snapshot.file.as_ref().map_or_else(|| record.conf.clone(), |f| f.meta().conf.clone());
+    let conf = match &snapshot.file {
+        Some(file) => file.meta().conf.clone(),
+        None if from_log => record.first.as_deref().unwrap_or(&record.conf).clone(),
+        None => record.conf.clone(),
+    };
     let boot = GroupBoot {
         key,
         state: case.state,
@@ -96,7 +99,7 @@ fn config_holes(evidence: &Evidence<'_>, key: GroupKey, holes: &IndexSet) -> Ind
     let harmless = |index: &Index| {
         track.is_some_and(|track| {
             track.holes.contains_key(index) && !track.lost_configs.contains(index)
-        })
+        }) || is(Defect::LostChangeHarmless)
     };
     holes.iter().filter(|index| !harmless(index)).collect()
 }
@@ -244,26 +247,14 @@ fn outline(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord, base: E
 }
 
 /// Whether no snapshot verifies and none is needed: the log still begins with the first entry and
-/// reaches as far as the lost one did. The membership that the group began with is the one that
-/// the snapshot's record names, if no entry up to there changed it.
-fn starts_over(
-    evidence: &Evidence<'_>,
-    key: GroupKey,
-    record: &GroupRecord,
-    base: EntryId,
-    log: &Outline,
-) -> bool {
+/// reaches as far as the lost one did, and the membership that the group began with is known.
+fn starts_over(record: &GroupRecord, base: EntryId, log: &Outline) -> bool {
     let through = record.snapshot.index;
-    if base != EntryId::ZERO || record.snapshot == EntryId::ZERO || log.ends_before.is_some() {
-        return false;
-    }
+    let known = base == EntryId::ZERO && record.first.is_some() && log.ends_before.is_none();
     let reaches = log.map.term(through) == Some(record.snapshot.term);
     let whole = log.holes.first().is_none_or(|hole| hole > through)
         && log.map.gaps(Index::ZERO).first().is_none_or(|gap| gap > through);
-    let flushed = evidence.segments.set.configs(key).into_iter().map(|id| id.index);
-    let in_memory = evidence.replay.memtables.visible(key);
-    let configs = in_memory.iter().filter(|e| e.kind == EntryKind::Config).map(|e| e.id.index);
-    reaches && whole && !flushed.chain(configs).any(|index| index <= through)
+    known && reaches && whole
 }
 
 /// A bad newest snapshot is no damage of the group where the one before it and the log behind

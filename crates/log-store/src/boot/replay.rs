@@ -194,7 +194,6 @@ impl Replay {
         }
         for entry in op.entries() {
             track.holes.remove(&entry.id.index);
-            track.lost_configs.remove(&entry.id.index);
         }
         track.said.put_all(op.entries());
         missing.iter().for_each(|id| track.said.put(*id));

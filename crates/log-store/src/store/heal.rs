@@ -60,7 +60,7 @@ impl LogStore {
             return Ok(());
         }
         let mut record = record.clone();
-        (record.snapshot, record.previous) = (log.base, log.base);
+        (record.snapshot, record.previous, record.first) = (log.base, log.base, None);
         record.last = log.last();
         if let Some(file) = self.snapshot_file(key) {
             record.conf = file.meta().conf.clone();

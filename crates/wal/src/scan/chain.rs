@@ -215,6 +215,14 @@ impl Place {
 }
 
 impl Chain {
+    /// The files that are there, ascending.
+    pub(crate) fn present(&self) -> impl Iterator<Item = &Member> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Present(member) => Some(member),
+            Place::Missing(..) => None,
+        })
+    }
+
     /// Orders candidates, ascending, into the chain. `misnamed`: numbers in the headers of files
     /// that stand under lower ones.
     pub(crate) fn resolve(candidates: Vec<Candidate>, misnamed: &[Generation]) -> Chain {

@@ -21,7 +21,7 @@ use self::unused::Unused;
 use crate::carry::Carry;
 use crate::format::file_header::Previous;
 use crate::format::link::{Link, LinkSeen};
-use crate::format::{LINK_BLOCK, offset_of};
+use crate::format::{FIRST_BATCH_BLOCK, LINK_BLOCK, offset_of};
 use crate::names::Name;
 use crate::{Damage, DamageKind, FileReport, Lsn, Options, Owners, Record, ScanError, Verdict};
 
@@ -94,6 +94,8 @@ pub(crate) struct Tail {
     /// stopped first: path and length.
     pub(crate) pool: Vec<(PathBuf, u64)>,
     pub(crate) highest_pool: u64,
+    /// A file of the usual length that was being prepared: its space is claimed.
+    pub(crate) part: Option<PathBuf>,
     /// Numbered names that go before the next file is written: they may be names of its own.
     pub(crate) never_used: Vec<PathBuf>,
     /// Own leftovers to be removed.
@@ -324,7 +326,7 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
             }
             Name::Part(number) => {
                 tail.highest_pool = tail.highest_pool.max(number);
-                tail.garbage.push(path);
+                unused.parts.push(path);
             }
             Name::Damaged(generation) => {
                 highest = highest.max(generation.0);
@@ -347,7 +349,7 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
         }
     }
     tail.next = highest.saturating_add(1);
-    unused.sort_out(vfs, options, &chain.never_existed, &mut tail);
+    unused.sort_out(vfs, options, &chain, &mut tail);
     Ok(Listing { names, chain, strays, tail })
 }
 
@@ -420,7 +422,9 @@ fn light(places: &[Place], at: usize, report: &FileReport, sink: &mut Sink<'_>) 
     let mut before = places.iter().take(at);
     let is_there =
         |place: &Place| matches!(place, Place::Present(_)) && place.generation().0 == previous.file;
-    let known_end = previous.digest.is_some() && before.any(is_there);
+    // Of the first file of all only the first batch may be there, which the next one said again.
+    let all_again = previous.last == 0 && previous.end == FIRST_BATCH_BLOCK;
+    let known_end = (previous.digest.is_some() || all_again) && before.any(is_there);
     let whole = matches!(report.verdict, Verdict::Good | Verdict::Unproven | Verdict::Torn { .. });
     let hurt = sink.damage.iter().any(|damage| damage.at.generation == report.generation);
     let linked = member.named && member.candidate.link == LinkSeen::Absent;

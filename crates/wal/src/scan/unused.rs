@@ -9,37 +9,34 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use refloat_planted::{Defect, is};
 use refloat_types::Generation;
 use refloat_vfs::{OpenOptions, Vfs};
 
 use super::Tail;
-use super::chain::Candidate;
+use super::chain::Chain;
 use crate::Options;
-use crate::format::BLOCK;
 use crate::format::file_header::{FileHeader, HeaderSeen};
+use crate::format::{BLOCK, offset_of};
 
 /// What a directory holds beside the log itself.
 #[derive(Debug, Default)]
 pub(super) struct Unused {
     /// Pool files, by path.
     pub(super) pool: Vec<PathBuf>,
+    /// Files that were being prepared, by path.
+    pub(super) parts: Vec<PathBuf>,
     /// All numbers that a file has for its name.
     pub(super) numbers: BTreeSet<Generation>,
 }
 
 impl Unused {
     /// Chooses what may be used, and what only takes up space.
-    pub(super) fn sort_out(
-        self,
-        vfs: &dyn Vfs,
-        options: &Options,
-        never_existed: &[Candidate],
-        tail: &mut Tail,
-    ) {
+    pub(super) fn sort_out(self, vfs: &dyn Vfs, options: &Options, chain: &Chain, tail: &mut Tail) {
         let mut taken = BTreeSet::new();
         // The highest goes first: renaming it up keeps numbers ascending. Until the next file
         // has its name it must stay, and the lower ones may be other names of it.
-        let mut names = never_existed.iter();
+        let mut names = chain.never_existed.iter();
         if let Some(last) = names.next_back() {
             taken.insert(Known::of(last.number(), last.header));
             tail.pool.push((last.path.clone(), last.len));
@@ -55,6 +52,23 @@ impl Unused {
             match usable {
                 true => tail.pool.push((path, len)),
                 false => tail.garbage.push(path),
+            }
+        }
+        let in_use = chain.present().map(|member| Known::of(member.candidate.number(), None));
+        taken.extend(in_use.filter(|known| matches!(known, Known::Number(_))));
+        for path in self.parts {
+            let usual = offset_of(options.file_blocks());
+            match look_at(vfs, options, &path) {
+                // It is going to be written: it must be known to be no other file of the log.
+                (len, Some(number), Ok(None))
+                    if len == usual
+                        && tail.part.is_none()
+                        && !is(Defect::ClaimForgotten)
+                        && taken.insert(Known::Number(number)) =>
+                {
+                    tail.part = Some(path);
+                }
+                _ => tail.garbage.push(path),
             }
         }
     }

@@ -310,9 +310,9 @@ impl Prepare {
             let path = path.to_path_buf();
             move |error| Failed { what, path, error }
         };
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => self.create(vfs).map_err(fail("prepare", &self.part))?,
+        let Some(file) = self.file.take() else {
+            self.file = Some(self.claim(vfs).map_err(fail("prepare", &self.part))?);
+            return Ok(());
         };
         self.zero(&*file).map_err(fail("fill with zeros", &self.part))?;
         if self.zeroed < self.len {
@@ -323,14 +323,15 @@ impl Prepare {
         // Zeros are not going to be read: they must not push anything out of the page cache.
         file.drop_cache();
         vfs.rename(&self.part, &self.ready).map_err(fail("rename to", &self.ready))?;
-        // A start on a full disk needs it: it must not be gone after a power cut.
-        vfs.sync_dir(&self.dir).map_err(fail("sync directory", &self.dir))?;
+        // A start on a full disk needs it, and finds it under this name or the other one.
         self.is_ready = true;
         Ok(())
     }
 
-    /// Claims the space first: a full disk shows here, before anything waits for the file.
-    fn create(&self, vfs: &dyn Vfs) -> io::Result<Arc<dyn VfsFile>> {
+    /// Claims the space first: a full disk shows here, before anything waits for the file. The
+    /// claim is durable, and whoever starts next goes on with it: a disk that fills up meanwhile
+    /// does not take it.
+    fn claim(&self, vfs: &dyn Vfs) -> io::Result<Arc<dyn VfsFile>> {
         if !vfs.exists(&self.dir)? {
             vfs.create_dir(&self.dir)?;
         }
@@ -341,6 +342,8 @@ impl Prepare {
             _ => vfs.open(&self.part, create)?,
         };
         file.allocate(self.len)?;
+        file.sync_data()?;
+        vfs.sync_dir(&self.dir)?;
         Ok(file)
     }
 

@@ -89,13 +89,24 @@ impl Pool {
             digest,
             blocks,
         });
+        let highest = tail.highest_pool + u64::from(tail.part.is_some());
+        let preparing = tail.part.take().map(|part| Prepare {
+            part,
+            ready: Name::Pool(highest).path(&options.dir),
+            len,
+            dir: options.dir.clone(),
+            direct: options.direct,
+            file: None,
+            zeroed: 0,
+            is_ready: false,
+        });
         Pool {
             ready,
-            preparing: None,
+            preparing,
             in_flight: false,
             retry_at: None,
             no_space: false,
-            highest: tail.highest_pool,
+            highest,
             wanted: None,
             garbage,
             set_aside: std::mem::take(&mut tail.set_aside).into(),
@@ -124,9 +135,11 @@ impl Pool {
         self.spares() < SPARES
     }
 
-    /// Whether it is known if there is space, or enough without.
+    /// Whether it is known if there is space, or enough without. Space that a file being prepared
+    /// has claimed is there for the next starts too, however this one ends.
     pub(crate) fn knows_space(&self) -> bool {
-        self.no_space || self.preparing.is_some() || !self.is_scarce()
+        let claimed = self.preparing.as_ref().is_some_and(|prepare| prepare.file.is_some());
+        self.no_space || self.spares() + usize::from(claimed) >= SPARES
     }
 
     pub(crate) fn is_full_disk(&self) -> bool {
@@ -270,7 +283,7 @@ impl Pool {
     /// device.
     fn take_replaced(&mut self) -> Option<Work> {
         let (generation, _) = self.replaced.last_key_value()?;
-        if self.read_back <= *generation {
+        if self.read_back <= *generation && !is(Defect::ReplacedBeforeSeen) {
             return self.read_back();
         }
         let (generation, file) = self.replaced.pop_last()?;

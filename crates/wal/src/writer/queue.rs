@@ -6,7 +6,7 @@ use refloat_types::{Generation, GroupKey, Index};
 
 use super::{BATCH_FULL, content_of};
 use crate::encode::{Extent, OpenBatch};
-use crate::format::{FIRST_BATCH_BLOCK, directory};
+use crate::format::{BLOCK, FIRST_BATCH_BLOCK, directory};
 use crate::{Lsn, RecordRef};
 
 /// How much longer than its first batch a file is made at least: a checkpoint must leave room
@@ -149,7 +149,9 @@ impl Queue {
     }
 
     pub(crate) fn needs_new_batch(&self) -> bool {
-        self.open().is_none_or(|batch| batch.flags != 0 || batch.extent().bytes() >= BATCH_FULL)
+        // What a start writes again must be little of a file.
+        let full = BATCH_FULL.min(self.plan.blocks as usize * BLOCK / 4);
+        self.open().is_none_or(|batch| batch.flags != 0 || batch.extent().bytes() >= full)
     }
 
     /// Where the next new batch would stand.

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use refloat_types::Now;
-use refloat_vfs::{Fault, OpKind, SimFs};
+use refloat_vfs::{Fault, OpKind, SimFs, Vfs};
 use refloat_wal::*;
 
 use crate::disk::*;
@@ -112,7 +112,7 @@ fn w16_a_full_disk_keeps_room_for_votes_and_service_resumes_by_itself() {
     assert!(matches!(full, SubmitError::NoSpace { .. }), "{full:?}");
     assert!(full.is_retryable());
     assert!(disk.writer.stats().no_space > 0);
-    // Votes still go, in the room that is kept.
+    // Votes still go.
     let vote = state(1, "voted in a full house");
     assert!(disk.writer.fits(&[vote.as_ref()]));
     disk.write(std::slice::from_ref(&vote));
@@ -148,6 +148,26 @@ fn full_disk(options: &Options) -> Disk {
     disk
 }
 
+/// Files that nobody uses and that are wholly prepared.
+fn ready(disk: &Disk) -> usize {
+    let is_ready = |path: &std::path::Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("pool-") && !name.contains("part")
+    };
+    disk.fs.files().keys().filter(|path| is_ready(path)).count()
+}
+
+/// Runs what a start runs before it says that it is there.
+fn start(disk: &mut Disk, story: &str) {
+    while !disk.writer.is_ready() || !disk.writer.knows_space() {
+        let job = disk.writer.poll(Now(disk.now));
+        let job =
+            job.unwrap_or_else(|| panic!("{story}: no file for a start: {:#?}", disk.fs.files()));
+        let done = job.run(&disk.fs);
+        disk.writer.done(Now(disk.now), done).unwrap_or_else(|e| panic!("{story}: {e}"));
+    }
+}
+
 fn numbered(disk: &Disk) -> usize {
     let is_log = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "wal");
     disk.fs.files().keys().filter(is_log).count()
@@ -174,13 +194,15 @@ fn w35_a_full_disk_stops_no_start_however_often_the_node_is_killed() {
             acked.push(record);
         }
         assert!(acked.len() > 15, "{}", acked.len());
+        assert!(ready(&disk) >= 1, "what brings entries takes not the last file");
         let (bytes, files) = (disk.fs.used(), numbered(&disk));
         for start in 0..60u64 {
             let fs = match start % 3 {
                 0 => disk.fs.power_cut(|_| refloat_vfs::Fate::Lost),
                 _ => disk.fs.kill(),
             };
-            fs.set_capacity(Some(bytes));
+            // What the power took is somebody else's now.
+            fs.set_capacity(Some(bytes.min(fs.used())));
             let (begun, found) = Disk::begin(fs, options(), 0);
             disk = begun;
             assert!(found.scan.damage.is_empty(), "start {start}: {}", found.words());
@@ -204,18 +226,10 @@ fn w35_a_full_disk_stops_no_start_however_often_the_node_is_killed() {
                 disk.writer.done(Now(0), done).unwrap();
             }
             acked.push(empty);
-            let more = append(3, 1 + start, 1, 60_000);
-            match disk.submit(std::slice::from_ref(&more)) {
-                Err(error) => assert!(matches!(error, SubmitError::NoSpace { .. }), "{error:?}"),
-                Ok(at) => {
-                    while disk.writer.durable() < at {
-                        let job = disk.writer.poll(Now(0)).expect("a write is due");
-                        let done = job.run(&disk.fs);
-                        disk.writer.done(Now(0), done).unwrap();
-                    }
-                    acked.push(more);
-                }
-            }
+            // More than could be said again would leave the next start without a file.
+            let more = append(3, 1 + start, 1, 160_000);
+            let refused = disk.submit(std::slice::from_ref(&more)).unwrap_err();
+            assert!(matches!(refused, SubmitError::NoSpace { .. }), "{refused:?}");
             assert!(numbered(&disk) <= files + 3, "start {start}: {:?}", disk.fs.files());
         }
         disk.fs.set_capacity(None);
@@ -337,4 +351,195 @@ fn a_checkpoint_larger_than_the_files_gets_a_longer_file() {
     for (group, body) in large {
         assert!(found.seen.has(&Record::State { group, body }));
     }
+}
+
+/// A disk may fill up at any moment behind a start, while the next file is being prepared, and the
+/// node may be killed at any moment behind that, with much that was acknowledged in between.
+#[test]
+fn w35_a_disk_that_fills_up_right_after_a_start_stops_no_start() {
+    for jobs_before_full in 0..24 {
+        let mut disk = Disk::new();
+        let (mut acked, mut index) = (Vec::new(), 1);
+        for round in 0..30 {
+            let story = format!("{jobs_before_full} jobs, start {round}");
+            // Every few starts there is room, for as long as a few jobs take.
+            let is_roomy = round % 6 == 0;
+            for _ in 0..jobs_before_full {
+                let record = append(1, index, 1, 60_000);
+                let fits = disk.writer.fits(&[record.as_ref()]);
+                if is_roomy && fits && disk.submit(std::slice::from_ref(&record)).is_ok() {
+                    index += 1;
+                    acked.push((disk.writer.generation(), record));
+                }
+                let Some(job) = disk.writer.poll(Now(0)) else { break };
+                let done = job.run(&disk.fs);
+                disk.writer.done(Now(0), done).unwrap();
+            }
+            let durable = disk.writer.durable().generation;
+            acked.retain(|(generation, _)| *generation <= durable);
+            let fs = match round % 2 {
+                0 => disk.fs.kill(),
+                _ => disk.fs.power_cut(|_| refloat_vfs::Fate::Lost),
+            };
+            let full = (round % 6 != 5).then(|| fs.used());
+            fs.set_capacity(full);
+            let (next, found) = Disk::begin(fs, options(), 0);
+            disk = next;
+            assert!(found.scan.damage.is_empty(), "{story}: {}", found.words());
+            start(&mut disk, &story);
+        }
+        assert!(acked.len() * 2 >= jobs_before_full, "{jobs_before_full}: {}", acked.len());
+    }
+}
+
+/// The last of two files is in use, the next one has its space and is not filled yet, and much is
+/// acknowledged: the disk fills up before the file is ready.
+#[test]
+fn w35_space_that_was_claimed_for_a_next_file_is_there_for_the_next_starts() {
+    for fate in [None, Some(refloat_vfs::Fate::Lost), Some(refloat_vfs::Fate::Kept)] {
+        let (mut disk, _) = Disk::begin(Disk::new().kill(), options(), 0);
+        start(&mut disk, "with room");
+        assert_eq!(ready(&disk), 1, "{:?}", disk.fs.files());
+        let acked: Vec<Record> = (1..=3).map(|index| append(1, index, 1, 60_000)).collect();
+        for record in &acked {
+            let at = disk.submit(std::slice::from_ref(record)).unwrap();
+            while disk.writer.durable() < at {
+                let job = disk.writer.poll(Now(0)).expect("a write is due");
+                let done = job.run(&disk.fs);
+                disk.writer.done(Now(0), done).unwrap();
+            }
+        }
+        for starts in 0..8 {
+            let fs = match fate {
+                Some(fate) => disk.fs.power_cut(|_| fate),
+                None => disk.fs.kill(),
+            };
+            fs.set_capacity(Some(fs.used()));
+            let (next, found) = Disk::begin(fs, options(), 0);
+            disk = next;
+            assert!(acked.iter().all(|record| found.seen.has(record)), "{}", found.words());
+            start(&mut disk, &format!("{fate:?}, start {starts}"));
+        }
+    }
+}
+
+#[test]
+fn what_a_kill_left_of_a_file_being_prepared_is_gone_on_with_unless_it_may_be_another_file() {
+    let mut disk = Disk::new();
+    let part = std::path::Path::new(DIR).join("pool-90.part.tmp");
+    let len = options().file_size as usize;
+    disk.fs.put(&part, &vec![7; len][..]).unwrap();
+    disk.fs.remove_file(&disk.fs.files().into_keys().find(|f| is_pool(f)).unwrap()).unwrap();
+    disk.fs.set_capacity(Some(disk.fs.used()));
+    disk = Disk::boot(disk.fs.kill(), options()).0;
+    assert!(!disk.fs.exists(&part).unwrap());
+    assert_eq!(ready(&disk), 1, "{:?}", disk.fs.files());
+    // A second name of a file in use, as a failed directory sync may leave it; and a short one.
+    disk.write(&[append(1, 1, 1, 100)]);
+    disk.fs.set_capacity(None);
+    disk.fs.rename(&disk.newest_file(), &part).unwrap();
+    let second = disk.fs.power_cut(|unit| match unit {
+        refloat_vfs::Unit::Renamed { .. } => refloat_vfs::Fate::BothNames,
+        _ => refloat_vfs::Fate::Kept,
+    });
+    assert!(second.exists(&part).unwrap() && second.exists(&disk.newest_file()).unwrap());
+    second.put(std::path::Path::new(DIR).join("pool-91.part.tmp"), &[0; 4096][..]).unwrap();
+    let (disk, _) = Disk::boot(second, options());
+    assert!(disk.find().seen.has(&append(1, 1, 1, 100)));
+    let names: Vec<_> = disk.fs.files().into_keys().collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains("part")), "{names:?}");
+}
+
+fn is_pool(path: &std::path::Path) -> bool {
+    path.to_string_lossy().contains("pool-")
+}
+
+/// A full disk on which the next file takes the last one's place again and again.
+fn in_turn(starts: u64) -> Disk {
+    let mut disk = full_disk(&options());
+    for n in 0..starts {
+        disk.write(&[append(2, 1 + n, 1, 100)]);
+        disk.fs.set_capacity(Some(disk.fs.used()));
+        disk = disk.reboot().0;
+    }
+    disk
+}
+
+/// Also where files replaced each other, from the very first one on.
+#[test]
+fn w28_the_newest_of_files_that_replaced_each_other_is_missed_when_it_goes() {
+    for starts in 1..8 {
+        for rolls in 0..4 {
+            let mut disk = in_turn(starts);
+            (0..rolls).for_each(|_| disk.roll());
+            must_miss_the_newest(disk, &format!("{starts} starts, {rolls} rolls"));
+        }
+    }
+    // The disk was never large enough for more than the first file and a next one.
+    for starts in 0..3 {
+        for rolls in 0..3 {
+            let fs = SimFs::new();
+            fs.set_capacity(Some(2 * options().file_size));
+            let mut disk = Disk::boot(fs, options()).0;
+            for _ in 0..starts {
+                disk = Disk::begin(disk.fs.kill(), options(), 0).0;
+                disk.settle();
+            }
+            (0..rolls).for_each(|_| disk.roll());
+            if starts + rolls > 0 && disk.writer.is_ready() && disk.writer.is_idle() {
+                must_miss_the_newest(disk, &format!("{starts} starts, {rolls} rolls of two files"));
+            }
+        }
+    }
+}
+
+fn must_miss_the_newest(mut disk: Disk, story: &str) {
+    disk.write(&[append(3, 1, 1, 100)]);
+    disk.fs.remove_file(&disk.newest_file()).unwrap();
+    assert!(!disk.find().scan.damage.is_empty(), "{story}: {:?}", disk.fs.files());
+}
+
+#[test]
+fn w35_a_replaced_file_is_kept_until_the_next_one_is_seen_on_the_device() {
+    let record = append(2, 5, 1, 100);
+    let mut disk = in_turn(4);
+    disk.write(std::slice::from_ref(&record));
+    disk.fs.set_capacity(Some(disk.fs.used()));
+    disk.seal();
+    let replaced = disk.newest_file();
+    let (mut next, _) = Disk::begin(disk.fs.kill(), options(), 0);
+    while !next.writer.is_ready() {
+        let job = next.writer.poll(Now(0)).expect("a start needs no space");
+        let done = job.run(&next.fs);
+        next.writer.done(Now(0), done).unwrap();
+    }
+    assert_ne!(next.newest_file(), replaced);
+    // The device acknowledged the next file's first batch and has it not.
+    next.zero(2, 0..8);
+    next.settle();
+    assert!(next.writer.stats().read_back_failures > 0);
+    assert!(next.fs.exists(&replaced).unwrap(), "{:?}", next.fs.files());
+    let found = look(&next.fs.kill(), &options());
+    assert!(
+        found.seen.has(&record),
+        "{:?} {} {:#?}",
+        next.fs.files(),
+        found.words(),
+        found.scan.files
+    );
+}
+
+#[test]
+fn w35_a_damaged_file_is_not_replaced_and_goes_on_to_show_what_it_lost() {
+    let mut disk = in_turn(4);
+    let lost = append(2, 5, 1, 3000);
+    let at = disk.write(std::slice::from_ref(&lost));
+    disk.write(&[append(3, 1, 1, 100)]);
+    let (block, file) = (disk.block_of(at), disk.newest_file());
+    disk.flip(block, 2000);
+    disk.fs.set_capacity(Some(disk.fs.used()));
+    let (disk, found) = disk.reboot();
+    assert!(!found.scan.damage.is_empty());
+    assert!(disk.fs.exists(&file).unwrap(), "{:?}", disk.fs.files());
+    assert!(!disk.find().scan.damage.is_empty(), "told again by the next start");
 }
