@@ -74,7 +74,8 @@
 //! voters are a majority.
 //! Idle groups send heartbeats, unless [`Config::quiet_after`] is set: 10,000 of them are not free.
 //! Reads from a lease ([`Config::lease_drift`]) rest on clocks, and are off unless asked for.
-//! No sessions or witnesses.
+//! No witnesses. Sessions ([`sessions`]) are a layer to ask for: without it a command whose outcome
+//! is unknown is not sent again.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -84,6 +85,7 @@ mod core;
 mod error;
 mod job;
 mod machine;
+pub mod sessions;
 mod shell;
 mod snapshot_reader;
 mod status;

@@ -117,6 +117,8 @@ pub struct Counters {
     pub snapshots_written: u64,
     /// Snapshots sent whole.
     pub snapshots_sent: u64,
+    /// Snapshots on their way to other nodes now.
+    pub snapshots_sending: u64,
     /// Snapshots installed.
     pub snapshots_installed: u64,
     /// Bytes of sealed files read in the background.

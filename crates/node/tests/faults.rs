@@ -448,3 +448,35 @@ fn a_vote_for_a_new_group_does_not_outlive_the_registration_of_the_group() {
     assert!(cluster.run_until(10, |c| has(c, slow)), "{:#?}", cluster.statuses());
     cluster.proposed(slow, 7, "served").expect("applied");
 }
+
+/// A snapshot is sent in many frames; its receiver goes away in the middle, again and again.
+#[test]
+fn s13_transfers_that_are_cut_off_leave_nothing_that_hangs_the_senders_stop() {
+    let mut cluster = Cluster::new(1);
+    cluster.config.snapshot_entries = 10;
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    let large = "y".repeat(50 << 10);
+    let leader = cluster.leader(1).expect("formed");
+    let lagging = 1 + leader % 3;
+    cluster.kill(lagging);
+    for _ in 0..25 {
+        cluster.proposed(leader, 1, &large).expect("applied");
+    }
+    cluster.run_for(500);
+    for _ in 0..5 {
+        cluster.start(lagging);
+        let begun = |c: &Cluster| c.nodes[&leader].counters().snapshots_sending > 0;
+        assert!(cluster.run_until(10, begun), "{:#?}", cluster.statuses());
+        cluster.kill(lagging);
+    }
+    let over = |c: &Cluster| c.nodes[&leader].counters().snapshots_sending == 0;
+    assert!(cluster.run_until(120, over), "a transfer to nobody goes on");
+    cluster.start(lagging);
+    let begun = |c: &Cluster| c.nodes[&leader].counters().snapshots_sending > 0;
+    assert!(cluster.run_until(10, begun), "{:#?}", cluster.statuses());
+    // The stop waits for no stream.
+    cluster.input(leader, |_| Input::Shutdown);
+    assert!(cluster.run_until(10, |c| c.stops.contains_key(&leader)), "the stop hangs");
+    assert_eq!(cluster.stops[&leader], StopReason::Shutdown);
+}

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
+use refloat_node::sessions::{Limits, SessionError, Sessions};
 use refloat_node::{
     Chunks, Command, Completions, Config, Consistency, Node, Operation, Reply, Request,
     RequestError, RestoreError, SnapshotReader, StartError, StateMachine, StopReason, init,
@@ -161,4 +162,97 @@ async fn an_address_in_use_leaves_the_directory_as_it_was() {
     let refused = start(home.path(), 1).await;
     assert!(matches!(refused, Err(StartError::Transport { .. })), "{refused:?}");
     assert_eq!(files(), before);
+}
+
+/// Waits until something holds, at most ten seconds.
+async fn wait_for(mut holds: impl AsyncFnMut() -> bool) -> bool {
+    for _ in 0..100 {
+        if holds().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s13_the_own_words_of_a_node_that_refuses_are_in_the_status_and_no_stream_outlives_the_stop()
+ {
+    let home = tempfile::tempdir().expect("a directory");
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let addresses = addresses();
+    let members: Vec<(u64, &str)> = (1..).zip(addresses.iter().map(String::as_str)).collect();
+    let mut nodes = Vec::new();
+    for (node, cluster) in [(1, "shell"), (2, "shell"), (3, "another")] {
+        let dir = home.path().join(node.to_string());
+        init(dir, cluster, node, &members, 1).expect("an empty directory");
+        nodes.push(start(home.path(), node).await.expect("started"));
+    }
+    // The reason is the refusing node's, not "connection lost".
+    let told = wait_for(async || {
+        let status = nodes[0].status().await.expect("runs");
+        status.refused.iter().any(|text| text.contains("node 3") && text.contains("cluster"))
+    })
+    .await;
+    assert!(told, "{:#?}", nodes[0].status().await);
+    // Callers that stop waiting, and streams that are in the middle of another attempt.
+    for n in 0..20 {
+        let group = nodes[n % 2].group(GroupId(1));
+        let _ = tokio::time::timeout(Duration::from_millis(1), group.propose("1")).await;
+    }
+    for node in &nodes {
+        let stop = tokio::time::timeout(Duration::from_secs(10), node.shutdown()).await;
+        assert_eq!(stop, Ok(StopReason::Shutdown), "a cancelled stream hangs no stop");
+    }
+    drop(nodes);
+    assert!(wait_for(async || tasks() <= before).await, "{} tasks are left", tasks());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r04_a_session_over_tcp_counts_every_command_once_while_a_node_goes() {
+    let home = tempfile::tempdir().expect("a directory");
+    let addresses = addresses();
+    let members: Vec<(u64, &str)> = (1..).zip(addresses.iter().map(String::as_str)).collect();
+    let mut nodes: Vec<Node<Sessions<Sum>>> = Vec::new();
+    for node in 1..=3 {
+        let dir = home.path().join(node.to_string());
+        init(&dir, "sessions", node, &members, 1).expect("an empty directory");
+        let mut config = Config::default();
+        config.election_timeout = 300_000;
+        config.heartbeat = 50_000;
+        let builder = Node::builder(config, dir).machine(|_| Sessions::new(Sum::default()));
+        nodes.push(builder.tcp(None).start().await.expect("started"));
+    }
+    let patience = Duration::from_secs(20);
+    let group = nodes[0].group(GroupId(1));
+    let limits = Limits { idle_ms: 60_000, ..Limits::default() };
+    let session = Arc::new(group.session(limits, patience).await.expect("opened"));
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let session = Arc::clone(&session);
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..10 {
+                session.propose("1").await.expect("applied once");
+            }
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(nodes[2].shutdown().await, StopReason::Shutdown);
+    for task in tasks {
+        task.await.expect("all applied");
+    }
+    let sum = group.read(Consistency::Linearizable, |sessions| sessions.machine().0).await;
+    assert_eq!(sum, Ok(40));
+    assert_eq!(group.propose_plain("2").await, Ok(Bytes::from_static(b"42")));
+    session.keep_alive().await.expect("open");
+    let again = group.session(limits, patience).await.expect("opened");
+    again.close().await.expect("open");
+    let gone = group.session(Limits { idle_ms: 0, ..limits }, patience).await.expect("opened");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let expired = gone.propose("1").await;
+    assert_eq!(expired, Err(SessionError::Expired { maybe_applied: false }));
+    for node in &nodes[..2] {
+        node.shutdown().await;
+    }
 }

@@ -76,7 +76,7 @@
 //!
 //! # Limits
 //!
-//! * No witnesses, no sessions.
+//! * No witnesses. Sessions are a matter of the state machine: `refloat_node::sessions`.
 //! * Reads from a lease ([`Config::lease_drift`]) rest on clocks, and are off unless asked for.
 //! * A group that fell quiet ([`Config::quiet_after`]) notices nothing by itself: the host beats
 //!   for it and wakes it.

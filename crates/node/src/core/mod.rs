@@ -252,6 +252,7 @@ impl NodeCore {
         counters.scrubs = stats.scrub.cycles;
         counters.rot = stats.scrub.rot;
         counters.batches = stats.wal.batches + stats.votes.batches;
+        counters.snapshots_sending = self.sending;
         counters.syncs = stats.wal.syncs + stats.votes.syncs;
         counters
     }
