@@ -227,6 +227,10 @@ impl World {
                 self.trace.line(self.now, format_args!("node {id} refuses: {}", chain(&error)));
                 self.machines[node].refused = true;
                 self.count("starts refused over a lost identity");
+                if self.healing {
+                    self.replace_disk(node);
+                    self.after(10_000, Event::Boot { node });
+                }
             }
             Err(error) => {
                 let text = format!("node {id} does not start: {}", chain(&error));
@@ -282,7 +286,8 @@ impl World {
         let kind = kinds[self.rng.index(kinds.len())];
         let skip = self.rng.below(4);
         let machine = &mut self.machines[node];
-        if machine.process.is_some() {
+        // One at a time: what the one before may have left undecided depends on which it was.
+        if machine.process.is_some() && machine.disk_error.is_none() {
             machine.fs.inject(Fault::on(kind).after(skip));
             machine.disk_error = Some(kind);
             self.count("disk errors armed");
