@@ -22,6 +22,9 @@ pub struct Options {
     pub live_percent: u8,
     /// Bytes per second at which sealed files are read for rot; 0 reads none; default 4 MiB.
     pub scrub_rate: u64,
+    /// Bytes of snapshots from leaders that may wait in memory for the disk, over all groups; one
+    /// chunk always fits, and what does not is dropped and asked for again; default 8 MiB.
+    pub reception_bytes: u64,
     /// Microseconds from the beginning of one walk over them to the next; default a day.
     pub scrub_cycle: u64,
 }
@@ -39,6 +42,7 @@ impl Options {
             small_segment: 8 << 20,
             live_percent: 50,
             scrub_rate: 4 << 20,
+            reception_bytes: 8 << 20,
             scrub_cycle: 24 * 3600 * 1_000_000,
         }
     }

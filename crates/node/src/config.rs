@@ -44,6 +44,15 @@ pub struct Config {
     pub snapshot_bytes: u64,
     /// Snapshot chunks in flight to one receiver. 4.
     pub snapshot_window: u32,
+    /// Bytes of snapshots and their live entries that leave this node in a second, over all groups
+    /// and receivers; 0 is no limit. 64 MiB.
+    pub snapshot_rate: u64,
+    /// Bytes of snapshots that this node reads for receivers and that these have not acknowledged,
+    /// over all groups; one chunk always fits. And as many, at most, that arrived and wait for the
+    /// disk. 8 MiB.
+    pub snapshot_inflight_bytes: u64,
+    /// Groups that take a snapshot in at once; others wait. 4.
+    pub snapshot_receptions: usize,
     /// Groups of which this node, as their leader, brings new members up to date at once. 4.
     pub rejoins: usize,
     /// Where other nodes connect to this one, if it is not what the data directory says.
@@ -83,6 +92,9 @@ impl Default for Config {
             snapshot_entries: 200_000,
             snapshot_bytes: 64 << 20,
             snapshot_window: 4,
+            snapshot_rate: 64 << 20,
+            snapshot_inflight_bytes: 8 << 20,
+            snapshot_receptions: 4,
             rejoins: 4,
             peer_address: None,
             urgent_bytes: 64 << 10,

@@ -19,6 +19,10 @@ pub struct Status {
     pub run: u64,
     /// How often the cluster went on after a majority was lost for good.
     pub epoch: u32,
+    /// How many election timeouts later than others the node stands for election.
+    pub rank: u32,
+    /// The declared drift of clocks in microseconds, if reads may be served from a lease.
+    pub lease_drift: Option<u64>,
     /// Null once the cluster is formed, until then what formation waits for.
     pub forming: Option<String>,
     /// What other nodes said against this one lately, one sentence each.
@@ -54,6 +58,10 @@ pub struct GroupStatus {
     pub waits_for: Option<String>,
     /// Nothing happens in the group, and its leader's node beats for it.
     pub quiet: bool,
+    /// This replica leads and would serve a read now without asking anybody.
+    pub lease: bool,
+    /// To which node this leader is handing the group over.
+    pub transfer: Option<u64>,
     /// The name of the configuration that this replica has applied; equal ones have one name.
     #[serde(serialize_with = "hex")]
     pub membership: MembershipId,
@@ -73,6 +81,8 @@ pub struct MemberStatus {
     /// Up to where the leader knows its log to match; null except at the leader.
     #[serde(rename = "match")]
     pub matched: Option<u64>,
+    /// How the leader sends to it: `probe`, `replicate` or `snapshot`; null except at the leader.
+    pub sending: Option<&'static str>,
 }
 
 /// Counters since this start. They only grow, except the gauges at the end.
@@ -121,6 +131,14 @@ pub struct Counters {
     pub snapshots_sending: u64,
     /// Snapshots installed.
     pub snapshots_installed: u64,
+    /// Bytes of snapshots and their live entries that were read for receivers.
+    pub snapshot_bytes_sent: u64,
+    /// Those of them that are not acknowledged (gauge).
+    pub snapshot_bytes_inflight: u64,
+    /// Bytes of snapshots that arrived and wait for the disk (gauge).
+    pub snapshot_bytes_waiting: u64,
+    /// Groups that take a snapshot in (gauge).
+    pub snapshot_receptions: u64,
     /// Bytes of sealed files read in the background.
     pub scrubbed_bytes: u64,
     /// Walks over all of them that came to their end.

@@ -263,6 +263,7 @@ impl Core {
             progress: self.leading.progress.iter().map(|p| p.status()).collect(),
             transfer: self.leading.transfer_target(),
             uncommitted_bytes: self.leading.uncommitted_bytes(),
+            lease: self.would_answer_from_lease(),
             quiet: self.quiet,
             rights: self.rights,
             holes: self.healing.missing().clone(),

@@ -150,6 +150,15 @@ impl Log {
         self.configs.retain(|(at, _)| *at < from);
     }
 
+    /// Drops everything from `from` on, with nothing in its place.
+    pub(crate) fn cut(&mut self, from: Index) {
+        let written = self.handed >= from;
+        self.truncate(from);
+        if written {
+            self.cut = Some(self.cut.map_or(from, |at| at.min(from)));
+        }
+    }
+
     /// Writes an entry again that the log names but the store lost. One above `applied` that
     /// changes the membership is known as such from now on.
     pub(crate) fn fill(&mut self, entry: Entry, applied: Index) {

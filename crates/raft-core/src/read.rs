@@ -152,6 +152,11 @@ impl Core {
         since.is_some_and(|at| self.now.since(at) < self.config.election_timeout - drift)
     }
 
+    pub(crate) fn would_answer_from_lease(&self) -> bool {
+        let leads = self.role == Role::Leader && !self.quiet;
+        leads && self.committed_in_own_term() && self.holds_lease()
+    }
+
     /// Answers rounds that a majority confirmed. A later confirmation confirms earlier rounds.
     pub(crate) fn finish_reads(&mut self) {
         while let Some(round) = self.leading.reads.rounds.front().map(|r| r.round) {

@@ -99,6 +99,23 @@ impl Core {
         Ok(SnapshotOutcome::Install)
     }
 
+    /// An entry is committed, as one who has it in a snapshot's reach says: an own entry that
+    /// contradicts it, with all behind it, never will be, and is cut with the next turn's writes.
+    /// For entries that a snapshot refers to and that are written before it.
+    pub fn on_committed_elsewhere(&mut self, now: Now, id: EntryId) {
+        self.advance(now);
+        let known = id.index <= self.commit || id.index > self.log.last().index;
+        if known || self.role == Role::Leader || self.log.contains(id) {
+            return;
+        }
+        if self.role != Role::Follower {
+            // It asked for votes with what is cut now.
+            self.become_follower(self.term(), None);
+        }
+        self.log.cut(id.index);
+        self.forget_holes_from(id.index);
+    }
+
     fn install(&mut self, id: EntryId, conf: ConfState) {
         self.log.install(id, self.commit);
         self.commit = self.commit.max(id.index);

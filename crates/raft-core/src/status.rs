@@ -51,6 +51,8 @@ pub struct Status {
     pub transfer: Option<Member>,
     /// Payload bytes proposed here and uncommitted.
     pub uncommitted_bytes: u64,
+    /// Whether it leads and, at the time of its last input, would have answered a read from a lease.
+    pub lease: bool,
     /// Whether it neither beats nor waits for beats, because nothing happens.
     pub quiet: bool,
     /// What the replica may do.

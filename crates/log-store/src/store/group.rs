@@ -27,6 +27,11 @@ impl GroupLog {
         self.map.last().filter(|last| last.index > self.base.index).unwrap_or(self.base)
     }
 
+    /// Whether the log holds an entry, or keeps it though it is below the snapshot.
+    pub(crate) fn holds(&self, index: Index) -> bool {
+        self.map.term(index).is_some() || self.live.contains(index)
+    }
+
     pub(crate) fn apply(&mut self, op: &LogOp) {
         if let Some(from) = op.cut_from() {
             // Before the new entries are on disk the old ones no longer count (scenario W17).

@@ -36,10 +36,9 @@ struct Reception {
     incoming: Option<Box<Incoming>>,
     queue: VecDeque<Chunk>,
     busy: bool,
+    /// Bytes of chunks in the queue and with the job.
+    bytes: u64,
 }
-
-/// Chunks of a reception that may wait in memory; more are dropped and asked for again.
-const RECEPTION_QUEUE: usize = 8;
 
 pub(crate) enum SnapshotJob {
     Write {
@@ -175,14 +174,38 @@ impl LogStore {
                 incoming: None,
                 queue: VecDeque::new(),
                 busy: false,
+                bytes: 0,
             };
             self.snapshots.receiving.insert(group, fresh);
         }
+        let held = self.reception_bytes();
+        let fits = |len: u64| held == 0 || held + len <= self.options.reception_bytes;
+        let chunk = chunk.filter(|chunk| fits(chunk.bytes.len() as u64));
         let reception = self.snapshots.receiving.get_mut(&group).expect("just made sure");
-        if let Some(chunk) = chunk.filter(|_| reception.queue.len() < RECEPTION_QUEUE) {
+        if let Some(chunk) = chunk {
+            reception.bytes += chunk.bytes.len() as u64;
             reception.queue.push_back(chunk);
         }
         self.go_on_receiving(group);
+    }
+
+    /// Bytes of chunks that arrived and are not written.
+    #[must_use]
+    pub fn reception_bytes(&self) -> u64 {
+        self.snapshots.receiving.values().map(|reception| reception.bytes).sum()
+    }
+
+    /// Nothing more is expected of a group's reception. What it brought stays in its `.part` file,
+    /// and the next one of the same content goes on from there.
+    pub fn stop_receiving(&mut self, group: GroupKey) {
+        self.snapshots.receiving.retain(|key, reception| *key != group || reception.busy);
+    }
+
+    /// Which of these entries, that a snapshot from a leader refers to, are not here.
+    #[must_use]
+    pub fn missing_live(&self, group: GroupKey, live: &IndexSet) -> IndexSet {
+        let Some(log) = self.logs.get(&group) else { return live.clone() };
+        live.iter().filter(|index| !log.holds(*index)).collect()
     }
 
     fn go_on_receiving(&mut self, group: GroupKey) {
@@ -291,6 +314,7 @@ impl LogStore {
     ) -> Result<(), Poisoned> {
         let Some(reception) = self.snapshots.receiving.get_mut(&group) else { return Ok(()) };
         reception.busy = false;
+        reception.bytes = reception.queue.iter().map(|chunk| chunk.bytes.len() as u64).sum();
         match result {
             Ok(Received::Partly(incoming)) => {
                 let id = reception.meta.id;

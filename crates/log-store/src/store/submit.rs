@@ -194,8 +194,7 @@ impl LogStore {
         let Some(meta) = self.received_snapshot(key, id) else {
             return Err(SubmitError::SnapshotUnknown { id });
         };
-        let here = |i: &Index| log.map.term(*i).is_some() || log.live.contains(*i);
-        let missing: IndexSet = meta.live.iter().filter(|i| !here(i)).collect();
+        let missing: IndexSet = meta.live.iter().filter(|i| !log.holds(*i)).collect();
         match missing.is_empty() {
             true => Ok(meta.live.clone()),
             false => Err(SubmitError::LiveEntriesMissing { id, missing }),

@@ -91,6 +91,8 @@ impl NodeCore {
             .map_err(BootError::from)
             .and_then(|id| id.refuse_if_recovering(&dir))
             .map_err(StartError::Boot)?;
+        let mut options = options;
+        options.reception_bytes = config.snapshot_inflight_bytes;
         let mut boot = boot(vfs, options).map_err(StartError::Boot)?;
         identity::begin_run(vfs.as_ref(), &dir, &mut boot.identity)
             .map_err(|error| StartError::Boot(error.into()))?;
@@ -155,7 +157,7 @@ impl NodeCore {
             pending_bytes: 0,
             pending: 0,
             next_sweep: time.now,
-            sending: 0,
+            flow: super::flow::Flow::default(),
             stopping: None,
             over: false,
             ended: None,

@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 use refloat_types::codec::{DecodeError, Put, Reader};
-use refloat_types::{EntryId, GroupId, GroupKey, Incarnation, Index, Member, NodeId};
+use refloat_types::{EntryId, GroupId, GroupKey, Incarnation, Index, IndexSet, Member, NodeId};
 
 use super::quiet::Sum;
 use crate::error::RequestError;
@@ -35,6 +35,8 @@ mod kind {
     pub(super) const UNWELCOME: u8 = 11;
     pub(super) const QUIET_BEAT: u8 = 12;
     pub(super) const NOT_QUIET: u8 = 13;
+    pub(super) const SNAPSHOT_WANTS: u8 = 14;
+    pub(super) const SNAPSHOT_LIVE: u8 = 15;
 }
 
 /// One item of a frame. Payloads are slices of the frame.
@@ -52,6 +54,10 @@ pub(crate) enum Item {
     SnapshotOffer { group: GroupKey, meta: Bytes },
     /// One chunk of an offered snapshot.
     SnapshotChunk { group: GroupKey, id: EntryId, n: u32, digest: u32, bytes: Bytes },
+    /// Live entries of an offered snapshot that the receiver lacks. It wants them first.
+    SnapshotWants { group: GroupKey, id: EntryId, live: IndexSet },
+    /// Some of them, as a message between replicas that gives entries; `last` of what was asked.
+    SnapshotLive { group: GroupKey, id: EntryId, last: bool, message: Bytes },
     /// What the receiver of a snapshot has, or that it is done with it.
     SnapshotState { group: GroupKey, id: EntryId, next: u32, end: SnapshotEnd },
     /// The receiver of an earlier frame is not who the sender meant, or does not take the sender
@@ -121,6 +127,10 @@ pub(crate) enum SnapshotEnd {
     Receiving,
     Installed,
     Failed,
+    /// It takes in as many as it may at once.
+    Later,
+    /// It has room now.
+    Again,
 }
 
 /// See [`Item::Formation`].
@@ -263,6 +273,21 @@ impl FrameWriter {
                     out.put_slice(bytes);
                 });
             }
+            Item::SnapshotWants { group, id, live } => {
+                self.put(run, to, kind::SNAPSHOT_WANTS, |out| {
+                    out.put_group(*group);
+                    out.put_entry_id(*id);
+                    out.put_index_set(live);
+                });
+            }
+            Item::SnapshotLive { group, id, last, message } => {
+                self.put(run, to, kind::SNAPSHOT_LIVE, |out| {
+                    out.put_group(*group);
+                    out.put_entry_id(*id);
+                    out.put_u8(u8::from(*last));
+                    out.put_slice(message);
+                });
+            }
             Item::SnapshotState { group, id, next, end } => {
                 self.put(run, to, kind::SNAPSHOT_STATE, |out| {
                     out.put_group(*group);
@@ -376,6 +401,16 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
             let (n, digest) = (r.u32("chunk number")?, r.u32("chunk digest")?);
             Item::SnapshotChunk { group, id, n, digest, bytes: rest(&r) }
         }
+        kind::SNAPSHOT_WANTS => Item::SnapshotWants {
+            group: r.group("group")?,
+            id: r.entry_id("snapshot id")?,
+            live: r.index_set("live entries wanted")?,
+        },
+        kind::SNAPSHOT_LIVE => {
+            let (group, id) = (r.group("group")?, r.entry_id("snapshot id")?);
+            let last = r.u8("last of them")? == 1;
+            Item::SnapshotLive { group, id, last, message: rest(&r) }
+        }
         kind::SNAPSHOT_STATE => {
             let (group, id) = (r.group("group")?, r.entry_id("snapshot id")?);
             let next = r.u32("next chunk")?;
@@ -383,6 +418,8 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
                 0 => SnapshotEnd::Receiving,
                 1 => SnapshotEnd::Installed,
                 2 => SnapshotEnd::Failed,
+                3 => SnapshotEnd::Later,
+                4 => SnapshotEnd::Again,
                 _ => return Err(r.invalid("snapshot end")),
             };
             Item::SnapshotState { group, id, next, end }
@@ -469,7 +506,9 @@ mod tests {
             Item::ForwardReply { id: 1, result: Ok((Index(9), payload.clone())) },
             Item::ForwardReply { id: 2, result: Err(ForwardError::Busy) },
             Item::SnapshotOffer { group, meta: payload.clone() },
-            Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload },
+            Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload.clone() },
+            Item::SnapshotWants { group, id, live: [Index(3), Index(4)].into_iter().collect() },
+            Item::SnapshotLive { group, id, last: true, message: payload },
             Item::SnapshotState { group, id, next: 3, end: SnapshotEnd::Installed },
             Item::NotMe { expected: member },
             Item::QuietBeat(Sum { count: 2, hash: 99 }),

@@ -91,7 +91,9 @@ impl NodeCore {
         self.run_group(key, me, Restored::empty(conf.clone()));
         // Somebody must stand first. Who is drawn from the id, so that leaders spread over the
         // nodes; the others wait a whole election timeout.
-        if let Some(slot) = self.by_key.get(&key).copied().filter(|_| first == Some(me)) {
+        // One that should rather not lead leaves it to these.
+        let mine = first == Some(me) && self.config.rank == 0;
+        if let Some(slot) = self.by_key.get(&key).copied().filter(|_| mine) {
             let at = self.now().after(2 * self.config.heartbeat);
             if let Some(group) = &mut self.slots[slot] {
                 group.campaign_at = Some(at);
@@ -206,7 +208,8 @@ impl NodeCore {
 
     /// Answers all that waits for a replica that is gone, and drops every trace of it.
     pub(super) fn forget_group(&mut self, slot: usize, mut group: Group, refusal: RequestError) {
-        self.sending = self.sending.saturating_sub(group.snapshots.sending());
+        self.flow.forget(slot);
+        self.reception_over(group.key);
         self.forget_quiet(slot, group.quiet.as_ref());
         self.by_key.remove(&group.key);
         self.unregistered.remove(&slot);

@@ -5,6 +5,7 @@ mod apply;
 mod boot;
 mod catalog;
 mod envelope;
+mod flow;
 mod formation;
 mod forward;
 mod group;
@@ -16,9 +17,11 @@ mod peers;
 mod quiet;
 mod reads;
 mod rebirth;
+mod receiving;
 mod rejoin;
 mod requests;
 mod roll;
+mod sending;
 mod snapshots;
 mod status;
 mod stop;
@@ -40,6 +43,7 @@ use crate::status::Counters;
 
 pub use boot::StartError;
 pub(crate) use catalog::{Catalog, GroupCommand};
+use flow::Flow;
 use formation::Formation;
 use group::Group;
 use groups::Asleep;
@@ -109,8 +113,8 @@ pub struct NodeCore {
     /// Requests that may run out of time.
     pending: u64,
     next_sweep: Now,
-    /// Snapshots under way to peers.
-    sending: u64,
+    /// Snapshots under way, to and from others.
+    flow: Flow,
     stopping: Option<Stopping>,
     over: bool,
     /// Why it is over, until the driver was told.
@@ -144,6 +148,8 @@ enum Wanted {
     Apply(usize),
     Core(usize, refloat_raft_core::Fetch),
     Chunk(usize, NodeId),
+    /// Live entries of a snapshot, up to an index.
+    Live(usize, NodeId, Index),
 }
 
 /// Slots of the node's own state in the store.
@@ -216,7 +222,8 @@ impl NodeCore {
         let announce = (!self.formation.is_formed()).then_some(self.next_announce);
         let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
         let quiet = self.quiet_wake_at();
-        let membership = [self.roll.wake_at(), self.tend_at, self.rebirth_wake_at(), quiet];
+        let flow = self.flow.wake_at(self.now());
+        let membership = [self.roll.wake_at(), self.tend_at, self.rebirth_wake_at(), quiet, flow];
         let own = [timer, sweep, announce, stop, self.store.wake_at()];
         own.into_iter().chain(membership).flatten().min()
     }
@@ -248,18 +255,21 @@ impl NodeCore {
         let mut counters = self.counters;
         counters.pending_bytes = self.pending_bytes;
         counters.memory_bytes = stats.memory_bytes;
+        counters.snapshot_bytes_inflight = self.snapshot_bytes_out();
+        counters.snapshot_bytes_waiting = self.store.reception_bytes();
+        counters.snapshot_receptions = self.flow.receiving.len() as u64;
         counters.scrubbed_bytes = stats.scrub.bytes;
         counters.scrubs = stats.scrub.cycles;
         counters.rot = stats.scrub.rot;
         counters.batches = stats.wal.batches + stats.votes.batches;
-        counters.snapshots_sending = self.sending;
+        counters.snapshots_sending = self.flow.sending.len() as u64;
         counters.syncs = stats.wal.syncs + stats.votes.syncs;
         counters
     }
 
     /// Whether anything waits that may run out of time or out of luck.
     fn needs_sweep(&self) -> bool {
-        self.pending > 0 || !self.stalled.is_empty() || self.sending > 0
+        self.pending > 0 || !self.stalled.is_empty() || self.flow.is_busy()
     }
 
     fn now(&self) -> Now {

@@ -206,6 +206,12 @@ impl NodeCore {
             Item::SnapshotChunk { group, id, n, digest, bytes } => {
                 self.snapshot_chunk_in(group, id, n, digest, bytes);
             }
+            Item::SnapshotWants { group, id, live } => {
+                self.snapshot_wants(from, group, id, &live);
+            }
+            Item::SnapshotLive { group, id, last, message } => {
+                self.snapshot_live(group, id, last, &message);
+            }
             Item::SnapshotState { group, id, next, end } => {
                 self.snapshot_state(from, group, id, next, end);
             }

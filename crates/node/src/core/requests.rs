@@ -223,7 +223,8 @@ impl NodeCore {
             }
         }
         self.sweep_forwards();
-        self.sweep_snapshots();
+        self.sweep_transfers();
+        self.sweep_receptions();
     }
 
     fn sweep_group(&mut self, slot: usize, stalled: bool) {

@@ -421,13 +421,3 @@ impl NodeCore {
         (recent && other).then_some(*arrived)
     }
 }
-
-impl NodeCore {
-    /// A transfer to a life that is gone ends.
-    pub(super) fn drop_transfer(&mut self, slot: usize, gone: Member) {
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        if group.snapshots.drop_sending(gone) {
-            self.sending = self.sending.saturating_sub(1);
-        }
-    }
-}

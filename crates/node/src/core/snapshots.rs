@@ -1,24 +1,20 @@
-//! Snapshots: of own machines, to lagging peers, and from leaders.
+//! Snapshots of own machines, and the install of those that came from others.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use refloat_log_store::{Chunk, RequestId, SnapshotMeta};
-use refloat_raft_core::{PersistTicket, SnapshotOutcome};
-use refloat_types::codec::Reader;
-use refloat_types::{ConfState, EntryId, GroupId, GroupKey, IndexSet, Member, NodeId, Now};
+use refloat_raft_core::PersistTicket;
+use refloat_types::{ConfState, EntryId, GroupId, GroupKey, IndexSet, NodeId};
 
-use super::envelope::{Item, SnapshotEnd};
 use super::group::{Answer, Applier, Restoring};
-use super::{NodeCore, Order, Wanted};
-use crate::api::{Lane, Reply, Token};
+use super::receiving::Incoming;
+use super::sending::Outgoing;
+use super::{NodeCore, Order};
+use crate::api::{Reply, Token};
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::job::guarded;
 use crate::machine::Chunks;
-
-/// An offer without progress is repeated so often before the transfer is given up.
-const OFFERS: u32 = 10;
 
 /// The snapshots of one group that are on their way.
 #[derive(Default)]
@@ -33,27 +29,8 @@ pub(crate) struct Transfers {
     /// One that is rotten: where it is the newest, another of the same index takes its place.
     rotten: Option<EntryId>,
     clients: Vec<Token>,
-    sending: BTreeMap<NodeId, Outgoing>,
-    incoming: Option<Incoming>,
-}
-
-/// One snapshot on its way to one peer: at most a window of chunks is under way.
-struct Outgoing {
-    to: Member,
-    meta: SnapshotMeta,
-    /// Chunks below are durable there.
-    acked: u32,
-    /// Chunks below were asked for from the disk; `None` until the peer said where to begin.
-    sent: Option<u32>,
-    since: Now,
-    offers: u32,
-}
-
-/// One snapshot on its way in.
-struct Incoming {
-    meta: SnapshotMeta,
-    from: NodeId,
-    next: u32,
+    pub(super) sending: BTreeMap<NodeId, Outgoing>,
+    pub(super) incoming: Option<Incoming>,
 }
 
 impl Transfers {
@@ -80,25 +57,12 @@ impl Transfers {
         self.rotten = rotten.or(self.rotten);
     }
 
-    /// Transfers to peers.
-    pub(crate) fn sending(&self) -> u64 {
-        self.sending.len() as u64
-    }
-
-    /// Forgets a transfer to this member, if there is one.
-    pub(crate) fn drop_sending(&mut self, to: Member) -> bool {
-        let there = self.sending.get(&to.node).is_some_and(|outgoing| outgoing.to == to);
-        there && self.sending.remove(&to.node).is_some()
-    }
-
     pub(crate) fn take_clients(&mut self) -> Vec<Token> {
         std::mem::take(&mut self.clients)
     }
 }
 
 impl NodeCore {
-    // ---- own snapshots
-
     pub(super) fn snapshot_now(&mut self, to: Token, id: GroupId) {
         self.admit(0);
         let slot = match self.find(id) {
@@ -169,217 +133,6 @@ impl NodeCore {
             let error = RequestError::Refused { group: key.id, reason: reason.clone() };
             self.answer(Answer::Local(token), 0, Err(error));
         }
-    }
-
-    // ---- to a lagging peer
-
-    pub(super) fn send_snapshot(&mut self, slot: usize, to: Member) {
-        let now = self.now();
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        let Some(meta) = self.store.latest_snapshot(group.key).cloned() else {
-            group.snapshots.wanted = true;
-            group.core.on_snapshot_sent(now, to, false);
-            return self.mark(slot);
-        };
-        let outgoing = Outgoing { to, meta, acked: 0, sent: None, since: now, offers: 0 };
-        if group.snapshots.sending.insert(to.node, outgoing).is_none() {
-            self.sending += 1;
-        }
-        self.offer(slot, to.node);
-    }
-
-    fn offer(&mut self, slot: usize, node: NodeId) {
-        let now = self.now();
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        let Some(outgoing) = group.snapshots.sending.get_mut(&node) else { return };
-        outgoing.offers += 1;
-        outgoing.since = now;
-        outgoing.sent = None;
-        let mut meta = Vec::new();
-        outgoing.meta.encode(&mut meta);
-        let item = Item::SnapshotOffer { group: group.key, meta: meta.into() };
-        self.send_item(node, Lane::Urgent, &item);
-    }
-
-    fn sending_ends(&mut self, slot: usize, node: NodeId, ok: bool) {
-        let now = self.now();
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        let Some(outgoing) = group.snapshots.sending.remove(&node) else { return };
-        self.sending = self.sending.saturating_sub(1);
-        self.counters.snapshots_sent += u64::from(ok);
-        group.core.on_snapshot_sent(now, outgoing.to, ok);
-        self.mark(slot);
-    }
-
-    pub(super) fn snapshot_state(
-        &mut self,
-        from: Member,
-        key: GroupKey,
-        id: EntryId,
-        next: u32,
-        end: SnapshotEnd,
-    ) {
-        let now = self.now();
-        let Some(slot) = self.by_key.get(&key).copied() else { return };
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        let Some(outgoing) = group.snapshots.sending.get_mut(&from.node) else { return };
-        if outgoing.meta.id != id || !outgoing.to.is_of(from) {
-            return;
-        }
-        match end {
-            SnapshotEnd::Installed => self.sending_ends(slot, from.node, true),
-            SnapshotEnd::Failed => self.sending_ends(slot, from.node, false),
-            SnapshotEnd::Receiving => {
-                if next > outgoing.acked {
-                    outgoing.offers = 0;
-                    outgoing.since = now;
-                }
-                outgoing.acked = outgoing.acked.max(next);
-                outgoing.sent = Some(outgoing.sent.unwrap_or(next).max(next));
-                self.send_chunks(slot, from.node);
-            }
-        }
-    }
-
-    /// Asks the disk for chunks as far as the window allows.
-    fn send_chunks(&mut self, slot: usize, node: NodeId) {
-        let window = self.config.snapshot_window.max(1);
-        loop {
-            let Some(group) = self.slots[slot].as_mut() else { return };
-            let key = group.key;
-            let Some(outgoing) = group.snapshots.sending.get_mut(&node) else { return };
-            let Some(n) = outgoing.sent else { return };
-            if n >= outgoing.meta.chunks.min(outgoing.acked.saturating_add(window)) {
-                return;
-            }
-            outgoing.sent = Some(n + 1);
-            let (id, to) = (outgoing.meta.id, outgoing.to);
-            match self.store.read_snapshot_chunk(key, id, n) {
-                Some(request) => {
-                    self.fetches.insert(request, Wanted::Chunk(slot, node));
-                }
-                // A newer one took its place meanwhile: that one is sent instead.
-                None => return self.send_snapshot(slot, to),
-            }
-        }
-    }
-
-    pub(super) fn chunk_read(&mut self, request: RequestId, result: Result<Chunk, String>) {
-        let Some(Wanted::Chunk(slot, node)) = self.fetches.remove(&request) else { return };
-        let Some(group) = self.slots[slot].as_ref() else { return };
-        let Some(outgoing) = group.snapshots.sending.get(&node) else { return };
-        let (group, id) = (group.key, outgoing.meta.id);
-        match result {
-            Ok(Chunk { n, digest, bytes }) => {
-                let item = Item::SnapshotChunk { group, id, n, digest, bytes };
-                self.send_item(node, Lane::Bulk, &item);
-            }
-            Err(reason) => {
-                tracing::warn!(node = %self.me.node, %group, reason, "snapshot chunk cannot be read");
-                self.sending_ends(slot, node, false);
-            }
-        }
-    }
-
-    /// Transfers without progress are offered again, and given up in the end.
-    pub(super) fn sweep_snapshots(&mut self) {
-        let (now, patience) = (self.now(), self.config.election_timeout);
-        let mut stuck = Vec::new();
-        for (slot, group) in self.slots.iter().enumerate() {
-            let Some(group) = group else { continue };
-            let late = |out: &&Outgoing| now.since(out.since) > patience;
-            let late = group.snapshots.sending.values().filter(late);
-            stuck.extend(late.map(|out| (slot, out.to.node, out.offers)));
-        }
-        for (slot, node, offers) in stuck {
-            if offers < OFFERS {
-                self.offer(slot, node);
-            } else {
-                self.sending_ends(slot, node, false);
-            }
-        }
-    }
-
-    // ---- from a leader
-
-    pub(super) fn snapshot_offered(&mut self, from: Member, key: GroupKey, bytes: &Bytes) {
-        let meta = match SnapshotMeta::decode(&mut Reader::new(bytes)) {
-            Ok(meta) if meta.group == key && meta.check().is_ok() => meta,
-            _ => {
-                self.counters.refused += 1;
-                return;
-            }
-        };
-        let Some(slot) = self.by_key.get(&key).copied() else { return };
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        // What is committed is known here, unless a hole keeps it from being applied.
-        let status = group.core.status();
-        let cures = status.applied < meta.id.index
-            && status.holes.first().is_some_and(|hole| hole <= meta.id.index);
-        if group.apply.committed >= meta.id.index && !cures {
-            return self.say_state(from.node, key, meta.id, meta.chunks, SnapshotEnd::Installed);
-        }
-        let transfers = &mut group.snapshots;
-        match transfers.incoming.as_mut().filter(|incoming| incoming.meta == meta) {
-            Some(incoming) => {
-                incoming.from = from.node;
-                let next = incoming.next;
-                self.say_state(from.node, key, meta.id, next, SnapshotEnd::Receiving);
-            }
-            None => {
-                let incoming = Incoming { meta: meta.clone(), from: from.node, next: 0 };
-                transfers.incoming = Some(incoming);
-            }
-        }
-        self.store.receive_snapshot(meta, None);
-    }
-
-    pub(super) fn snapshot_chunk_in(
-        &mut self,
-        key: GroupKey,
-        id: EntryId,
-        n: u32,
-        digest: u32,
-        bytes: Bytes,
-    ) {
-        let Some(slot) = self.by_key.get(&key).copied() else { return };
-        let incoming = self.slots[slot].as_ref().and_then(|g| g.snapshots.incoming.as_ref());
-        let Some(incoming) = incoming.filter(|incoming| incoming.meta.id == id) else { return };
-        let meta = incoming.meta.clone();
-        self.store.receive_snapshot(meta, Some(Chunk { n, digest, bytes }));
-    }
-
-    pub(super) fn snapshot_progress(&mut self, key: GroupKey, id: EntryId, next: u32) {
-        let Some(slot) = self.by_key.get(&key).copied() else { return };
-        let incoming = self.slots[slot].as_mut().and_then(|g| g.snapshots.incoming.as_mut());
-        let Some(incoming) = incoming.filter(|incoming| incoming.meta.id == id) else { return };
-        incoming.next = next;
-        let to = incoming.from;
-        self.say_state(to, key, id, next, SnapshotEnd::Receiving);
-    }
-
-    fn say_state(&mut self, to: NodeId, key: GroupKey, id: EntryId, next: u32, end: SnapshotEnd) {
-        self.send_item(to, Lane::Urgent, &Item::SnapshotState { group: key, id, next, end });
-    }
-
-    /// A whole snapshot is here: verified, synced, under its name. The core decides.
-    pub(super) fn snapshot_received(&mut self, key: GroupKey, meta: SnapshotMeta) {
-        let now = self.now();
-        let Some(slot) = self.by_key.get(&key).copied() else { return };
-        let Some(group) = self.slots[slot].as_mut() else { return };
-        let (id, chunks) = (meta.id, meta.chunks);
-        let from = group.snapshots.incoming.take().map(|incoming| incoming.from);
-        let end = match group.core.on_snapshot_received(now, id, meta.conf) {
-            Ok(SnapshotOutcome::Install | SnapshotOutcome::Obsolete) => SnapshotEnd::Installed,
-            Err(error) => {
-                tracing::warn!(node = %self.me.node, group = %key, %error, "snapshot refused");
-                SnapshotEnd::Failed
-            }
-        };
-        if let Some(from) = from {
-            self.say_state(from, key, id, chunks, end);
-        }
-        self.mark(slot);
     }
 
     /// Makes a received snapshot the head of the group's log, and then its machine's state.

@@ -1,7 +1,7 @@
 //! What a node says about itself.
 
 use refloat_log_store::GroupState;
-use refloat_raft_core::Role;
+use refloat_raft_core::{PeerState, Role};
 use refloat_types::{ConfState, GroupKey, Member};
 
 use super::NodeCore;
@@ -25,6 +25,8 @@ impl NodeCore {
             incarnation: self.me.incarnation.to_string(),
             run: self.identity.run,
             epoch: self.identity.lineage.epoch(),
+            rank: self.config.rank,
+            lease_drift: self.config.lease_drift,
             forming: self.formation.waits_for().or_else(|| self.waits_to_be_taken_in()),
             refused: self.refusals(),
             groups,
@@ -38,6 +40,10 @@ impl NodeCore {
             let peer = status.progress.iter().find(|p| p.member == member);
             let own = (member == group.me).then_some(status.durable.0);
             if group.is_leader() { peer.map(|p| p.matched.0).or(own) } else { None }
+        };
+        let sending = |member: Member| {
+            let peer = status.progress.iter().find(|p| p.member == member);
+            peer.filter(|_| group.is_leader()).map(|p| sending_name(p.state))
         };
         GroupStatus {
             group: group.key.id.0,
@@ -57,8 +63,10 @@ impl NodeCore {
                 .or_else(|| group.taking_in.clone())
                 .or_else(|| self.lost_majority(&status.conf)),
             quiet: status.quiet,
+            lease: status.lease,
+            transfer: status.transfer.map(|member| member.node.0),
             membership: status.conf_id,
-            members: members(&status.conf, matched),
+            members: members(&status.conf, matched, sending),
         }
     }
 }
@@ -98,8 +106,10 @@ fn resting(key: GroupKey, asleep: &Asleep) -> GroupStatus {
         state: state_name(asleep.state),
         waits_for: asleep.waits_for.clone(),
         quiet: false,
+        lease: false,
+        transfer: None,
         membership: MembershipId::of(&asleep.conf),
-        members: members(&asleep.conf, |_| None),
+        members: members(&asleep.conf, |_| None, |_| None),
     }
 }
 
@@ -113,6 +123,14 @@ fn role_name(role: Role, learner: bool) -> &'static str {
     }
 }
 
+fn sending_name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Probe => "probe",
+        PeerState::Replicate => "replicate",
+        PeerState::Snapshot => "snapshot",
+    }
+}
+
 fn state_name(state: GroupState) -> &'static str {
     match state {
         GroupState::Clean => "clean",
@@ -122,7 +140,11 @@ fn state_name(state: GroupState) -> &'static str {
     }
 }
 
-fn members(conf: &ConfState, matched: impl Fn(Member) -> Option<u64>) -> Vec<MemberStatus> {
+fn members(
+    conf: &ConfState,
+    matched: impl Fn(Member) -> Option<u64>,
+    sending: impl Fn(Member) -> Option<&'static str>,
+) -> Vec<MemberStatus> {
     let standing = |member: Member| {
         let (old, new) = (conf.outgoing.contains(&member), conf.voters.contains(&member));
         match (conf.is_joint(), old, new) {
@@ -139,6 +161,7 @@ fn members(conf: &ConfState, matched: impl Fn(Member) -> Option<u64>) -> Vec<Mem
             incarnation: member.incarnation.to_string(),
             member: standing(member),
             matched: matched(member),
+            sending: sending(member),
         })
         .collect();
     members.sort_by_key(|member| member.node);

@@ -33,6 +33,7 @@ impl NodeCore {
                 self.pump(slot);
             }
         }
+        self.send_in_turn();
         self.go_on_stopping();
         self.tell_places();
         self.beat_for_quiet_groups();
@@ -69,7 +70,7 @@ impl NodeCore {
     }
 
     /// Steps one group until it has nothing to say.
-    fn turn_group(&mut self, slot: usize) {
+    pub(super) fn turn_group(&mut self, slot: usize) {
         let Some(group) = self.slots[slot].as_mut() else { return };
         group.dirty = false;
         self.flush_proposals(slot);
@@ -305,6 +306,7 @@ impl NodeCore {
         match self.fetches.remove(&request) {
             Some(Wanted::Apply(slot)) => self.apply_read(slot, request, result),
             Some(Wanted::Core(slot, fetch)) => self.fetched(slot, fetch, result),
+            Some(Wanted::Live(slot, node, up_to)) => self.live_fetched(slot, node, up_to, result),
             Some(Wanted::Chunk(..)) | None => {}
         }
     }

@@ -1,0 +1,259 @@
+//! Snapshots from others: live entries that are not here first, then the chunks, then the install.
+
+use bytes::Bytes;
+use refloat_log_store::{Chunk, SnapshotMeta};
+use refloat_raft_core::{Body, Message, SnapshotOutcome};
+use refloat_types::codec::Reader;
+use refloat_types::{
+    Entry, EntryId, EntryKind, GroupKey, GroupWrite, IndexSet, LogOp, Member, NodeId, Now,
+};
+
+use super::envelope::{Item, SnapshotEnd};
+use super::sending::LIVE_RANGES;
+use super::{NodeCore, Write};
+use crate::api::Lane;
+
+/// A reception of which nothing is heard for so many election timeouts makes room for others.
+/// What it brought stays on the disk, and another attempt goes on from there.
+const PATIENCE: u64 = 6;
+
+/// One snapshot on its way in.
+pub(super) struct Incoming {
+    meta: SnapshotMeta,
+    from: NodeId,
+    next: u32,
+    /// Live entries that came, and stand above what is known to be committed here.
+    came: IndexSet,
+    /// Every chunk is here.
+    whole: bool,
+    heard: Now,
+}
+
+impl NodeCore {
+    pub(super) fn snapshot_offered(&mut self, from: Member, key: GroupKey, bytes: &Bytes) {
+        let meta = match SnapshotMeta::decode(&mut Reader::new(bytes)) {
+            Ok(meta) if meta.group == key && meta.check().is_ok() => meta,
+            _ => {
+                self.counters.refused += 1;
+                return;
+            }
+        };
+        let (now, most) = (self.now(), self.config.snapshot_receptions);
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        // What is committed is known here, unless a hole keeps it from being applied.
+        let status = group.core.status();
+        let cures = status.applied < meta.id.index
+            && status.holes.first().is_some_and(|hole| hole <= meta.id.index);
+        if group.apply.committed >= meta.id.index && !cures {
+            return self.say_state(from.node, key, meta.id, meta.chunks, SnapshotEnd::Installed);
+        }
+        let known = group.snapshots.incoming.as_ref().is_some_and(|i| i.meta == meta);
+        if !known && !self.flow.begin_receiving(key, most) {
+            self.flow.let_wait(key, from.node, meta.id);
+            return self.say_state(from.node, key, meta.id, 0, SnapshotEnd::Later);
+        }
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        match group.snapshots.incoming.as_mut().filter(|_| known) {
+            Some(incoming) => (incoming.from, incoming.heard) = (from.node, now),
+            None => {
+                let (from, came) = (from.node, IndexSet::new());
+                let incoming = Incoming { meta, from, next: 0, came, whole: false, heard: now };
+                group.snapshots.incoming = Some(incoming);
+            }
+        }
+        self.go_on_receiving(slot, known);
+    }
+
+    /// Asks for live entries as long as some are missing, then for chunks.
+    fn go_on_receiving(&mut self, slot: usize, say: bool) {
+        let wants = self.missing_live(slot);
+        let Some(group) = self.slots[slot].as_ref() else { return };
+        let Some(incoming) = group.snapshots.incoming.as_ref() else { return };
+        let (key, id, from, next) = (group.key, incoming.meta.id, incoming.from, incoming.next);
+        if !wants.is_empty() {
+            if !self.stalled.is_empty() {
+                return; // there may be no space for them: it is offered again
+            }
+            let item = Item::SnapshotWants { group: key, id, live: wants };
+            return self.send_item(from, Lane::Urgent, &item);
+        }
+        if incoming.whole {
+            let meta = incoming.meta.clone();
+            return self.snapshot_received(key, meta);
+        }
+        let meta = incoming.meta.clone();
+        if say {
+            self.say_state(from, key, id, next, SnapshotEnd::Receiving);
+        }
+        self.store.receive_snapshot(meta, None);
+    }
+
+    /// Live entries that this replica lacks, the lowest few ranges. What it has above its commit
+    /// index may be another entry of the same index.
+    fn missing_live(&self, slot: usize) -> IndexSet {
+        let Some(group) = self.slots[slot].as_ref() else { return IndexSet::new() };
+        let Some(incoming) = group.snapshots.incoming.as_ref() else { return IndexSet::new() };
+        let holes = group.core.status().holes;
+        let commit = group.core.commit();
+        let certain = |index| index <= commit && !holes.contains(index);
+        let mut missing = self.store.missing_live(group.key, &incoming.meta.live);
+        let doubtful = incoming.meta.live.iter();
+        doubtful
+            .filter(|index| !certain(*index) && !incoming.came.contains(*index))
+            .for_each(|index| missing.insert(index));
+        let mut few = IndexSet::new();
+        let ranges = missing.ranges().iter().take(LIVE_RANGES);
+        ranges.for_each(|(first, last)| few.insert_range(*first, *last));
+        few
+    }
+
+    /// Live entries arrive. They go into the log before the snapshot that refers to them does, in
+    /// the same order on the disk; own entries that contradict them are cut first.
+    pub(super) fn snapshot_live(
+        &mut self,
+        key: GroupKey,
+        id: EntryId,
+        last: bool,
+        message: &Bytes,
+    ) {
+        let now = self.now();
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let entries = match Message::decode_shared(message) {
+            Ok(Message { body: Body::HoleHave { entries }, .. }) => entries,
+            _ => {
+                self.counters.refused += 1;
+                return;
+            }
+        };
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let Some(incoming) = group.snapshots.incoming.as_mut() else { return };
+        if incoming.meta.id != id {
+            return;
+        }
+        incoming.heard = now;
+        let live = &incoming.meta.live;
+        let fits = |e: &Entry| live.contains(e.id.index) && e.kind != EntryKind::Config;
+        let entries: Vec<Entry> =
+            entries.into_iter().filter(|e| fits(e) && e.is_intact()).collect();
+        entries.iter().for_each(|e| incoming.came.insert(e.id.index));
+        for entry in &entries {
+            group.core.on_committed_elsewhere(now, entry.id);
+        }
+        // What the core cuts is written before what takes its place.
+        self.turn_group(slot);
+        self.fill_live(slot, key, entries);
+        if last {
+            self.go_on_receiving(slot, true);
+        }
+        self.mark(slot);
+    }
+
+    fn fill_live(&mut self, slot: usize, group: GroupKey, entries: Vec<Entry>) {
+        let Some(running) = self.slots[slot].as_ref() else { return };
+        let commit = running.core.commit();
+        let lacked = self
+            .store
+            .missing_live(group, &entries.iter().map(|entry| entry.id.index).collect::<IndexSet>());
+        let new = |e: &Entry| e.id.index > commit || lacked.contains(e.id.index);
+        let entries: Vec<Entry> = entries.into_iter().filter(new).collect();
+        if !entries.is_empty() {
+            let log = Some(LogOp::Fill { entries });
+            let write = GroupWrite { group, hard_state: None, log };
+            self.writes.push(Write { slot, write, ticket: None });
+            self.submit_writes();
+        }
+    }
+
+    pub(super) fn snapshot_chunk_in(
+        &mut self,
+        key: GroupKey,
+        id: EntryId,
+        n: u32,
+        digest: u32,
+        bytes: Bytes,
+    ) {
+        let now = self.now();
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let incoming = self.slots[slot].as_mut().and_then(|g| g.snapshots.incoming.as_mut());
+        let Some(incoming) = incoming.filter(|incoming| incoming.meta.id == id) else { return };
+        incoming.heard = now;
+        let meta = incoming.meta.clone();
+        self.store.receive_snapshot(meta, Some(Chunk { n, digest, bytes }));
+    }
+
+    pub(super) fn snapshot_progress(&mut self, key: GroupKey, id: EntryId, next: u32) {
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let incoming = self.slots[slot].as_mut().and_then(|g| g.snapshots.incoming.as_mut());
+        let Some(incoming) = incoming.filter(|incoming| incoming.meta.id == id) else { return };
+        incoming.next = next;
+        let to = incoming.from;
+        self.say_state(to, key, id, next, SnapshotEnd::Receiving);
+    }
+
+    pub(super) fn say_state(
+        &mut self,
+        to: NodeId,
+        key: GroupKey,
+        id: EntryId,
+        next: u32,
+        end: SnapshotEnd,
+    ) {
+        self.send_item(to, Lane::Urgent, &Item::SnapshotState { group: key, id, next, end });
+    }
+
+    /// A whole snapshot is here: verified, synced, under its name. The core decides, once nothing
+    /// that it refers to is missing.
+    pub(super) fn snapshot_received(&mut self, key: GroupKey, meta: SnapshotMeta) {
+        let now = self.now();
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        if let Some(incoming) = group.snapshots.incoming.as_mut().filter(|i| i.meta == meta) {
+            incoming.whole = true;
+            if !self.missing_live(slot).is_empty() {
+                return self.go_on_receiving(slot, false);
+            }
+        }
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let (id, chunks) = (meta.id, meta.chunks);
+        let from = group.snapshots.incoming.take().map(|incoming| incoming.from);
+        let end = match group.core.on_snapshot_received(now, id, meta.conf) {
+            Ok(SnapshotOutcome::Install | SnapshotOutcome::Obsolete) => SnapshotEnd::Installed,
+            Err(error) => {
+                tracing::warn!(node = %self.me.node, group = %key, %error, "snapshot refused");
+                SnapshotEnd::Failed
+            }
+        };
+        if let Some(from) = from {
+            self.say_state(from, key, id, chunks, end);
+        }
+        self.reception_over(key);
+        self.mark(slot);
+    }
+
+    /// There is room for another reception.
+    pub(super) fn reception_over(&mut self, key: GroupKey) {
+        if let Some((next, from, id)) = self.flow.received(key) {
+            self.say_state(from, next, id, 0, SnapshotEnd::Again);
+        }
+    }
+
+    /// Receptions that stand still make room for others.
+    pub(super) fn sweep_receptions(&mut self) {
+        let (now, patience) = (self.now(), PATIENCE * self.config.election_timeout);
+        for key in self.flow.receiving.clone() {
+            let slot = self.by_key.get(&key).copied();
+            let group = slot.and_then(|slot| self.slots[slot].as_mut());
+            let Some(group) = group else {
+                self.reception_over(key);
+                continue;
+            };
+            let stands = |incoming: &Incoming| now.since(incoming.heard) > patience;
+            if group.snapshots.incoming.as_ref().is_none_or(stands) {
+                group.snapshots.incoming = None;
+                self.store.stop_receiving(key);
+                self.reception_over(key);
+            }
+        }
+    }
+}

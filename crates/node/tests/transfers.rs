@@ -1,0 +1,353 @@
+//! Snapshots on their way: how fast, how much at once, over which failures, and what goes first.
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use refloat_log_store::{Event, Read, boot};
+use refloat_node::{
+    Chunks, Command, Consistency, Input, JobLane, RestoreError, SnapshotReader, StateMachine,
+};
+use refloat_types::{GroupId, Index, IndexSet, NodeId, Now};
+use refloat_vfs::Vfs;
+use support::Cluster;
+
+const MIB: u64 = 1 << 20;
+
+/// A formed cluster in which node 1 leads as long as it runs, and node 3 misses what follows.
+fn without_node_3(groups: u32, change: impl FnOnce(&mut Cluster)) -> Cluster {
+    let mut cluster = Cluster::new(groups);
+    cluster.config.snapshot_entries = 10;
+    change(&mut cluster);
+    let rank = cluster.config.rank;
+    cluster.start(1);
+    for node in [2, 3] {
+        cluster.config.rank = 5;
+        cluster.start(node);
+    }
+    cluster.config.rank = rank;
+    cluster.wait_for_leaders(groups);
+    for group in 1..=u64::from(groups) {
+        lead(&mut cluster, 1, group);
+        cluster.proposed(1, group, "first").expect("applied");
+    }
+    cluster.run_for(200);
+    cluster.kill(3);
+    cluster
+}
+
+fn lead(cluster: &mut Cluster, node: u64, group: u64) {
+    let leader = cluster.leader(group).expect("formed");
+    if leader != node {
+        let (group_id, target) = (GroupId(group), NodeId(node));
+        let transfer = |to| Input::Transfer { to, group: group_id, target };
+        let token = cluster.input(leader, transfer);
+        cluster.answer(token).expect("handed over");
+        assert!(cluster.run_until(5, |c| c.leader(group) == Some(node)));
+    }
+}
+
+/// So many commands of 50 KiB, so that a snapshot has several chunks.
+fn write_large(cluster: &mut Cluster, node: u64, group: u64, count: u32) {
+    for n in 0..count {
+        let text = format!("{n} {}", "y".repeat(50 << 10));
+        cluster.proposed(node, group, &text).expect("applied");
+    }
+    cluster.run_for(300);
+}
+
+fn rejoins(cluster: &mut Cluster, node: u64, leader: u64, group: u64) {
+    let level = |c: &Cluster| c.applied(node, group) >= c.applied(leader, group);
+    assert!(cluster.run_until(60, level), "{:#?}", cluster.statuses());
+    let one = cluster.read(leader, group, Consistency::Linearizable).expect("read");
+    assert_eq!(cluster.read(node, group, Consistency::Stale), Ok(one));
+}
+
+fn sent(cluster: &Cluster, node: u64) -> u64 {
+    cluster.nodes[&node].counters().snapshot_bytes_sent
+}
+
+#[test]
+fn n10_the_transfers_of_all_groups_share_one_rate() {
+    let rate = MIB;
+    let mut cluster = without_node_3(3, |c| c.config.snapshot_rate = rate);
+    for group in 1..=3 {
+        write_large(&mut cluster, 1, group, 20);
+    }
+    cluster.start(3);
+    let begun = cluster.time().now;
+    let all = |c: &Cluster| (1..=3).all(|g| c.applied(3, g) >= c.applied(1, g));
+    let mut most = 0;
+    while !all(&cluster) {
+        cluster.crank();
+        let elapsed = cluster.time().now.since(begun);
+        let allowed = rate * (elapsed + 50_000) / 1_000_000 + (256 << 10);
+        assert!(sent(&cluster, 1) <= allowed, "{} in {elapsed} us", sent(&cluster, 1));
+        most = most.max(cluster.nodes[&1].counters().snapshot_bytes_inflight);
+        assert!(elapsed < 60_000_000, "{:#?}", cluster.statuses());
+    }
+    assert!(sent(&cluster, 1) >= 5 * MIB / 2, "the groups came by snapshot");
+    assert!(most > 0);
+    for group in 1..=3 {
+        rejoins(&mut cluster, 3, 1, group);
+    }
+}
+
+#[test]
+fn n10_what_is_read_and_what_waits_for_the_disk_is_bounded_over_all_groups() {
+    let most = 600 << 10;
+    let mut cluster = without_node_3(4, |c| c.config.snapshot_inflight_bytes = most);
+    for group in 1..=4 {
+        write_large(&mut cluster, 1, group, 20);
+    }
+    cluster.start(3);
+    let all = |c: &Cluster| (1..=4).all(|g| c.applied(3, g) >= c.applied(1, g));
+    let (mut out, mut held) = (0, 0);
+    let done = cluster.run_until(60, |c| {
+        out = out.max(c.nodes[&1].counters().snapshot_bytes_inflight);
+        held = held.max(c.nodes[&3].counters().snapshot_bytes_waiting);
+        all(c)
+    });
+    assert!(done, "{:#?}", cluster.statuses());
+    assert!((1..=most).contains(&out), "{out} bytes out");
+    assert!((1..=most).contains(&held), "{held} bytes held");
+}
+
+#[test]
+fn n10_a_node_takes_in_so_many_snapshots_at_once_and_invites_the_next() {
+    let mut cluster = without_node_3(6, |c| c.config.snapshot_receptions = 2);
+    for group in 1..=6 {
+        write_large(&mut cluster, 1, group, 24);
+    }
+    cluster.start(3);
+    let all = |c: &Cluster| (1..=6).all(|g| c.applied(3, g) >= c.applied(1, g));
+    let mut most = 0;
+    let begun = cluster.time().now;
+    let done = cluster.run_until(60, |c| {
+        most = most.max(c.nodes[&3].counters().snapshot_receptions);
+        all(c)
+    });
+    assert!(done, "{:#?}", cluster.statuses());
+    assert_eq!(most, 2);
+    let took = cluster.time().now.since(begun);
+    assert!(took < 3_000_000, "invited, not found out by asking again: {took} us");
+}
+
+#[test]
+fn n12_a_receiver_that_restarts_goes_on_with_the_chunks_it_has() {
+    let mut cluster = without_node_3(1, |c| {
+        (c.config.snapshot_rate, c.config.snapshot_window) = (MIB, 1);
+    });
+    write_large(&mut cluster, 1, 1, 60);
+    let before = sent(&cluster, 1);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| sent(c, 1) >= before + 2 * MIB), "in the middle");
+    cluster.kill(3);
+    cluster.run_for(500);
+    cluster.start(3);
+    rejoins(&mut cluster, 3, 1, 1);
+    let total = sent(&cluster, 1) - before;
+    assert!((3 * MIB - (300 << 10)..4 * MIB).contains(&total), "{total} bytes for 3 MiB");
+    is_electable(&mut cluster, 3);
+}
+
+#[test]
+fn n05_a_sender_that_restarts_goes_on_where_the_receiver_is() {
+    let mut cluster = without_node_3(1, |c| c.config.snapshot_rate = MIB);
+    write_large(&mut cluster, 1, 1, 60);
+    let before = sent(&cluster, 1);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| sent(c, 1) >= before + 2 * MIB), "in the middle");
+    // The other voter is away too, so that nobody else leads meanwhile.
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.run_for(100);
+    cluster.start(1);
+    cluster.config.rank = 5;
+    cluster.start(2);
+    assert!(cluster.run_until(20, |c| c.leader(1) == Some(1)));
+    rejoins(&mut cluster, 3, 1, 1);
+    let again = sent(&cluster, 1);
+    assert!((MIB / 2..3 * MIB / 2).contains(&again), "{again} bytes after 2 of 3 MiB");
+    is_electable(&mut cluster, 3);
+}
+
+#[test]
+fn n05_a_leader_that_changes_in_mid_transfer_is_no_obstacle() {
+    let mut cluster = without_node_3(1, |c| c.config.snapshot_rate = MIB);
+    write_large(&mut cluster, 1, 1, 60);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| sent(c, 1) >= 3 * MIB / 2), "in the middle");
+    lead(&mut cluster, 2, 1);
+    cluster.partition(1, 3);
+    rejoins(&mut cluster, 3, 2, 1);
+    assert!(cluster.nodes[&3].counters().snapshots_installed >= 1);
+    cluster.heal();
+    is_electable(&mut cluster, 3);
+}
+
+/// Nothing is written between the install and its election.
+fn is_electable(cluster: &mut Cluster, node: u64) {
+    cluster.run_for(1_000);
+    lead(cluster, node, 1);
+    cluster.proposed(node, 1, "led by the one that was behind").expect("applied");
+}
+
+/// Remembers only where the commands are; their content stays in the log.
+#[derive(Default)]
+struct Keeper {
+    kept: IndexSet,
+}
+
+impl StateMachine for Keeper {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        let kept = batch.iter().filter(|command| command.payload.starts_with(b"keep"));
+        kept.for_each(|command| self.kept.insert(command.index));
+        vec![Bytes::new(); batch.len()]
+    }
+
+    fn snapshot(&mut self) -> Chunks {
+        let indexes: Vec<u8> = self.kept.iter().flat_map(|index| index.0.to_le_bytes()).collect();
+        Box::new(std::iter::once(indexes.into()))
+    }
+
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        self.kept = IndexSet::new();
+        while !snapshot.is_over() {
+            self.kept.insert(Index(u64::from_le_bytes(snapshot.array()?)));
+        }
+        Ok(())
+    }
+
+    fn live_indexes(&self) -> IndexSet {
+        self.kept.clone()
+    }
+}
+
+fn keeping(cluster: &mut Cluster) {
+    cluster.machines = Some(Arc::new(|_, _| Box::<Keeper>::default()));
+}
+
+fn kept(cluster: &mut Cluster, node: u64) -> Vec<u64> {
+    let ask = |machine: &mut dyn StateMachine| {
+        let machine: &mut dyn std::any::Any = machine;
+        let keeper = machine.downcast_mut::<Keeper>().expect("a keeper");
+        let indexes: Vec<String> = keeper.kept.iter().map(|index| index.0.to_string()).collect();
+        Bytes::from(indexes.join(" "))
+    };
+    let text = cluster.ask(node, 1, Consistency::Stale, Box::new(ask)).expect("read");
+    text.split_whitespace().map(|index| index.parse().expect("a number")).collect()
+}
+
+/// What the log on a stopped node's disk holds at some indexes.
+fn payloads_on_disk(cluster: &mut Cluster, node: u64, indexes: &[u64]) -> Vec<String> {
+    let disk = cluster.disks[&node].kill();
+    cluster.disks.insert(node, disk.clone());
+    let vfs: Arc<dyn Vfs> = Arc::new(disk);
+    let found = boot(&vfs, (cluster.store)()).expect("it starts");
+    let (mut store, key) = (found.store, found.groups[1].key);
+    let mut texts = Vec::new();
+    for index in indexes.iter().map(|index| Index(*index)) {
+        let entries = match store.read(key, index, index, 1 << 20) {
+            Read::Entries(entries) => entries,
+            Read::Later(request) => {
+                while let Some(job) = store.poll_job(Now(0)) {
+                    let done = job.run(&vfs);
+                    store.complete(Now(0), done).expect("a good disk");
+                }
+                let mine = |event| match event {
+                    Event::Read { request: of, result } if of == request => Some(result),
+                    _ => None,
+                };
+                let answer = store.take_events().into_iter().find_map(mine).expect("an answer");
+                answer.expect("it is readable")
+            }
+            other => panic!("live entry {index}: {other:?}"),
+        };
+        texts.push(String::from_utf8_lossy(&entries[0].payload).into_owned());
+    }
+    cluster.disks.insert(node, cluster.disks[&node].kill());
+    texts
+}
+
+#[test]
+fn n07_a_follower_gets_the_live_entries_that_it_lacks_before_the_snapshot() {
+    let mut cluster = without_node_3(1, keeping);
+    for n in 0..80 {
+        let text = if n % 7 == 0 { format!("keep {n}") } else { format!("drop {n}") };
+        cluster.proposed(1, 1, &text).expect("applied");
+    }
+    cluster.run_for(500);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| c.applied(3, 1) >= c.applied(1, 1)));
+    assert!(cluster.nodes[&3].counters().snapshots_installed >= 1);
+    let indexes = kept(&mut cluster, 3);
+    assert_eq!(indexes.len(), 12);
+    cluster.power_cut(3);
+    let expected: Vec<String> = (0..80).step_by(7).map(|n| format!("keep {n}")).collect();
+    assert_eq!(payloads_on_disk(&mut cluster, 3, &indexes), expected);
+    cluster.start(3);
+    is_electable(&mut cluster, 3);
+}
+
+/// A deposed leader wrote its own entries where the others committed live ones.
+#[test]
+fn n07_live_entries_take_the_place_of_own_ones_that_never_were_committed() {
+    let mut cluster = Cluster::new(1);
+    cluster.config.snapshot_entries = 10;
+    keeping(&mut cluster);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    let deposed = cluster.leader(1).expect("formed");
+    let others: Vec<u64> = (1..=3).filter(|node| *node != deposed).collect();
+    others.iter().for_each(|other| cluster.partition(deposed, *other));
+    for n in 0..20 {
+        cluster.propose(deposed, 1, &format!("never {n}"));
+    }
+    let new = |c: &Cluster| c.leader(1).is_some_and(|leader| leader != deposed);
+    assert!(cluster.run_until(20, new));
+    let leader = cluster.leader(1).expect("just seen");
+    for n in 0..60 {
+        let text = if n % 3 == 0 { format!("keep {n}") } else { format!("drop {n}") };
+        cluster.proposed(leader, 1, &text).expect("applied");
+    }
+    cluster.run_for(500);
+    // Cut off between the live entries and the chunks.
+    cluster.hold(deposed, JobLane::Snapshot);
+    cluster.heal();
+    cluster.run_for(400);
+    assert!(cluster.held(deposed, JobLane::Snapshot) > 0, "the live entries are here");
+    cluster.power_cut(deposed);
+    cluster.start(deposed);
+    let status = cluster.nodes[&deposed].status();
+    assert_ne!(status.groups[1].role, "stopped", "{status:#?}");
+    let level = |c: &Cluster| c.applied(deposed, 1) >= c.applied(leader, 1);
+    assert!(cluster.run_until(30, level), "{:#?}", cluster.statuses());
+    assert!(cluster.nodes[&deposed].counters().snapshots_installed >= 1);
+    let indexes = kept(&mut cluster, deposed);
+    cluster.power_cut(deposed);
+    let expected: Vec<String> = (0..60).step_by(3).map(|n| format!("keep {n}")).collect();
+    assert_eq!(payloads_on_disk(&mut cluster, deposed, &indexes), expected);
+}
+
+#[test]
+fn a_reception_that_stands_still_makes_room_for_another_group() {
+    let mut cluster = without_node_3(2, |c| {
+        c.config.snapshot_receptions = 1;
+        c.config.snapshot_rate = MIB;
+    });
+    lead(&mut cluster, 2, 2);
+    write_large(&mut cluster, 1, 1, 40);
+    write_large(&mut cluster, 2, 2, 24);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| sent(c, 1) + sent(c, 2) > MIB / 4));
+    // Whoever sends first falls silent for the receiver.
+    let silent = if sent(&cluster, 1) > 0 { 1 } else { 2 };
+    cluster.partition(silent, 3);
+    let other = 3 - silent;
+    let level = |c: &Cluster| c.applied(3, other) >= c.applied(other, other);
+    assert!(cluster.run_until(30, level), "{:#?}", cluster.statuses());
+    cluster.heal();
+    rejoins(&mut cluster, 3, silent, silent);
+}
