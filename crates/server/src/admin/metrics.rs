@@ -28,6 +28,16 @@ const NODE: &[Row<Counters>] = &[
     ("snapshots_written_total", "counter", "Own snapshots written.", |c| c.snapshots_written),
     ("snapshots_sent_total", "counter", "Snapshots sent whole.", |c| c.snapshots_sent),
     ("snapshots_installed_total", "counter", "Snapshots installed.", |c| c.snapshots_installed),
+    ("snapshot_sent_bytes_total", "counter", "Bytes of snapshots read for receivers.", |c| {
+        c.snapshot_bytes_sent
+    }),
+    ("snapshot_inflight_bytes", "gauge", "Bytes of snapshots not acknowledged yet.", |c| {
+        c.snapshot_bytes_inflight
+    }),
+    ("snapshot_waiting_bytes", "gauge", "Bytes of snapshots that wait for the disk here.", |c| {
+        c.snapshot_bytes_waiting
+    }),
+    ("snapshot_receptions", "gauge", "Groups that take a snapshot in.", |c| c.snapshot_receptions),
     ("scrubbed_bytes_total", "counter", "Bytes of sealed files read for rot.", |c| {
         c.scrubbed_bytes
     }),

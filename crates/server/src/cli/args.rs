@@ -170,6 +170,25 @@ pub struct Tuning {
     /// Or after so many bytes of entries
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = size)]
     pub snapshot_size: u64,
+    /// Snapshots leave for other nodes at so many bytes a second, over all groups; 0 is no limit
+    #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = size)]
+    pub snapshot_rate: u64,
+    /// Bytes of snapshots under way to others, and as many that wait for the disk here
+    #[arg(long, default_value = "8MiB", value_name = "SIZE", value_parser = size)]
+    pub snapshot_inflight: u64,
+    /// Groups that take in a snapshot at once
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub snapshot_receptions: usize,
+    /// Answer reads from a lease: the clocks of any two nodes drift apart by less than this within
+    /// an election timeout [default: reads ask a majority]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub lease_drift: Option<Duration>,
+    /// Stand for election so many election timeouts later than others: 0 for nodes that should lead
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub rank: u32,
+    /// Groups in which nothing happens for so long send nothing any more [default: they beat]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub quiet_after: Option<Duration>,
     /// Files that nobody asks for are read for rot at so many bytes a second, once a day; 0 is off
     #[arg(long, default_value = "4MiB", value_name = "SIZE", value_parser = size)]
     pub scrub_rate: u64,

@@ -50,6 +50,11 @@ fn table(status: &Value) -> String {
         if !group["waits_for"].is_null() {
             state = format!("{state}: {}", plain(&group["waits_for"]));
         }
+        for (flag, word) in [("quiet", "quiet"), ("lease", "leased")] {
+            if group[flag] == true {
+                state = format!("{state}, {word}");
+            }
+        }
         text.push_str(&format!(
             "{:>6} {:<13} {:>6} {:>6} {:>12} {:>12} {:>12}  {state}\n",
             plain(&group["group"]),

@@ -152,7 +152,8 @@ impl Settings {
     pub fn log(&self) {
         tracing::info!(
             "settings: log file {}, votes file {}, largest value {}, election timeout {} us, \
-             heartbeat {} us, snapshot every {} entries or {}",
+             heartbeat {} us, snapshot every {} entries or {}, rank {}, lease drift {:?} us, \
+             quiet after {:?} us",
             show_size(self.store.wal_file_size),
             show_size(self.store.votes_file_size),
             show_size(self.bounds.limits.value_len as u64),
@@ -160,6 +161,9 @@ impl Settings {
             self.node.heartbeat,
             self.node.snapshot_entries,
             show_size(self.node.snapshot_bytes),
+            self.node.rank,
+            self.node.lease_drift,
+            self.node.quiet_after,
         );
     }
 }
@@ -202,7 +206,28 @@ fn node_config(args: &Serve, bounds: &Bounds) -> Result<Config, Failure> {
             "--snapshot-entries, --snapshot-size and --max-clients must not be 0",
         ));
     }
+    if tuning.snapshot_inflight == 0 || tuning.snapshot_receptions == 0 {
+        return Err(Failure::usage("--snapshot-inflight and --snapshot-receptions must not be 0"));
+    }
+    if tuning.lease_drift.is_some_and(|drift| drift >= tuning.election_timeout) {
+        return Err(Failure::usage(format!(
+            "--lease-drift must be less than --election-timeout, {}: a lease would never hold",
+            show_duration(tuning.election_timeout)
+        )));
+    }
+    if tuning.quiet_after.is_some_and(|after| after < heartbeat) {
+        return Err(Failure::usage(format!(
+            "--quiet-after is shorter than --heartbeat, {}",
+            show_duration(heartbeat)
+        )));
+    }
     let mut config = Config::default();
+    config.lease_drift = tuning.lease_drift.map(|drift| drift.as_micros() as u64);
+    config.rank = tuning.rank;
+    config.quiet_after = tuning.quiet_after.map(|after| after.as_micros() as u64);
+    config.snapshot_rate = tuning.snapshot_rate;
+    config.snapshot_inflight_bytes = tuning.snapshot_inflight;
+    config.snapshot_receptions = tuning.snapshot_receptions;
     config.election_timeout = election_us;
     config.heartbeat = heartbeat_us;
     config.max_pending_bytes = tuning.max_pending;
