@@ -487,3 +487,19 @@ fn a_check_reads_the_fallback_snapshot_too() {
     assert!(!checked.is_clean() && bad.evidence.contains(&*older.to_string_lossy()), "{bad:?}");
     assert_eq!(bad.group, group(2).id.0);
 }
+
+#[test]
+fn m18_check_says_what_a_start_would_of_a_recovery_that_was_cut_off() {
+    let disk = aged();
+    let fs = disk.fs.kill();
+    let dir = Path::new(DIR);
+    let mut owner = identity::load(&fs, dir).expect("whole");
+    identity::begin_recovery(&fs, dir, &mut owner).expect("the disk is good");
+    let before = fs.state_hash();
+    let error = tools::check(&fs, &disk.options, &mut quiet).expect_err("half of it is done");
+    assert!(matches!(error, BootError::RecoveryUnfinished { .. }), "{error}");
+    assert!(error.to_string().contains("run refloat recover --accept-loss again"), "{error}");
+    assert_eq!(fs.state_hash(), before);
+    identity::end_recovery(&fs, dir, &mut owner).expect("the disk is good");
+    tools::check(&fs, &disk.options, &mut quiet).expect("it may start");
+}
