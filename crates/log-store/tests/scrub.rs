@@ -209,3 +209,37 @@ fn g03_rot_in_what_no_reader_would_take_from_there_is_told_and_loses_nothing() {
     let last = disk.model()[&group(1)].last().index.0;
     (1..=last).for_each(|at| drop(disk.read_one(group(1), Index(at)).expect("whole")));
 }
+
+/// What a segment holds twice is there twice again, whoever finds that one copy is bad.
+#[test]
+fn g03_a_bad_copy_of_what_a_segment_holds_twice_is_written_anew() {
+    for (from_end, by_start) in [(100, false), (100, true), (4096 + 100, false), (4196, true)] {
+        let mut disk = with_sealed_files();
+        let newest = sealed(&disk, "seg", "seg").pop().expect("a segment");
+        let log = disk.read_log(group(1), Index(13)).unwrap();
+        disk.fs
+            .corrupt(&newest, |bytes| {
+                let at = bytes.len() - from_end;
+                bytes[at] ^= 1;
+            })
+            .unwrap();
+        if by_start {
+            disk.kill();
+            let boot = disk.boot().unwrap();
+            assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+            disk.idle().unwrap();
+        } else {
+            let told = walk(&mut disk);
+            let [(evidence, entries, false)] = &told[..] else { panic!("{told:?}") };
+            assert!(evidence.contains("footer") && entries.is_empty(), "{evidence}");
+            disk.sync().unwrap();
+        }
+        assert!(!disk.fs.files().contains_key(&newest), "another took its place");
+        assert_eq!(walk(&mut disk), [], "and holds all twice");
+        assert_eq!(disk.read_log(group(1), Index(13)).unwrap(), log);
+        disk.kill();
+        let boot = disk.boot().unwrap();
+        assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+        assert!(boot.report.damage.is_empty(), "{}", boot.report);
+    }
+}

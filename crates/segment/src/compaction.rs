@@ -48,6 +48,10 @@ pub struct Limits {
     pub max_segments: usize,
     /// Segments to leave alone, for instance because they have holes that are being healed.
     pub avoid: Vec<SegmentName>,
+    /// Segments to write anew though nothing of them is dead, because one copy of something that
+    /// they hold twice does not verify ([`SegmentError::Copy`]). Those that opened as
+    /// [impaired](Segment::is_impaired) are written anew without being named.
+    pub worn: Vec<SegmentName>,
 }
 
 impl Default for Limits {
@@ -59,6 +63,7 @@ impl Default for Limits {
             target: 256 << 20,
             max_segments: 32,
             avoid: Vec::new(),
+            worn: Vec::new(),
         }
     }
 }
@@ -168,7 +173,7 @@ impl Step {
 }
 
 /// Chooses the most useful compaction, or none: first what costs no write (dead segments), then
-/// what frees most (segments with few needed bytes, and runs of small ones), then what bounds the
+/// what has only one good copy left of what should be there twice, then what frees most (segments with few needed bytes, and runs of small ones), then what bounds the
 /// number of files. `keep` is asked once per group, or twice if something is chosen. Reads no
 /// file; walks over the index of every group of every segment.
 #[must_use]
@@ -183,7 +188,14 @@ pub fn plan_compaction(
     let dead: Vec<usize> =
         (0..segments.len()).filter(|at| allowed(*at) && !shares[*at].needed).collect();
     let (chosen, steps) = if dead.is_empty() {
-        let chosen: Vec<usize> = choose_window(&shares, limits, &allowed)?.collect();
+        let worn = |at: &usize| {
+            let segment = segments[*at];
+            segment.is_impaired() || limits.worn.contains(&segment.name())
+        };
+        let chosen = match (0..segments.len()).find(|at| allowed(*at) && worn(at)) {
+            Some(at) => vec![at],
+            None => choose_window(&shares, limits, &allowed)?.collect(),
+        };
         let steps = steps(set, &segments, &chosen, keep);
         (chosen, steps)
     } else {

@@ -37,6 +37,7 @@ impl LogStore {
         limits.small = self.options.small_segment;
         limits.live_percent = self.options.live_percent;
         limits.avoid = self.rotten.clone();
+        limits.worn = self.worn.clone();
         let plan = refloat_segment::plan_compaction(&self.segments, &keep, &limits);
         self.worth_planning = plan.is_some();
         self.compacting = plan.is_some();
@@ -69,6 +70,7 @@ impl LogStore {
             Err(e) => return Err(Poisoned { reason: e.to_string() }),
         };
         self.segments.replace(&done.inputs, output.map(Arc::new));
+        self.worn.retain(|name| !done.inputs.contains(name));
         self.after.push_back((ticket, Then::Remove(paths)));
         Ok(())
     }

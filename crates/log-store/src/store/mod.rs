@@ -66,6 +66,8 @@ pub struct LogStore {
     worth_planning: bool,
     /// Segments that compaction leaves alone, because they did not read back.
     rotten: Vec<SegmentName>,
+    /// Segments with one good copy left of what they hold twice: to be written anew.
+    worn: Vec<SegmentName>,
     next_request: u64,
     /// Groups whose commit hint on disk is older than what the host told.
     hints: BTreeSet<GroupKey>,
@@ -153,6 +155,7 @@ impl LogStore {
             scrub: scrub::Scrubber::default(),
             worth_planning: true,
             rotten: Vec::new(),
+            worn: Vec::new(),
             next_request: 0,
             hints: BTreeSet::new(),
             leaving: BTreeSet::new(),

@@ -219,6 +219,10 @@ impl LogStore {
         let (mut group, mut entries, mut snapshot) = (None, IndexSet::new(), None);
         let evidence = match (&found, target) {
             (Found::Segment(error), Target::Segment(name)) => {
+                if matches!(error, SegmentError::Copy { .. }) {
+                    self.worn.push(name);
+                    self.worth_planning = true;
+                }
                 if let Some(damage) = error.damage() {
                     group = Some(damage.group);
                     let (first, last) = (damage.first.index, damage.last.index);
