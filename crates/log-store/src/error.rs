@@ -147,6 +147,14 @@ pub enum SubmitError {
     },
     /// The disk is full. Term, vote and deletions still find room; try again later.
     NoSpace,
+    /// Too much waits to be flushed: entries are taken again once some of it is. Term, vote and
+    /// deletions are taken.
+    Backlog {
+        /// Bytes that wait.
+        used: u64,
+        /// Bytes that may.
+        limit: u64,
+    },
     /// The store stopped.
     Poisoned(Poisoned),
     /// The store was asked to close.
@@ -184,6 +192,9 @@ impl fmt::Display for SubmitError {
                 write!(f, "snapshot {id} refers to live entries {missing}, which are not here")
             }
             Self::NoSpace => f.write_str("no space left on the device"),
+            Self::Backlog { used, limit } => {
+                write!(f, "{used} bytes wait to be flushed, at most {limit} may")
+            }
             Self::Poisoned(p) => p.fmt(f),
             Self::Closed => f.write_str("the store is closed"),
             Self::Malformed { group, index } => {

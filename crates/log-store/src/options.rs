@@ -20,6 +20,9 @@ pub struct Options {
     pub small_segment: u64,
     /// A segment with less than this percentage of live bytes is rewritten; default 50.
     pub live_percent: u8,
+    /// Bytes of complete generations that may wait for their flush; beyond it entries are refused
+    /// until one is flushed, and nothing else is; default 512 MiB.
+    pub max_unflushed: u64,
     /// Bytes per second at which sealed files are read for rot; 0 reads none; default 4 MiB.
     pub scrub_rate: u64,
     /// Bytes of snapshots from leaders that may wait in memory for the disk, over all groups; one
@@ -41,6 +44,7 @@ impl Options {
             direct_io: true,
             small_segment: 8 << 20,
             live_percent: 50,
+            max_unflushed: 512 << 20,
             scrub_rate: 4 << 20,
             reception_bytes: 8 << 20,
             scrub_cycle: 24 * 3600 * 1_000_000,

@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use bytes::Bytes;
 use refloat_node::{Consistency, Input, JobLane, RequestError, StopReason};
 use refloat_types::{GroupId, Incarnation, Member, NodeId};
-use refloat_vfs::{Fault, OpKind};
+use refloat_vfs::{Fault, FileLock, OpKind, OpenOptions, Vfs, VfsFile};
 use support::Cluster;
 
 #[test]
@@ -179,6 +183,110 @@ fn c08_a_leader_cut_off_serves_no_linearizable_read() {
     cluster.proposed(other, 1, "new").expect("applied");
     cluster.heal();
     assert_eq!(cluster.read(leader, 1, Consistency::Linearizable), Ok("old\nnew".into()));
+}
+
+#[test]
+fn g09_a_node_whose_flush_is_slower_than_its_writes_says_busy_and_goes_on_behind_it() {
+    let mut cluster = Cluster::new(1);
+    cluster.store = || {
+        let mut options = refloat_log_store::Options::new(support::DIR);
+        (options.wal_file_size, options.votes_file_size) = (256 << 10, 64 << 10);
+        options.max_unflushed = 1 << 20;
+        options
+    };
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.hold(leader, JobLane::Flush);
+    let payload = "x".repeat(30 << 10);
+    let refused = (0..200).find_map(|_| cluster.proposed(leader, 1, &payload).err());
+    let Some(RequestError::Busy { used, limit }) = refused else { panic!("{refused:?}") };
+    assert!(used > limit && limit == 1 << 20 && used < 2 << 20, "{used} of {limit}");
+    assert!(cluster.nodes[&leader].counters().memory_bytes < 2 << 20);
+    // It goes on to lead, and to serve reads.
+    cluster.run_for(3_000);
+    assert_eq!(cluster.leader(1), Some(leader));
+    cluster.read(leader, 1, Consistency::Linearizable).expect("reads go on");
+    cluster.release(leader, JobLane::Flush);
+    cluster.run_for(1_000);
+    cluster.proposed(leader, 1, "flushed").expect("taken again");
+    // A follower that lags behind with its flush keeps no majority from writing.
+    let follower = 1 + leader % 3;
+    cluster.hold(follower, JobLane::Flush);
+    for _ in 0..100 {
+        cluster.proposed(leader, 1, &payload).expect("two of three flush");
+    }
+    assert!(cluster.nodes[&follower].counters().memory_bytes < 2 << 20);
+    cluster.release(follower, JobLane::Flush);
+    let last = |c: &Cluster, node: u64| c.nodes[&node].status().groups[1].applied;
+    let caught_up = |c: &Cluster| last(c, follower) == last(c, leader);
+    assert!(cluster.run_until(20, caught_up), "{:#?}", cluster.statuses());
+}
+
+/// A disk on which whoever works runs into a mistake of the program.
+#[derive(Debug)]
+struct Buggy;
+
+fn bug() -> ! {
+    panic!("a mistake in the flusher")
+}
+
+impl Vfs for Buggy {
+    fn open(&self, _: &Path, _: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
+        bug()
+    }
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        bug()
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        bug()
+    }
+    fn remove_file(&self, _: &Path) -> io::Result<()> {
+        bug()
+    }
+    fn list(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+        bug()
+    }
+    fn exists(&self, _: &Path) -> io::Result<bool> {
+        bug()
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        bug()
+    }
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn FileLock>> {
+        bug()
+    }
+    fn available_space(&self, _: &Path) -> io::Result<u64> {
+        bug()
+    }
+}
+
+#[test]
+fn g10_a_flusher_that_panics_stops_its_node_with_a_sentence_and_the_others_go_on() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.hold(leader, JobLane::Flush);
+    let payload = "x".repeat(30 << 10);
+    for _ in 0..40 {
+        cluster.proposed(leader, 1, &payload).expect("applied");
+        if cluster.held(leader, JobLane::Flush) > 0 {
+            break;
+        }
+    }
+    assert!(cluster.held(leader, JobLane::Flush) > 0, "a flush is due");
+    cluster.release_on(leader, JobLane::Flush, &(Arc::new(Buggy) as Arc<dyn Vfs>));
+    cluster.run_until(5, |c| c.stops.contains_key(&leader));
+    let Some(StopReason::Poisoned(why)) = cluster.stops.get(&leader) else {
+        panic!("{:?}", cluster.stops);
+    };
+    assert!(why.contains("panicked") && why.contains("a mistake in the flusher"), "{why}");
+    assert!(cluster.run_until(20, |c| c.leader(1).is_some_and(|node| node != leader)));
+    cluster.proposed(1 + leader % 3, 1, "goes on").expect("applied by the others");
+    // The next start flushes what the last one could not.
+    cluster.start(leader);
+    cluster.run_for(3_000);
+    cluster.proposed(leader, 1, "all three").expect("applied");
+    cluster.read(leader, 1, Consistency::Linearizable).expect("whole");
 }
 
 #[test]

@@ -22,6 +22,9 @@ impl LogStore {
         if writes.iter().any(|w| !self.state.groups.contains_key(&w.group)) {
             return Err(SubmitError::UnknownGroup);
         }
+        if let Some((used, limit)) = self.backlog().filter(|_| writes.iter().any(brings_entries)) {
+            return Err(SubmitError::Backlog { used, limit });
+        }
         match self.submit_batch(writes) {
             // Together they may not fit where each alone does.
             Err(SubmitError::TooLarge { .. }) if writes.len() > 1 => {
@@ -33,6 +36,15 @@ impl LogStore {
             }
             result => result,
         }
+    }
+
+    /// Bytes of complete generations that wait for their flush, and the limit, where more wait
+    /// than may: entries are refused.
+    #[must_use]
+    pub fn backlog(&self) -> Option<(u64, u64)> {
+        let used = self.memtables.frozen().map(|table| table.bytes()).sum::<u64>();
+        let limit = self.options.max_unflushed;
+        (used > limit).then_some((used, limit))
     }
 
     fn submit_batch(&mut self, writes: &[GroupWrite]) -> Result<Ticket, SubmitError> {
@@ -305,6 +317,12 @@ impl LogStore {
         }
         Ok(())
     }
+}
+
+/// Empty entries are those with which a leader begins its term, and reads wait for them.
+fn brings_entries(write: &GroupWrite) -> bool {
+    let entries = write.log.as_ref().map(LogOp::entries).unwrap_or_default();
+    entries.iter().any(|entry| !entry.payload.is_empty())
 }
 
 /// A refusal of the log in the words of the store.

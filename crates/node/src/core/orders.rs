@@ -155,7 +155,9 @@ impl NodeCore {
                     self.stalled.push_front(Stalled::Write(half));
                 }
             }
-            Err(SubmitError::NoSpace) => return Some(Stalled::Write(write)),
+            Err(SubmitError::NoSpace | SubmitError::Backlog { .. }) => {
+                return Some(Stalled::Write(write));
+            }
             Err(error) => {
                 self.submit_failed(&error);
                 if !self.over {
@@ -195,7 +197,7 @@ impl NodeCore {
         };
         match done {
             Ok(ticket) => self.order_taken(order, ticket),
-            Err(SubmitError::NoSpace) => return Some(order),
+            Err(SubmitError::NoSpace | SubmitError::Backlog { .. }) => return Some(order),
             Err(error) => self.order_refused(&order, &error),
         }
         None

@@ -84,6 +84,9 @@ impl NodeCore {
         if len > limit {
             return Err(RequestError::TooLarge { len, limit });
         }
+        if let Some((used, limit)) = self.store.backlog() {
+            return Err(RequestError::Busy { used, limit });
+        }
         if !self.stalled.is_empty() {
             return Err(RequestError::NoSpace);
         }

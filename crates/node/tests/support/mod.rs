@@ -354,14 +354,19 @@ impl Cluster {
 
     /// Runs what was held, in order.
     pub fn release(&mut self, node: u64, lane: JobLane) {
-        self.holding.remove(&(node, lane));
         let vfs: Arc<dyn Vfs> = Arc::new(self.disks[&node].clone());
+        self.release_on(node, lane, &vfs);
+    }
+
+    /// The same, on another file system.
+    pub fn release_on(&mut self, node: u64, lane: JobLane, vfs: &Arc<dyn Vfs>) {
+        self.holding.remove(&(node, lane));
         let (mine, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
             .into_iter()
             .partition(|(at, job)| *at == node && job.lane() == lane);
         self.held = rest;
         for (_, job) in mine {
-            self.pending.push_back((node, Input::Done(job.run(&vfs))));
+            self.pending.push_back((node, Input::Done(job.run(vfs))));
         }
     }
 
