@@ -3,7 +3,7 @@
 mod support;
 
 use refloat_log_store::{GroupBoot, GroupState, SubmitError, examine};
-use refloat_types::{HardState, Index, LogOp, Term};
+use refloat_types::{GroupWrite, HardState, Index, LogOp, Now, Term};
 use refloat_vfs::{Fate, Vfs};
 use support::*;
 
@@ -366,4 +366,71 @@ fn w11_a_lost_start_of_the_log_is_missed_behind_an_unused_file_too() {
     assert_ne!(boot.groups[0].state, GroupState::Clean);
     let told = boot.report.damage.iter().any(|line| line.contains("log file 4 is gone"));
     assert!(told, "{}", boot.report);
+}
+
+/// Entries of group 1 that stand in a batch of their own, with batches of another group behind.
+fn behind_a_lost_batch(disk: &mut Disk) {
+    for _ in 0..3 {
+        disk.append(group(2), 1, 1, 60);
+        disk.sync().unwrap();
+    }
+}
+
+#[test]
+fn w33_a_hint_or_a_vote_behind_a_lost_append_does_not_show_that_nothing_was_lost() {
+    for behind in ["nothing", "hint", "vote"] {
+        let mut disk = two_groups();
+        disk.append(group(1), 1, 9, 60);
+        disk.sync().unwrap();
+        disk.append(group(1), 3, 4, 60);
+        disk.sync().unwrap();
+        behind_a_lost_batch(&mut disk);
+        match behind {
+            "hint" => disk.store().hint_commit(group(1), Index(13)),
+            "vote" => {
+                let hard_state = Some(HardState { term: Term(7), vote: None });
+                let write = GroupWrite { group: group(1), hard_state, log: None };
+                disk.store().submit(Now(0), &[write]).unwrap();
+                disk.sync().unwrap();
+            }
+            _ => {}
+        }
+        disk.idle().unwrap();
+        let mut back = as_it_is(&disk);
+        zero_blocks_at(&back, "t3 i10 ", 1);
+        let boot = back.boot().unwrap();
+        let found = &boot.groups[0];
+        assert_eq!(found.state, GroupState::HeadUnknown, "{behind}: {}", boot.report);
+        assert!(found.commit <= Index(9), "{behind}: commit {}", found.commit);
+    }
+}
+
+#[test]
+fn w33_a_hint_younger_than_a_lost_overwrite_commits_nothing_that_was_overwritten() {
+    // Behind the loss there are records that speak of the new term, or none.
+    for told in [true, false] {
+        let mut disk = two_groups();
+        disk.append(group(1), 1, 9, 60);
+        disk.sync().unwrap();
+        disk.store().hint_commit(group(1), Index(5));
+        disk.idle().unwrap();
+        disk.append_after(group(1), id(1, 5), 2, 4, 60).unwrap();
+        disk.sync().unwrap();
+        behind_a_lost_batch(&mut disk);
+        disk.store().hint_commit(group(1), Index(9));
+        disk.idle().unwrap();
+        if told {
+            disk.append(group(1), 2, 1, 60);
+            disk.sync().unwrap();
+            disk.idle().unwrap();
+        }
+        let mut back = as_it_is(&disk);
+        zero_blocks_at(&back, "t2 i6 ", 1);
+        let boot = back.boot().unwrap();
+        let found = &boot.groups[0];
+        assert_eq!(found.state, GroupState::HeadUnknown, "{}", boot.report);
+        assert_eq!(found.commit, Index(5), "told {told}: {}", boot.report);
+        let again = back.boot().unwrap();
+        assert_eq!(again.groups[0].commit, Index(5), "told {told}, again: {}", again.report);
+    }
 }

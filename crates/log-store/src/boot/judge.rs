@@ -50,7 +50,7 @@ pub(crate) fn judge(
     if !from_log {
         judge_snapshots(record, base, &mut log, snapshot, &mut case);
     }
-    judge_overwrites(evidence, key, record, base, &mut log, &mut case);
+    judge_overwrites(evidence, key, base, &mut log, &mut case);
     judge_head(evidence, key, record, &log.map, &mut case);
     let last = log.map.last().filter(|last| last.index > base.index).unwrap_or(base);
     let configs = configs(evidence, key, base.index, last.index, &mut log, &mut case);
@@ -62,6 +62,10 @@ pub(crate) fn judge(
 
     let mut clamped = None;
     let mut commit = record.commit_hint.max(base.index);
+    if case.state >= GroupState::HeadUnknown {
+        let sure = sure_commit(evidence, key).unwrap_or(commit);
+        commit = commit.min(sure.max(base.index));
+    }
     if commit > last.index && !is(Defect::HintNotClamped) {
         clamped = Some(format!(
             "group {key}: the commit hint {commit} is above the end of the log at {}: set to {}",
@@ -171,12 +175,30 @@ fn judge_value(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord, cas
     }
 }
 
+/// How far the log is surely committed as it is found: what was committed when something was lost
+/// has not been overwritten since, but a hint that is younger may speak of entries that are lost,
+/// and of which older ones stand in their place. `None` if nothing is known to be lost.
+fn sure_commit(evidence: &Evidence<'_>, key: GroupKey) -> Option<Index> {
+    if !evidence.segments.damage.is_empty() {
+        return Some(Index::ZERO);
+    }
+    let track = evidence.replay.tracks.get(&key)?;
+    let damaged = evidence.wal_damage.iter().filter(|damage| {
+        damage.owners == Owners::Unknown
+            && !is_released(damage, track, evidence.replay.state.flushed)
+    });
+    let unreadable = evidence.replay.unreadable.iter().map(|(at, _)| *at);
+    let lost = damaged.map(|damage| damage.at).chain(unreadable);
+    let first = lost.filter(|at| *at > track.healed_at).min()?;
+    let before = track.hints.iter().take_while(|(at, _)| *at < first);
+    Some(before.last().map_or(Index::ZERO, |(_, index)| *index))
+}
+
 /// An overwrite that was lost leaves what it overwrote. Where it began is not known: only what was
-/// committed cannot have been overwritten.
+/// committed before cannot have been overwritten.
 fn judge_overwrites(
     evidence: &Evidence<'_>,
     key: GroupKey,
-    record: &GroupRecord,
     base: EntryId,
     log: &mut Outline,
     case: &mut Case,
@@ -187,7 +209,8 @@ fn judge_overwrites(
         GroupState::HeadUnknown,
         format!("entry {index} is of term {found}, other records speak of term {said} there: what overwrote it is lost"),
     );
-    log.end_before(record.commit_hint.max(base.index).min(index.prev()).next());
+    let sure = sure_commit(evidence, key).unwrap_or_default();
+    log.end_before(sure.max(base.index).min(index.prev()).next());
 }
 
 /// The end of the log is proven unless damage of unknown owners may have taken it, or the log is
@@ -237,7 +260,7 @@ pub(crate) fn is_released(damage: &Damage, track: &Track, flushed: Generation) -
 
 /// Whether the group's records go on behind a place of damage and continue what was before it.
 fn continues_after(track: &Track, at: Lsn) -> bool {
-    track.last_record > at && track.breaks.iter().all(|b| *b <= at)
+    track.continued_at > at && track.breaks.iter().all(|b| *b <= at)
 }
 
 /// The log above the snapshot, with what is known to be missing from it.

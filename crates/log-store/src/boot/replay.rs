@@ -41,8 +41,11 @@ pub(crate) struct Track {
     pub(crate) holes: BTreeMap<Index, EntryId>,
     /// Those of them that are membership changes.
     pub(crate) lost_configs: BTreeSet<Index>,
-    /// The last record of this group.
-    pub(crate) last_record: Lsn,
+    /// The last record that says what the log was before it: a lost one would be missed by it. A
+    /// vote or a hint says nothing of that kind.
+    pub(crate) continued_at: Lsn,
+    /// Commit hints and where they stand, rising: one is about the log as it was there.
+    pub(crate) hints: Vec<(Lsn, Index)>,
     /// Records that do not continue what was known before them.
     pub(crate) breaks: Vec<Lsn>,
     /// The last checkpoint, which restates everything small about the group.
@@ -99,7 +102,7 @@ impl Replay {
         match &change {
             Change::Deleted => self.delete(group),
             Change::Created(_) => {
-                let track = Track { checkpoint_at: at, ..Track::default() };
+                let track = Track { checkpoint_at: at, continued_at: at, ..Track::default() };
                 self.tracks.insert(group, track);
             }
             Change::CheckpointGroup(record) => {
@@ -113,7 +116,8 @@ impl Replay {
                 }
                 track.say_end(record.last);
                 track.expected = record.last.index;
-                track.checkpoint_at = at;
+                (track.checkpoint_at, track.continued_at) = (at, at);
+                track.hint(at, record.commit_hint);
                 track.unregistered = false;
                 self.promised(at, group, record.value.change);
             }
@@ -135,6 +139,7 @@ impl Replay {
             }
             // A seal may still carry the hint of a group that was deleted meanwhile.
             Change::CommitHint(_) if !self.state.groups.contains_key(&group) => return,
+            Change::CommitHint(hint) => self.tracks.entry(group).or_default().hint(at, *hint),
             _ => {}
         }
         let of_group = !matches!(
@@ -146,7 +151,7 @@ impl Replay {
         );
         if of_group {
             let registers = matches!(change, Change::Created(_) | Change::CheckpointGroup(_));
-            self.touch(at, group, registers);
+            self.touch(group, registers);
         }
         self.state.apply(group, &change);
     }
@@ -157,9 +162,8 @@ impl Replay {
         track.value_change = track.value_change.max(value);
     }
 
-    fn touch(&mut self, at: Lsn, group: GroupKey, registers: bool) {
+    fn touch(&mut self, group: GroupKey, registers: bool) {
         let track = self.tracks.entry(group).or_default();
-        track.last_record = at;
         if !registers && !self.state.groups.contains_key(&group) {
             track.unregistered = true;
             self.state.groups.entry(group).or_default();
@@ -167,13 +171,14 @@ impl Replay {
     }
 
     fn log(&mut self, at: Lsn, group: GroupKey, op: LogOp, missing: &[EntryId]) {
-        self.touch(at, group, false);
+        self.touch(group, false);
         let snapshot = self.state.groups.get(&group).map_or(Index::ZERO, |r| r.snapshot.index);
         let track = self.tracks.entry(group).or_default();
         if let LogOp::Append { prev, .. } = &op {
             if prev.index > track.expected.max(snapshot) || !track.agrees(*prev) {
                 track.breaks.push(at);
             }
+            track.continued_at = at;
             track.say_end(*prev);
             let last = op.entries().last().map(|e| e.id.index);
             let gone = missing.last().map(|id| id.index);
@@ -221,6 +226,12 @@ impl Track {
     /// Whether nothing that was read before says another term.
     fn agrees(&self, id: EntryId) -> bool {
         self.said.term(id.index).is_none_or(|term| term == id.term)
+    }
+
+    fn hint(&mut self, at: Lsn, index: Index) {
+        if self.hints.last().is_none_or(|(_, known)| *known < index) {
+            self.hints.push((at, index));
+        }
     }
 
     /// The log ends here, and with this term.
