@@ -223,6 +223,32 @@ fn g09_a_node_whose_flush_is_slower_than_its_writes_says_busy_and_goes_on_behind
     assert!(cluster.run_until(20, caught_up), "{:#?}", cluster.statuses());
 }
 
+/// It goes on to lead: what two others have on their disks is durable without its own.
+#[test]
+fn w21_a_leader_whose_sync_takes_half_a_minute_acknowledges_nothing_falsely() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let other = 1 + leader % 3;
+    cluster.hold(leader, JobLane::Wal);
+    cluster.proposed(leader, 1, "on two of three").expect("two disks work");
+    cluster.hold(other, JobLane::Wal);
+    let hung = cluster.propose(leader, 1, "on one of three");
+    cluster.run_for(30_000);
+    let answered = matches!(cluster.replies.get(&hung), Some(Ok(_)));
+    assert!(!answered, "one disk of three has it");
+    // The leader dies with what it never wrote; who acknowledged is there.
+    cluster.release(other, JobLane::Wal);
+    cluster.kill(leader);
+    cluster.run_for(5_000);
+    cluster.start(leader);
+    cluster.wait_for_leaders(1);
+    let read = cluster.read(other, 1, Consistency::Linearizable).expect("led");
+    let lines: Vec<&str> = read.lines().collect();
+    assert!(lines.contains(&"on two of three"), "{read}");
+    let count = lines.iter().filter(|line| **line == "on one of three").count();
+    assert!(count <= 1, "{read}");
+}
+
 /// A disk on which whoever works runs into a mistake of the program.
 #[derive(Debug)]
 struct Buggy;
