@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use refloat_types::{GroupId, Index, Member, NodeId, Now};
+use refloat_types::{GroupId, GroupKey, Index, Member, NodeId, Now};
 
 use crate::machine::Query;
 use crate::{Job, JobDone, RequestError, StopReason};
@@ -215,6 +215,13 @@ pub enum Output {
         peers: BTreeMap<NodeId, String>,
         /// To be answered to whoever asks at the peer port (see [`crate::Card`]).
         card: Bytes,
+    },
+    /// A state machine's [`Effect::Notice`](crate::Effect::Notice), at the replica that leads.
+    Notice {
+        /// Whose.
+        group: GroupKey,
+        /// What.
+        payload: Bytes,
     },
     /// The node is over; nothing comes out of it any more.
     Stop(StopReason),

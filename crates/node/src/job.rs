@@ -9,9 +9,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use refloat_log_store as log_store;
 use refloat_snapshot::SnapshotFile;
-use refloat_types::{EntryId, GroupKey, Index, IndexSet};
+use refloat_types::{EntryId, GroupKey, Index, IndexSet, Term};
 use refloat_vfs::Vfs;
 
+use crate::core::versions;
+use crate::effects::Effect;
 use crate::machine::{Chunks, Command, Query, RestoreError, StateMachine};
 use crate::snapshot_reader::SnapshotReader;
 
@@ -83,7 +85,7 @@ pub(crate) fn guarded(group: GroupKey, mut chunks: Chunks) -> impl Iterator<Item
     })
 }
 
-/// Work on one group's state machine, in this order: restore, apply, ask, capture.
+/// Work on one group's state machine, in this order: restore, apply, switch, effects, ask, capture.
 pub(crate) struct MachineJob {
     pub(crate) slot: usize,
     pub(crate) group: GroupKey,
@@ -94,6 +96,12 @@ pub(crate) struct MachineJob {
     pub(crate) commands: Vec<Command>,
     /// The state is as of this entry when the job is through.
     pub(crate) last: EntryId,
+    /// The version that the last entry puts in force.
+    pub(crate) switch: Option<u32>,
+    /// The version in force before.
+    pub(crate) version: u32,
+    /// The replica begins to carry effects out.
+    pub(crate) begins: Option<Term>,
     pub(crate) queries: Vec<Query>,
     pub(crate) capture: bool,
 }
@@ -114,6 +122,10 @@ pub(crate) struct MachineAnswers {
     pub(crate) replies: Vec<Bytes>,
     pub(crate) answers: Vec<Bytes>,
     pub(crate) captured: Option<(Chunks, IndexSet)>,
+    /// The version in force now.
+    pub(crate) version: u32,
+    pub(crate) begun: Option<Term>,
+    pub(crate) effects: Vec<Effect>,
 }
 
 /// Why a state machine did not do its work.
@@ -206,7 +218,7 @@ impl MachineJob {
 
     fn work(&mut self) -> Result<MachineAnswers, MachineFailure> {
         let mut machine = self.machine.lock();
-        let mut done = MachineAnswers::default();
+        let mut done = MachineAnswers { version: self.version, ..MachineAnswers::default() };
         let before = machine.applied();
         if self.machine_at.is_some() && before != self.machine_at {
             return Err(stands_elsewhere(before, self.machine_at));
@@ -221,6 +233,7 @@ impl MachineJob {
                     return Err(stands_elsewhere(now, Some(id.index)));
                 }
             }
+            done.version = version_of(&file).map_err(MachineFailure::Restore)?;
             done.restored = true;
         }
         let before = machine.applied();
@@ -243,13 +256,28 @@ impl MachineJob {
                 return Err(stands_elsewhere(now, Some(last.index)));
             }
         }
+        if let Some(version) = self.switch {
+            // One that keeps its state itself may be behind this entry already.
+            if let Some(versions) = machine.versions().filter(|_| !kept(self.last.index)) {
+                versions.switch_to(version);
+            }
+            done.version = version;
+        }
         done.machine_at = machine.applied();
+        if let Some(effects) = machine.effects() {
+            done.effects = effects.take();
+            if self.begins.is_some() {
+                done.effects = effects.begin();
+            }
+            done.begun = self.begins;
+        }
         for query in self.queries.drain(..) {
             done.answers.push(query(machine.as_mut()));
         }
         if self.capture {
             let live = machine.live_indexes();
-            done.captured = Some((machine.snapshot(), live));
+            let head = std::iter::once(versions::snapshot_head(done.version));
+            done.captured = Some((Box::new(head.chain(machine.snapshot())), live));
         }
         Ok(done)
     }
@@ -276,11 +304,14 @@ pub(crate) fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Re
         }
     });
     let mut snapshot = SnapshotReader::new(&mut chunks);
-    let restored = machine.restore(&mut snapshot).and_then(|()| match snapshot.is_over() {
+    let begun = begin_restore(machine, &mut snapshot);
+    let head = snapshot.position();
+    let restored = begun.and_then(|()| machine.restore(&mut snapshot));
+    let restored = restored.and_then(|()| match snapshot.is_over() {
         true => Ok(()),
         false => Err(RestoreError::new(format!(
             "it took {} bytes and left the rest",
-            snapshot.position()
+            snapshot.position() - head
         ))),
     });
     drop(chunks);
@@ -288,6 +319,28 @@ pub(crate) fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Re
         (Some(damage), _) => Err(damage),
         (None, restored) => restored.map_err(|error| error.to_string()),
     }
+}
+
+/// Tells the machine by which rules the state that follows was made.
+fn begin_restore(
+    machine: &mut dyn StateMachine,
+    snapshot: &mut SnapshotReader<'_>,
+) -> Result<(), RestoreError> {
+    let version = versions::read_head(snapshot)?;
+    let newest = machine.versions().map_or(0, |versions| versions.newest());
+    if version > newest {
+        return Err(RestoreError::new(versions::too_new(version, newest, "the snapshot")));
+    }
+    if let Some(versions) = machine.versions() {
+        versions.switch_to(version);
+    }
+    Ok(())
+}
+
+/// The version in force as of a snapshot.
+fn version_of(file: &SnapshotFile) -> Result<u32, String> {
+    let mut chunks = file.chunks().map_while(Result::ok);
+    versions::read_head(&mut SnapshotReader::new(&mut chunks)).map_err(|error| error.to_string())
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -82,6 +82,7 @@ mod api;
 mod card;
 mod config;
 mod core;
+mod effects;
 mod error;
 mod job;
 mod machine;
@@ -97,6 +98,7 @@ pub use api::{
 };
 pub use card::{Card, CardMember};
 pub use config::Config;
+pub use effects::{Effect, Effects, Versions};
 pub use error::{RequestError, StopReason};
 pub use job::{Job, JobDone, JobLane};
 pub use machine::{

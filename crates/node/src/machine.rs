@@ -7,6 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use refloat_types::{GroupKey, Index, IndexSet};
 
+use crate::effects::{Effects, Versions};
 use crate::snapshot_reader::SnapshotReader;
 
 /// One committed command, in the order of the log.
@@ -102,6 +103,18 @@ pub trait StateMachine: Any + Send {
     /// readable after compaction. None, unless the machine keeps its payloads in the log.
     fn live_indexes(&self) -> IndexSet {
         IndexSet::new()
+    }
+
+    /// What the leader's replica does beside the state: timers, notices. None, unless given. To be
+    /// answered alike at all times.
+    fn effects(&mut self) -> Option<&mut dyn Effects> {
+        None
+    }
+
+    /// Versions of the rules by which commands are applied. Only version 0, unless given. To be
+    /// answered alike at all times.
+    fn versions(&mut self) -> Option<&mut dyn Versions> {
+        None
     }
 }
 

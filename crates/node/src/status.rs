@@ -60,6 +60,10 @@ pub struct GroupStatus {
     pub quiet: bool,
     /// This replica leads and would serve a read now without asking anybody.
     pub lease: bool,
+    /// The version of the state machine's rules that is in force here.
+    pub machine_version: u32,
+    /// The highest that this program can run.
+    pub machine_newest: u32,
     /// To which node this leader is handing the group over.
     pub transfer: Option<u64>,
     /// The name of the configuration that this replica has applied; equal ones have one name.

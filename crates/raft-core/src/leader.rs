@@ -167,6 +167,26 @@ impl Core {
         Ok((self.term(), first))
     }
 
+    /// Appends one entry of the host's own ([`EntryKind::Host`]), as [`Core::propose`] does.
+    ///
+    /// # Errors
+    /// As [`Core::propose`].
+    pub fn propose_host(
+        &mut self,
+        now: Now,
+        payload: Bytes,
+    ) -> Result<(Term, Index), ProposeError> {
+        self.advance(now);
+        let size = payload.len() as u64;
+        self.check_proposal(size)?;
+        let digest = Digest::of(EntryKind::Host, &payload);
+        self.append_own(EntryKind::Host, payload, digest);
+        let index = self.log.last().index;
+        self.leading.proposals.push_back((index, size));
+        self.leading.uncommitted += size;
+        Ok((self.term(), index))
+    }
+
     pub(crate) fn check_proposal(&self, size: u64) -> Result<(), ProposeError> {
         if self.role != Role::Leader {
             return Err(ProposeError::NotLeader { leader: self.leader });

@@ -346,7 +346,7 @@ impl World {
             }
             Output::Reply { to, result } => self.reply(node, to.0, result),
             Output::Places { card, .. } => self.machines[node].card = Some(card),
-            Output::Stop(_) => {}
+            Output::Notice { .. } | Output::Stop(_) => {}
         }
     }
 

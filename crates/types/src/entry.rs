@@ -39,6 +39,8 @@ pub enum EntryKind {
     Command = 1,
     /// A membership change, decoded by the consensus core.
     Config = 2,
+    /// The host's own, about the state machine and never given to it.
+    Host = 3,
 }
 
 impl EntryKind {
@@ -49,6 +51,7 @@ impl EntryKind {
             0 => Some(EntryKind::Empty),
             1 => Some(EntryKind::Command),
             2 => Some(EntryKind::Config),
+            3 => Some(EntryKind::Host),
             _ => None,
         }
     }

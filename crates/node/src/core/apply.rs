@@ -29,7 +29,7 @@ impl NodeCore {
         }
         let (first, committed) = (apply.applied.index.next(), apply.committed);
         if first > committed {
-            return self.ask_machine(slot, Vec::new());
+            return self.ask_machine(slot, Vec::new(), None);
         }
         let Some(group) = self.slots[slot].as_mut() else { return };
         let last = if group.apply.careful { first } else { committed };
@@ -90,17 +90,19 @@ impl NodeCore {
         if group.key == GroupKey::META {
             return self.apply_meta(slot, &entries);
         }
-        self.ask_machine(slot, entries);
+        let Some((entries, switch)) = self.up_to_a_switch(slot, entries) else { return };
+        self.ask_machine(slot, entries, switch);
     }
 
     /// Sends entries and the questions that may be asked after them to the machine.
-    fn ask_machine(&mut self, slot: usize, entries: Vec<Entry>) {
+    fn ask_machine(&mut self, slot: usize, entries: Vec<Entry>, switch: Option<u32>) {
         let Some(group) = self.slots[slot].as_mut() else { return };
         let last = entries.last().map_or(group.apply.applied, |entry| entry.id);
         let queries = due_queries(group, last.index);
         let capture =
             entries.is_empty() && group.snapshots.wants_capture(&group.apply, &self.config);
-        if entries.is_empty() && queries.is_empty() && !capture {
+        let begins = group.begins_to_reign(last.term).then_some(last.term);
+        if entries.is_empty() && queries.is_empty() && !capture && begins.is_none() {
             return;
         }
         let is_command = |entry: &Entry| entry.kind == EntryKind::Command;
@@ -115,9 +117,11 @@ impl NodeCore {
             group.snapshots.capturing = true;
         }
         group.apply.busy = true;
-        if commands.is_empty() && queries.is_empty() && !capture {
+        let nothing = commands.is_empty() && queries.is_empty() && switch.is_none();
+        if nothing && !capture && begins.is_none() {
             // Nothing for the machine itself: no thread needs to be asked.
-            let result = Ok(MachineAnswers::default());
+            let version = group.rules.in_force;
+            let result = Ok(MachineAnswers { version, ..MachineAnswers::default() });
             let done = MachineDone { slot, group: group.key, last, result };
             return self.machine_done(done);
         }
@@ -131,6 +135,9 @@ impl NodeCore {
             machine_at: group.apply.machine_at,
             commands,
             last,
+            switch,
+            version: group.rules.in_force,
+            begins,
             queries,
             capture,
         };
@@ -162,6 +169,9 @@ impl NodeCore {
             machine_at,
             commands: Vec::new(),
             last: id,
+            switch: None,
+            version: 0,
+            begins: None,
             queries: Vec::new(),
             capture: false,
         };
@@ -184,6 +194,7 @@ impl NodeCore {
         };
         let asked = std::mem::take(&mut group.apply.asked);
         group.apply.machine_at = answers.machine_at.or(group.apply.machine_at);
+        group.rules.in_force = answers.version;
         self.counters.applied += answers.replies.len() as u64;
         self.reply_all(slot, &batch, answers.replies);
         for (to, payload) in asked.into_iter().zip(answers.answers) {
@@ -191,6 +202,7 @@ impl NodeCore {
             self.answer(Answer::Local(to), 0, Ok(reply));
         }
         self.advance_applied(slot, last, batch.len() as u64);
+        self.carry_effects(slot, answers.begun, answers.effects);
         if let Some((chunks, live)) = answers.captured {
             self.captured(slot, last, chunks, live);
         }

@@ -149,6 +149,7 @@ impl NodeCore {
             superseded: None,
             asked: BTreeMap::new(),
             tend_at: None,
+            versions_at: None,
             rebirths: BTreeSet::new(),
             unmakeable: BTreeSet::new(),
             quiet: super::quiet::Quiet::default(),

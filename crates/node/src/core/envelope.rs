@@ -37,6 +37,8 @@ mod kind {
     pub(super) const NOT_QUIET: u8 = 13;
     pub(super) const SNAPSHOT_WANTS: u8 = 14;
     pub(super) const SNAPSHOT_LIVE: u8 = 15;
+    pub(super) const VERSION_ASK: u8 = 16;
+    pub(super) const VERSION_SAYS: u8 = 17;
 }
 
 /// One item of a frame. Payloads are slices of the frame.
@@ -67,6 +69,10 @@ pub(crate) enum Item {
     QuietBeat(Sum),
     /// The receiver's last [`Item::QuietBeat`] is not how the sender sees it.
     NotQuiet,
+    /// Which versions of a group's state machine the receiver can run.
+    VersionAsk { group: GroupKey },
+    /// The sender's replica, under this life, can run versions up to this one.
+    VersionSays { group: GroupKey, life: Incarnation, version: u32 },
     /// The sender is at this address, and says so until group 0 knows it. `joined`: its directory
     /// was made for a node of a cluster that exists.
     Arrival { joined: bool, address: String },
@@ -304,6 +310,16 @@ impl FrameWriter {
                 out.put_u64(sum.hash);
             }),
             Item::NotQuiet => self.put(run, to, kind::NOT_QUIET, |_| {}),
+            Item::VersionAsk { group } => {
+                self.put(run, to, kind::VERSION_ASK, |out| out.put_group(*group));
+            }
+            Item::VersionSays { group, life, version } => {
+                self.put(run, to, kind::VERSION_SAYS, |out| {
+                    out.put_group(*group);
+                    out.put_u128(life.0);
+                    out.put_u32(*version);
+                });
+            }
             Item::Arrival { joined, address } => self.put(run, to, kind::ARRIVAL, |out| {
                 out.put_u8(u8::from(*joined));
                 out.put_slice(address.as_bytes());
@@ -429,6 +445,12 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
             Item::QuietBeat(Sum { count: r.u64("quiet groups")?, hash: r.u64("their sum")? })
         }
         kind::NOT_QUIET => Item::NotQuiet,
+        kind::VERSION_ASK => Item::VersionAsk { group: r.group("group")? },
+        kind::VERSION_SAYS => Item::VersionSays {
+            group: r.group("group")?,
+            life: Incarnation(r.u128("life")?),
+            version: r.u32("version")?,
+        },
         kind::ARRIVAL => {
             let joined = r.u8("joined")? == 1;
             let text = body.get(r.offset()..).unwrap_or_default().to_vec();
@@ -513,6 +535,8 @@ mod tests {
             Item::NotMe { expected: member },
             Item::QuietBeat(Sum { count: 2, hash: 99 }),
             Item::NotQuiet,
+            Item::VersionAsk { group },
+            Item::VersionSays { group, life: member.incarnation, version: 5 },
             Item::Arrival { joined: true, address: "b:1".into() },
             Item::Reborn { group, life: member.incarnation },
             Item::Unwelcome { life: member.incarnation, run: 4, why: Unwelcome::Superseded },

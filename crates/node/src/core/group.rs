@@ -11,10 +11,12 @@ use crate::api::Token;
 use crate::job::SharedMachine;
 use crate::machine::Query;
 
+use super::effects::Reign;
 use super::quiet::Mark;
 use super::rebirth::Rebirth;
 use super::rejoin::CatchUp;
 use super::snapshots::Transfers;
+use super::versions::Rules;
 
 /// Where the outcome of a proposal goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) enum Answer {
     Local(Token),
     /// To a node that forwarded it.
     Remote(NodeId, u64),
+    /// A timer of a state machine, in the replica of this slot.
+    Timer(usize, u64),
     /// Nobody asked.
     Nobody,
 }
@@ -167,6 +171,8 @@ pub(crate) struct Group {
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) reads: Reads,
     pub(crate) apply: Applier,
+    pub(crate) reign: Reign,
+    pub(crate) rules: Rules,
     /// How it is counted, while it is quiet.
     pub(crate) quiet: Option<Mark>,
     pub(crate) snapshots: Transfers,

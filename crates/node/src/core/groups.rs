@@ -8,8 +8,10 @@ use refloat_raft_core::{Config as CoreConfig, Core, Holes, Restored, Rights, Rol
 use refloat_types::{ConfState, EntryId, GroupKey, Index, Member, Now, Term};
 
 use super::NodeCore;
+use super::effects::Reign;
 use super::group::{Answer, Applier, Group, Reads, Restoring, Unwell};
 use super::snapshots::Transfers;
+use super::versions::Rules;
 use crate::error::RequestError;
 use crate::job::SharedMachine;
 
@@ -115,7 +117,11 @@ impl NodeCore {
         };
         let slot = self.slots.len();
         let machine = self.new_machine(key);
-        let machine_at = machine.lock().applied();
+        let (machine_at, newest, has_effects) = {
+            let mut machine = machine.lock();
+            let newest = machine.versions().map_or(0, |versions| versions.newest());
+            (machine.applied(), newest, machine.effects().is_some())
+        };
         self.slots.push(Some(Group {
             key,
             me,
@@ -152,6 +158,8 @@ impl NodeCore {
                 entries: 0,
                 bytes: 0,
             },
+            reign: Reign::of(has_effects),
+            rules: Rules::of(newest),
             quiet: None,
             snapshots: Transfers::after(snapshot),
             bulk_until: Now(0),

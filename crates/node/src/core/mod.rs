@@ -4,6 +4,7 @@ mod admin;
 mod apply;
 mod boot;
 mod catalog;
+mod effects;
 mod envelope;
 mod flow;
 mod formation;
@@ -26,6 +27,7 @@ mod snapshots;
 mod status;
 mod stop;
 mod turn;
+pub(crate) mod versions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -99,6 +101,8 @@ pub struct NodeCore {
     superseded: Option<String>,
     /// Replicas elsewhere that ask to be taken back.
     asked: BTreeMap<(GroupKey, NodeId), Asked>,
+    /// When the versions of state machines are to be looked at.
+    versions_at: Option<Now>,
     /// When memberships are to be looked at.
     tend_at: Option<Now>,
     /// Own replicas in a new life that are no voters yet.
@@ -223,7 +227,14 @@ impl NodeCore {
         let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
         let quiet = self.quiet_wake_at();
         let flow = self.flow.wake_at(self.now());
-        let membership = [self.roll.wake_at(), self.tend_at, self.rebirth_wake_at(), quiet, flow];
+        let membership = [
+            self.roll.wake_at(),
+            self.tend_at,
+            self.rebirth_wake_at(),
+            quiet,
+            flow,
+            self.versions_at,
+        ];
         let own = [timer, sweep, announce, stop, self.store.wake_at()];
         own.into_iter().chain(membership).flatten().min()
     }

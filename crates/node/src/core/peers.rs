@@ -220,6 +220,12 @@ impl NodeCore {
                 tracing::warn!(node = %self.me.node, peer = %from, %expected, "peer refused a frame");
             }
             Item::QuietBeat(sum) => self.quiet_beat(from.node, sum),
+            Item::VersionAsk { group } => self.version_asked(from, group),
+            Item::VersionSays { group, life, version } => {
+                if life.is_of(from.incarnation) {
+                    self.version_said(Member::new(from.node, life), group, version);
+                }
+            }
             Item::NotQuiet => self.not_quiet(from.node),
             Item::Arrival { joined, address } => self.arrival(from, run, joined, address),
             Item::Reborn { group, life } => self.reborn_elsewhere(from, group, life),

@@ -31,6 +31,10 @@ impl NodeCore {
         }
         match answer {
             Answer::Nobody => {}
+            Answer::Timer(slot, id) => {
+                self.pending = self.pending.saturating_sub(1);
+                self.timer_answered(slot, id, result.is_ok());
+            }
             Answer::Local(to) => {
                 self.pending = self.pending.saturating_sub(1);
                 self.out.push(Output::Reply { to, result });

@@ -56,6 +56,7 @@ impl NodeCore {
                 }
             }
             group.core.tick(now);
+            self.fire_machine_timers(slot);
             self.mark(slot);
         }
         if now >= self.next_sweep && self.needs_sweep() {
@@ -67,6 +68,7 @@ impl NodeCore {
         self.say_arrival();
         self.say_rebirths();
         self.tend_if_due();
+        self.tend_versions_if_due();
     }
 
     /// Steps one group until it has nothing to say.
@@ -132,6 +134,8 @@ impl NodeCore {
         self.counters.elections_won += u64::from(won);
         group.dropped.clear();
         (group.catch_up, group.taking_in) = (None, None);
+        group.reign.end();
+        group.rules.forget();
         if soft.leader.is_some() {
             let parked = std::mem::take(&mut group.parked);
             for proposal in parked {
@@ -142,6 +146,7 @@ impl NodeCore {
         }
         if won {
             self.tend_now();
+            self.versions_at = Some(self.now());
         }
     }
 
@@ -325,7 +330,8 @@ impl NodeCore {
     fn set_timer(&mut self, slot: usize) {
         let grain = self.config.timer_grain.max(1);
         let Some(group) = self.slots[slot].as_mut() else { return };
-        let due = group.core.wake_at().into_iter().chain(group.campaign_at).min();
+        let own = group.core.wake_at().into_iter().chain(group.campaign_at);
+        let due = own.chain(group.reign.wake_at()).min();
         let Some(due) = due else { return };
         let due = refloat_types::Now(due.0.div_ceil(grain).saturating_mul(grain));
         if let Some(at) = group.wake {

@@ -5,6 +5,7 @@ use refloat_types::{Index, IndexSet};
 
 use super::table::{Table, Verdict};
 use super::wire::{Request, SessionReply};
+use crate::effects::Versions;
 use crate::machine::{Chunks, Command, RestoreError, StateMachine, split_stamp};
 use crate::snapshot_reader::SnapshotReader;
 
@@ -211,6 +212,10 @@ impl<M: StateMachine> StateMachine for Sessions<M> {
 
     fn live_indexes(&self) -> IndexSet {
         self.machine.live_indexes()
+    }
+
+    fn versions(&mut self) -> Option<&mut dyn Versions> {
+        self.machine.versions()
     }
 }
 

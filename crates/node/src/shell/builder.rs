@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use refloat_log_store::identity::{self, NodeIdentity};
 use refloat_log_store::{BootReport, Options};
 use refloat_net as net;
@@ -15,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::handle::{Node, Shared};
 use super::inbox::Inbox;
 use super::lanes::Lanes;
-use super::worker::{Clock, Requests, Worker, deliver};
+use super::worker::{Clock, Notices, Requests, Worker, deliver};
 use crate::config::Config;
 use crate::core::{NodeCore, StartError};
 use crate::machine::{MachineFactory, StateMachine};
@@ -37,6 +38,7 @@ pub struct Builder<M> {
     /// Asked before the data directory is touched: whether the address can be listened on.
     probe: Option<Probe>,
     seed: Option<u64>,
+    notices: Option<Notices>,
     machine: PhantomData<fn() -> M>,
 }
 
@@ -59,6 +61,7 @@ impl Node<()> {
             transport: None,
             probe: None,
             seed: None,
+            notices: None,
             machine: PhantomData,
         }
     }
@@ -100,8 +103,18 @@ impl<M> Builder<M> {
             transport: self.transport,
             probe: self.probe,
             seed: self.seed,
+            notices: self.notices,
             machine: PhantomData,
         }
+    }
+
+    /// Says who takes the [`Effect::Notice`](crate::Effect::Notice)s of the groups that this node
+    /// leads. Called on the node's own thread, so it must not wait for anything. Without it they
+    /// are lost, as they may be anyway with their leader.
+    #[must_use]
+    pub fn notices(mut self, take: impl Fn(GroupKey, Bytes) + Send + 'static) -> Builder<M> {
+        self.notices = Some(Box::new(take));
+        self
     }
 
     /// Says how to reach the other nodes.
@@ -222,6 +235,7 @@ impl<M: StateMachine> Builder<M> {
             stopped,
             requests: Requests::default(),
             slow: 0,
+            notices: self.notices,
         };
         Ok((worker, Node { shared, machine: PhantomData }, report))
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use refloat_net as net;
-use refloat_types::{NodeId, Now};
+use refloat_types::{GroupKey, NodeId, Now};
 use refloat_vfs::Vfs;
 use tokio::sync::watch;
 
@@ -53,7 +54,11 @@ pub(crate) struct Worker {
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
     pub(crate) requests: Requests,
     pub(crate) slow: u32,
+    pub(crate) notices: Option<Notices>,
 }
+
+/// Takes what state machines have their leaders tell.
+pub(crate) type Notices = Box<dyn Fn(GroupKey, Bytes) + Send>;
 
 /// Tokens of requests under way: an index into a table, so that no answer is searched for.
 #[derive(Default)]
@@ -137,6 +142,11 @@ impl Worker {
                     Output::Places { peers, card } => {
                         self.transport.set_peers(&net_peers(self.core.member().node, peers));
                         self.transport.set_card(card);
+                    }
+                    Output::Notice { group, payload } => {
+                        if let Some(notices) = &self.notices {
+                            notices(group, payload);
+                        }
                     }
                     Output::Stop(why) => reason = Some(why),
                     Output::Job(job) => match job.lane() {

@@ -85,6 +85,8 @@ pub struct Cluster {
     members: u64,
     /// Who ran last under each id.
     members_seen: BTreeMap<u64, Member>,
+    /// What state machines had their leaders tell, and which node did.
+    pub notices: Vec<(u64, Bytes)>,
     /// What each node tells who asks it.
     pub cards: BTreeMap<u64, Card>,
     /// Where each node says that all are.
@@ -127,6 +129,7 @@ impl Cluster {
             recorded: None,
             members,
             members_seen: BTreeMap::new(),
+            notices: Vec::new(),
             cards: BTreeMap::new(),
             places: BTreeMap::new(),
             machines: None,
@@ -532,6 +535,7 @@ impl Cluster {
                     self.places.insert(id, peers);
                     self.cards.insert(id, Card::decode(&card).expect("a card"));
                 }
+                Output::Notice { payload, .. } => self.notices.push((id, payload)),
                 Output::Stop(reason) => {
                     self.stops.insert(id, reason);
                     over = true;
@@ -582,12 +586,14 @@ fn describe(id: u64, output: &Output) -> String {
     match output {
         Output::Send { to, lane, bytes } => {
             let lane = if *lane == Lane::Bulk { "bulk" } else { "urgent" };
-            let sum = bytes.iter().fold(0u32, |sum, b| sum.wrapping_mul(31) + u32::from(*b));
+            let sum =
+                bytes.iter().fold(0u32, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(*b)));
             format!("n{id} -> n{to} {lane} {} B {sum:08x}", bytes.len())
         }
         Output::Job(job) => format!("n{id} {job:?}"),
         Output::Reply { to, result } => format!("n{id} {to:?} {result:?}"),
         Output::Places { peers, .. } => format!("n{id} places {peers:?}"),
+        Output::Notice { group, payload } => format!("n{id} {group} notice {payload:?}"),
         Output::Stop(reason) => format!("n{id} stop {reason}"),
     }
 }
