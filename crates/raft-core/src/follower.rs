@@ -75,6 +75,8 @@ impl Core {
 
     /// The leader's beat. Its commit index never exceeds what this replica acknowledged to it;
     /// if the log does not reach there, acknowledged entries are lost, and the leader is told.
+    /// It names no term, and may speak of an earlier run: in a run that is declared, only appends
+    /// show what is equal.
     pub(crate) fn on_heartbeat(&mut self, from: Member, commit: Index, round: u64) {
         self.hear_leader(from);
         if !self.rights.may_ack {
@@ -91,8 +93,10 @@ impl Core {
             self.send(from, Body::AppendReject { prev: commit, hint, lost: true });
             return;
         }
-        self.validated = self.validated.max(commit);
-        self.commit_to(commit);
+        if !self.hello.declares() {
+            self.validated = self.validated.max(commit);
+        }
+        self.commit_to(commit.min(self.validated));
         self.ack_if_news();
         let promise = self.config.lease_drift.is_some();
         self.send(from, Body::HeartbeatResp { round, promise });

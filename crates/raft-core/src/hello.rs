@@ -11,6 +11,8 @@ use crate::{Alarm, Body, Core, Declared, Hello, HoleRange, Rights, Role};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Greeting {
     nonce: u64,
+    /// What a leader remembers of an earlier run is not believed before it heard this one.
+    declares: bool,
     /// A leader must be told before the first ack.
     due: bool,
     again_at: Now,
@@ -22,12 +24,17 @@ pub(crate) struct Greeting {
 
 impl Greeting {
     pub(crate) fn new(nonce: u64, due: bool, now: Now) -> Greeting {
-        Greeting { nonce, due, again_at: now, heard_in: Term::ZERO, target: None }
+        Greeting { nonce, declares: due, due, again_at: now, heard_in: Term::ZERO, target: None }
     }
 
     /// Whether acks may leave.
     pub(crate) fn is_over(&self) -> bool {
         !self.due
+    }
+
+    /// Whether this run is declared, so that a leader shows it anew where the logs are equal.
+    pub(crate) fn declares(&self) -> bool {
+        self.declares
     }
 
     pub(crate) fn target(&self) -> Option<Index> {
@@ -113,12 +120,18 @@ impl Core {
             _ if regressed => Index::ZERO,
             _ => hello.holes.first().map_or(Index(u64::MAX), |(at, _)| at.prev()),
         };
-        let declared = declared.min(hello.last.index);
+        // The index alone would count entries that this log overwrote and that are back there.
+        let shared = match hello.state {
+            Declared::Clean => hello.last.index,
+            _ => self.log.shared(hello.last),
+        };
+        let last =
+            self.log.meet(hello.last).map_or(self.log.compacted().index.prev(), |id| id.index);
         let Some(peer) = self.leading.peer(from) else { return Verdict::Sound };
         peer.hear(now);
         peer.gone = false;
         peer.regressed = regressed;
-        peer.restart_at(declared);
+        peer.restart_at(declared.min(shared), declared.min(last));
         if regressed {
             let (acked, last) = (matched, hello.last);
             self.out.alarms.push(Alarm::Regression { member: from, acked, last });
@@ -179,7 +192,7 @@ impl Core {
             self.leading.transfer = None;
         }
         if let Some(peer) = self.leading.peer(gone) {
-            peer.restart_at(Index::ZERO);
+            peer.restart_at(Index::ZERO, Index::ZERO);
             peer.round = 0;
             peer.gone = true;
         }

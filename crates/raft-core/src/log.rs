@@ -113,6 +113,14 @@ impl Log {
         (end >= self.compacted.index && self.compacted.term <= hint.term).then_some(self.compacted)
     }
 
+    /// Up to where a log that holds `id` is certainly the same as this one. Where this one has
+    /// entries of `id`'s term, both hold what that term's leader had there; an older term is only
+    /// where they can meet at the latest.
+    pub(crate) fn shared(&self, id: EntryId) -> Index {
+        let met = self.meet(id).filter(|met| met.term == id.term);
+        met.map_or(Index::ZERO, |met| met.index)
+    }
+
     /// Adds the entry after the last.
     pub(crate) fn push(&mut self, entry: Entry) {
         assert_eq!(entry.id.index, self.last.index.next(), "entries are contiguous");

@@ -99,12 +99,13 @@ impl Progress {
         self.window.clear();
     }
 
-    /// A new run holds what the leader has up to `declared` at most. A snapshot under way goes on.
-    pub(crate) fn restart_at(&mut self, declared: Index) {
-        self.matched = self.matched.min(declared);
-        self.sent_commit = self.sent_commit.min(declared);
+    /// Of what the peer had acknowledged a new run certainly has what is up to `proven`; more, up
+    /// to `hoped` at most, is to be shown. A snapshot under way goes on.
+    pub(crate) fn restart_at(&mut self, proven: Index, hoped: Index) {
+        self.matched = self.matched.min(proven);
+        self.sent_commit = self.sent_commit.min(proven);
         if !matches!(self.state, State::Snapshot { .. }) {
-            self.probe(self.next.min(declared.next()), false);
+            self.probe(self.next.min(hoped.next()), false);
         }
     }
 

@@ -163,13 +163,13 @@ impl Core {
         lost: bool,
     ) {
         let now = self.now;
-        let meet = self.log.meet(hint);
+        let (meet, shared) = (self.log.meet(hint), self.log.shared(hint));
         let compacted = self.log.compacted().index;
         let Some(peer) = self.leading.live_peer(from) else { return };
         peer.hear(now);
         if lost {
-            peer.matched = peer.matched.min(hint.index);
-            peer.sent_commit = peer.sent_commit.min(hint.index);
+            peer.matched = peer.matched.min(shared);
+            peer.sent_commit = peer.sent_commit.min(shared);
             if matches!(peer.state, State::Snapshot { .. }) {
                 return;
             }

@@ -265,3 +265,84 @@ fn s11_the_leader_drops_a_dead_lifes_cursor_at_once() {
     c.with_core(1, Core::tick);
     assert_eq!(c.status(1).role, Role::Follower);
 }
+
+/// Node 3 leads term 1 with entries `2..=5` that nobody else gets; node 1 overwrites them in term
+/// 2 with `over` entries of its own, and node 3 acknowledges these. Then node 3's disk loses what
+/// overwrote them, and knows that something is missing.
+fn overwritten(over: usize) -> Cluster {
+    let mut c = Cluster::of(3);
+    for node in 1..=3 {
+        c.crash(node);
+        c.node(node).counts_runs = true;
+        c.node(node).disk.keeps_old = true;
+        c.restart(node);
+    }
+    c.elect(3);
+    for text in ["a", "b", "c", "d"] {
+        c.propose(3, text).unwrap();
+    }
+    c.wire.clear();
+    c.crash(3);
+    c.now = c.now.after(2 * E);
+    c.elect(1);
+    c.restart(3);
+    for n in 1..over {
+        c.propose(1, &format!("{n}")).unwrap();
+    }
+    c.run(2 * BEAT);
+    assert_eq!(c.status(3).last, c.status(1).last);
+    assert_eq!(c.node(1).progress(3).matched, Index(1 + over as u64));
+    c.crash(3);
+    assert!(c.node(3).disk.bring_old_back(), "something was overwritten");
+    c.node(3).memory = c.nodes[&3].disk.clone();
+    assert_eq!(c.nodes[&3].disk.last(), EntryId::new(Term(1), Index(5)));
+    c.restart(3);
+    c
+}
+
+#[test]
+fn w11_a_replica_whose_overwritten_entries_are_back_never_commits_them() {
+    for over in [2, 4, 6] {
+        let mut c = overwritten(over);
+        // The beats of before the hello, and one that it overtakes.
+        let (term, commit) = (c.status(1).term, c.status(1).commit);
+        let body = Body::Heartbeat { commit, round: 0 };
+        let old = Message { from: member(1), to: member(3), group: GROUP, term, body };
+        c.deliver_one(old.clone());
+        assert_eq!(c.status(3).commit, Index(0), "nothing was shown to this run");
+        c.deliver(|m| matches!(m.body, Body::Hello(_)));
+        c.deliver(|m| matches!(m.body, Body::HelloReply { .. }));
+        c.deliver_one(old);
+        assert_eq!(c.status(3).commit, Index(0), "nothing was shown to this run, {over}");
+        c.run(3 * BEAT);
+        assert_eq!(c.status(3).commit, commit);
+        assert_eq!(c.nodes[&3].applied, c.nodes[&1].applied);
+        assert_eq!((c.nodes[&3].healed, c.status(3).rights), (1, Rights::ALL));
+        assert!(c.nodes[&1].alarms.is_empty());
+    }
+}
+
+#[test]
+fn w11_overwritten_entries_that_are_back_do_not_count_as_the_leaders() {
+    let mut c = overwritten(4);
+    c.crash(2);
+    c.with_core(1, |core, now| core.tick(now.after(BEAT)));
+    c.deliver(|m| m.to.node.0 == 3);
+    c.deliver(|m| matches!(m.body, Body::Hello(_)));
+    assert_eq!(c.node(1).progress(3).matched, Index(1), "of term 1 the leader has only the first");
+}
+
+#[test]
+fn w11_where_a_lost_ends_term_is_unknown_nothing_counts_and_the_probe_finds_it() {
+    let mut c = with_logs(2, &[&[1, 1, 1], &[1, 1, 1], &[1, 1, 1]]);
+    c.elect(1);
+    assert_eq!(c.node(1).progress(3).matched, Index(4));
+    // An old end of term 2, which may begin anywhere behind the first entry.
+    let last = EntryId::new(Term(2), Index(6));
+    let hello = Hello { run: 2, nonce: 1, last, state: Declared::HeadUnknown, holes: vec![] };
+    let body = Body::Hello(hello);
+    let term = c.status(1).term;
+    c.deliver_one(Message { from: member(3), to: member(1), group: GROUP, term, body });
+    let peer = c.node(1).progress(3);
+    assert_eq!((peer.matched, peer.next), (Index(0), Index(4)));
+}

@@ -20,6 +20,8 @@ pub struct Checks {
     pub commits: u64,
     pub messages: u64,
     pub healed: u64,
+    /// How often the overwritten end of a log came back.
+    pub old_ends: u64,
 }
 
 impl Checks {

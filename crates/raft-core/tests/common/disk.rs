@@ -16,6 +16,10 @@ pub struct Disk {
     pub lost: BTreeMap<Index, (EntryId, bool)>,
     /// What the store thinks of itself.
     pub rights: Rights,
+    /// The end of the log that was overwritten last, if `keeps_old`.
+    pub old: Vec<Entry>,
+    /// Whether the write that overwrote it may be lost.
+    pub keeps_old: bool,
     /// Answer every fetch so.
     pub fetch_fails: bool,
 }
@@ -29,6 +33,8 @@ impl Disk {
             entries: BTreeMap::new(),
             lost: BTreeMap::new(),
             rights: Rights::ALL,
+            old: Vec::new(),
+            keeps_old: false,
             fetch_fails: false,
         }
     }
@@ -71,8 +77,11 @@ impl Disk {
         }
         if let Some(from) = op.cut_from() {
             assert!(from > self.base.index, "nothing below the snapshot is cut");
-            self.entries.split_off(&from);
-            self.lost.split_off(&from);
+            let old = self.entries.split_off(&from);
+            let lost = self.lost.split_off(&from);
+            if self.keeps_old && !(old.is_empty() && lost.is_empty()) {
+                self.old = if lost.is_empty() { old.into_values().collect() } else { Vec::new() };
+            }
         }
         for entry in op.entries() {
             assert!(entry.is_intact(), "digests travel with entries");
@@ -87,7 +96,22 @@ impl Disk {
         self.lost.insert(entry.id.index, (entry.id, entry.kind == EntryKind::Config));
     }
 
+    /// The write that overwrote the end of the log is lost, with all that followed: what it
+    /// overwrote is there again, and the store knows that something is missing.
+    pub fn bring_old_back(&mut self) -> bool {
+        let old = std::mem::take(&mut self.old);
+        let Some(first) = old.first().map(|e| e.id.index) else { return false };
+        self.entries.split_off(&first);
+        self.lost.split_off(&first);
+        self.entries.extend(old.into_iter().map(|e| (e.id.index, e)));
+        self.rights = Rights::FOLLOW;
+        true
+    }
+
     pub fn compact(&mut self, at: EntryId, conf: ConfState) {
+        if self.old.first().is_some_and(|e| e.id.index <= at.index) {
+            self.old.clear();
+        }
         self.entries = self.entries.split_off(&at.index.next());
         self.lost = self.lost.split_off(&at.index.next());
         self.base = at;
@@ -97,6 +121,9 @@ impl Disk {
     /// As a store does it: what does not continue the snapshot must have been cut before.
     pub fn install(&mut self, at: EntryId, conf: ConfState) {
         let continues = self.id(at.index) == Some(at);
+        if !continues {
+            self.old.clear();
+        }
         self.compact(at, conf);
         assert!(continues || self.entries.is_empty(), "entries that do not continue a snapshot");
     }
