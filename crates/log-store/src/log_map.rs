@@ -89,6 +89,12 @@ impl LogMap {
         self.runs.last().map(|r| EntryId::new(r.term, r.last))
     }
 
+    /// The first entry above an index.
+    pub(crate) fn first_above(&self, above: Index) -> Option<EntryId> {
+        let run = self.runs.iter().find(|r| r.last > above)?;
+        Some(EntryId::new(run.term, run.first.max(above.next())))
+    }
+
     /// The first index above `above` that both know, with different terms: (here, there).
     pub(crate) fn conflict(&self, other: &LogMap, above: Index) -> Option<(Index, Term, Term)> {
         let mut theirs = other.runs.iter().peekable();

@@ -3,7 +3,7 @@
 mod support;
 
 use refloat_log_store::{GroupBoot, GroupState, SubmitError, examine};
-use refloat_types::{GroupWrite, HardState, Index, LogOp, Now, Term};
+use refloat_types::{EntryId, GroupWrite, HardState, Index, LogOp, Now, Term};
 use refloat_vfs::{Fate, Vfs};
 use support::*;
 
@@ -432,5 +432,50 @@ fn w33_a_hint_younger_than_a_lost_overwrite_commits_nothing_that_was_overwritten
         assert_eq!(found.commit, Index(5), "told {told}: {}", boot.report);
         let again = back.boot().unwrap();
         assert_eq!(again.groups[0].commit, Index(5), "told {told}, again: {}", again.report);
+    }
+}
+
+#[test]
+fn w33_a_lost_segment_that_held_an_overwrite_does_not_bring_the_overwritten_entries_back() {
+    let mut disk = two_groups();
+    disk.kill();
+    (disk.options.small_segment, disk.options.live_percent) = (0, 0);
+    disk.boot().unwrap();
+    let flush = |disk: &mut Disk| {
+        let generation = disk.store().stats().generation;
+        while disk.store().stats().flushed <= generation {
+            disk.append(group(2), 1, 4, 900);
+            disk.sync().unwrap();
+            disk.idle().unwrap();
+        }
+    };
+    disk.append(group(1), 1, 9, 60);
+    disk.sync().unwrap();
+    flush(&mut disk);
+    disk.append_after(group(1), id(1, 5), 2, 4, 60).unwrap();
+    disk.sync().unwrap();
+    flush(&mut disk);
+    disk.append(group(1), 2, 3, 60);
+    disk.sync().unwrap();
+    flush(&mut disk);
+    disk.store().hint_commit(group(1), Index(12));
+    flush(&mut disk);
+    flush(&mut disk);
+    let mut back = as_it_is(&disk);
+    let holds = |disk: &Disk, folder: &str, text: &str| -> Vec<std::path::PathBuf> {
+        let has = |file: &std::path::PathBuf| {
+            disk.fs.contents(file).unwrap().windows(text.len()).any(|w| w == text.as_bytes())
+        };
+        disk.files(folder).into_iter().filter(has).collect()
+    };
+    for file in holds(&back, "seg", "t2 i6 ") {
+        back.fs.remove_file(&file).unwrap();
+    }
+    for start in ["first", "second", "third"] {
+        let boot = back.boot().unwrap();
+        let found = &boot.groups[0];
+        assert_eq!(found.state, GroupState::HeadUnknown, "{start}: {}", boot.report);
+        assert_eq!((found.last, found.commit), (EntryId::ZERO, Index::ZERO), "{start}");
+        back.kill();
     }
 }

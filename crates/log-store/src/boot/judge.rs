@@ -1,6 +1,7 @@
 //! The state of each group, decided in one place from all the evidence.
 
 use refloat_planted::{Defect, is};
+use refloat_segment::SegmentSet;
 use refloat_types::{Entry, EntryId, EntryKind, Generation, GroupKey, Index, IndexSet};
 use refloat_wal::{Damage, Lsn, Owners};
 
@@ -51,6 +52,7 @@ pub(crate) fn judge(
         judge_snapshots(record, base, &mut log, snapshot, &mut case);
     }
     judge_overwrites(evidence, key, base, &mut log, &mut case);
+    judge_lost_segments(evidence, key, record, base, &mut log, &mut case);
     judge_head(evidence, key, record, &log.map, &mut case);
     let last = log.map.last().filter(|last| last.index > base.index).unwrap_or(base);
     let configs = configs(evidence, key, base.index, last.index, &mut log, &mut case);
@@ -133,8 +135,17 @@ impl Case {
 
 /// Segments below, memtables above: a newer one hides all older ones from its cut on.
 fn log_map(evidence: &Evidence<'_>, key: GroupKey, record: &GroupRecord) -> LogMap {
+    log_map_of(&evidence.segments.set, evidence, key, record)
+}
+
+fn log_map_of(
+    segments: &SegmentSet,
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    record: &GroupRecord,
+) -> LogMap {
     let mut map = LogMap::default();
-    for run in evidence.segments.set.term_runs(key) {
+    for run in segments.term_runs(key) {
         map.put_run(run.first, run.last, run.term);
     }
     if let Some(cut) = evidence.replay.memtables.lowest_cut(key) {
@@ -211,6 +222,40 @@ fn judge_overwrites(
     );
     let sure = sure_commit(evidence, key).unwrap_or_default();
     log.end_before(sure.max(base.index).min(index.prev()).next());
+}
+
+/// A lost segment may have held what overwrote entries of older ones. They are what the log holds
+/// if the first entry behind them is of the same term, for the leader of that term wrote both; or
+/// if a record says which term stands at their end.
+fn judge_lost_segments(
+    evidence: &Evidence<'_>,
+    key: GroupKey,
+    record: &GroupRecord,
+    base: EntryId,
+    log: &mut Outline,
+    case: &mut Case,
+) {
+    for lost in &evidence.segments.lost {
+        let mut newer = SegmentSet::default();
+        let set = evidence.segments.set.iter();
+        set.filter(|segment| segment.name() > *lost).for_each(|segment| newer.add(segment.clone()));
+        let newer = log_map_of(&newer, evidence, key, record);
+        let behind = newer.first_above(base.index);
+        let end = match behind {
+            Some(first) => first.index.prev(),
+            None => log.map.last().map_or(base.index, |last| last.index),
+        };
+        let Some(term) = log.map.term(end).filter(|_| end > base.index) else { continue };
+        let said = evidence.replay.tracks.get(&key).and_then(|track| track.said.term(end));
+        if behind.is_some_and(|first| first.term == term) || said == Some(term) {
+            continue;
+        }
+        case.note(
+            GroupState::HeadUnknown,
+            format!("segment {lost} is lost, and may have held what overwrote entry {end} of term {term}"),
+        );
+        log.end_before(base.index.next());
+    }
 }
 
 /// The end of the log is proven unless damage of unknown owners may have taken it, or the log is

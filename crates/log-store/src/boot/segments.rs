@@ -21,6 +21,8 @@ pub(crate) struct SegmentsFound {
     pub(crate) adopted: Vec<SegmentName>,
     /// Nothing names them any more.
     pub(crate) retired: Vec<PathBuf>,
+    /// Listed, and not in the set: nothing says whose entries they held, and which they overwrote.
+    pub(crate) lost: Vec<SegmentName>,
     /// What is wrong with listed ones.
     pub(crate) damage: Vec<String>,
     pub(crate) strangers: Vec<PathBuf>,
@@ -67,6 +69,7 @@ pub(crate) fn find(
     }
     // What a lost segment was made from, or made into, may be among the files that nothing lists.
     let intact = intact && lost.is_empty();
+    found.lost = lost;
     for (name, path, result) in unlisted {
         adopt_or_retire(&mut found, state, intact, name, path, result)?;
     }
