@@ -80,7 +80,9 @@ mod state;
 mod store;
 pub mod tools;
 
-pub use boot::{Boot, BootReport, Examination, FileLine, GroupLine, boot, examine};
+pub use boot::{
+    Boot, BootReport, Examination, FileLine, GroupLine, boot, boot_to_recover, examine,
+};
 pub use error::{BootError, Poisoned, SubmitError};
 pub use event::{Event, Read, RequestId, Ticket};
 pub use options::Options;

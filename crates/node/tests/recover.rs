@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use refloat_log_store::identity;
+use refloat_log_store::{boot, identity};
 use refloat_node::{
     Card, Consistency, Input, NodeChange, NodeCore, Presence, RecoverError, Recovery, StartError,
     plan_recovery, recover,
@@ -182,6 +182,34 @@ fn m18_a_recovery_that_is_cut_off_anywhere_leaves_the_old_state_or_is_done_by_ru
     }
     println!("{old} images of the old state, {between} between, {new} of the new state");
     assert!(old > 0 && between > 0 && new > 0);
+}
+
+#[test]
+fn m18_a_survivor_all_of_whose_groups_forgot_their_promises_goes_on_as_planned() {
+    let cluster = at_rest();
+    (0..=2).for_each(|group| cluster.forget(1, group));
+    let refused = start(&cluster.disks[&1].fork(), &cluster).expect_err("nothing could run");
+    assert!(refused.to_string().contains("no group survives"), "{refused}");
+    let planned = plan_on(&cluster, 1, nobody).expect("it has all groups");
+    assert_eq!(recover_on(&cluster, 1).expect("nobody answers"), planned, "as was planned");
+    assert_eq!(alone(&cluster.disks[&1]), (1, true));
+    // The record names a replica: the name stands in the directory too, lost before or not.
+    let vfs: Arc<dyn Vfs> = Arc::new(cluster.disks[&1].fork());
+    let store = boot(&vfs, (cluster.store)()).expect("it is whole").store;
+    assert!(store.groups().all(|key| store.group_value(key).is_some()));
+}
+
+#[test]
+fn m18_what_was_recovered_is_committed_wherever_the_log_file_ends() {
+    let cluster = at_rest();
+    for blocks in 6..40 {
+        let fs = cluster.disks[&1].fork();
+        let mut options = (cluster.store)();
+        options.wal_file_size = blocks * 4096;
+        let vfs: Arc<dyn Vfs> = Arc::new(fs.clone());
+        recover(&vfs, &options, &mut nobody).expect("nobody answers");
+        assert_eq!(alone(&fs), (1, true), "{blocks} blocks");
+    }
 }
 
 fn card(cluster: &Cluster, of: u64) -> Card {

@@ -3,12 +3,8 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use refloat_log_store::{boot, run_jobs};
 use refloat_node::{Consistency, GroupStatus, Input, NodeChange};
-use refloat_types::{GroupId, NodeId, Now};
-use refloat_vfs::Vfs;
+use refloat_types::{GroupId, NodeId};
 use support::Cluster;
 
 const LIFE: u128 = 0xA1A1_0000_0000_0003;
@@ -337,15 +333,6 @@ fn s15_a_deposed_leader_that_reaches_the_wiped_node_first_does_no_harm() {
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 20)));
 }
 
-/// The disk of a node that is down says that one of its replicas forgot its promises.
-fn forget(cluster: &Cluster, node: u64, group: u64) {
-    let vfs: Arc<dyn Vfs> = Arc::new(cluster.disks[&node].clone());
-    let mut store = boot(&vfs, (cluster.store)()).expect("the disk is good").store;
-    let key = store.groups().find(|key| key.id == GroupId(group)).expect("it has the group");
-    store.note_amnesia(Now(0), key, "the tests say so").expect("written");
-    run_jobs(&mut store, &vfs, Now(0)).expect("a good disk");
-}
-
 #[test]
 fn m17_one_amnesiac_replica_begins_a_new_life_and_the_nodes_others_serve() {
     let mut cluster = Cluster::formed(2);
@@ -354,7 +341,7 @@ fn m17_one_amnesiac_replica_begins_a_new_life_and_the_nodes_others_serve() {
     let victim = 1 + leader % 3;
     cluster.run_for(300);
     cluster.kill(victim);
-    forget(&cluster, victim, 1);
+    cluster.forget(victim, 1);
     // Alone with one more node it can serve what it did not forget.
     let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
     cluster.kill(third);
@@ -396,7 +383,7 @@ fn m17_an_amnesiac_replica_of_group_0_begins_a_new_life_too() {
     let victim = 1 + cluster.leader(0).expect("formed") % 3;
     let other = 1 + victim % 3;
     cluster.kill(victim);
-    forget(&cluster, victim, 0);
+    cluster.forget(victim, 0);
     cluster.start(victim);
     let old = format!("{:032x}", 0x1000 + u128::from(victim));
     let back = cluster.run_until(20, |c| {
@@ -419,6 +406,101 @@ fn m17_an_amnesiac_replica_of_group_0_begins_a_new_life_too() {
     wipe(&mut cluster, victim, LIFE);
     let back = cluster.run_until(20, |c| c.is_voter(other, victim, LIFE));
     assert!(back, "{:#?}", cluster.statuses());
+}
+
+/// The name of the life that a node of the tests begins with.
+fn first_life(node: u64) -> String {
+    format!("{:032x}", 0x1000 + u128::from(node))
+}
+
+/// Whether a node is a voter again, under another life than its first.
+fn is_voter_again(cluster: &Cluster, at: u64, group: u64, node: u64) -> bool {
+    let members = cluster.members_of(at, group);
+    members.iter().any(|m| m.0 == node && m.1 != first_life(node) && m.2 == "voter")
+}
+
+#[test]
+fn m17_a_new_life_that_is_killed_before_anybody_took_it_in_asks_again_after_the_start() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.run_for(300);
+    (1..=3).for_each(|node| cluster.kill(node));
+    cluster.forget(victim, 1);
+    // Alone it begins its new life, and nobody hears of it.
+    cluster.start(victim);
+    cluster.run_for(500);
+    cluster.kill(victim);
+    (1..=3).for_each(|node| cluster.start(node));
+    let found = group_of(&cluster, victim, 1);
+    assert_eq!(found.state, "amnesia", "{found:#?}");
+    assert!(found.waits_for.is_some_and(|text| text.contains("taken in as a voter")));
+    let back = cluster.run_until(60, |c| is_voter_again(c, leader, 1, victim));
+    assert!(back, "{:#?}", cluster.statuses());
+    assert!(cluster.run_until(5, |c| group_of(c, victim, 1).state == "clean"));
+    assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 10)));
+}
+
+#[test]
+fn m17_a_new_life_is_made_a_voter_though_all_nodes_start_again_while_it_is_a_learner() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.run_for(300);
+    cluster.kill(victim);
+    cluster.forget(victim, 1);
+    cluster.start(victim);
+    let is_learner =
+        |c: &Cluster| c.members_of(leader, 1).iter().any(|m| m.0 == victim && m.2 == "learner");
+    assert!(cluster.run_until(20, is_learner), "{:#?}", cluster.statuses());
+    (1..=3).for_each(|node| cluster.kill(node));
+    (1..=3).for_each(|node| cluster.start(node));
+    let back = cluster.run_until(30, |c| is_voter_again(c, leader, 1, victim));
+    assert!(back, "{:#?}", cluster.statuses());
+    // It counts: with one more node it is a majority.
+    let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
+    cluster.run_for(500);
+    cluster.kill(third);
+    write(&mut cluster, victim, 10, 20);
+}
+
+#[test]
+fn m17_a_new_groups_replica_keeps_the_new_lifes_name_though_a_power_cut_takes_its_record() {
+    for cranks in 0..14 {
+        let mut cluster = Cluster::formed(1);
+        cluster.run_for(300);
+        let victim = 1 + cluster.leader(0).expect("formed") % 3;
+        let other = 1 + victim % 3;
+        cluster.kill(victim);
+        cluster.forget(victim, 0);
+        cluster.start(victim);
+        let back = cluster.run_until(20, |c| is_voter_again(c, other, 0, victim));
+        assert!(back, "{:#?}", cluster.statuses());
+        cluster.run_for(1_000);
+        cluster.input(other, |to| Input::CreateGroup {
+            to,
+            group: GroupId(9),
+            members: Vec::new(),
+        });
+        let has = |c: &Cluster| c.nodes[&victim].status().groups.iter().any(|g| g.group == 9);
+        assert!(cluster.run_until(10, has));
+        (0..cranks).for_each(|_| cluster.crank());
+        cluster.power_cut(victim);
+        cluster.start(victim);
+        let follows = cluster.run_until(40, |c| {
+            let groups = c.nodes[&victim].status().groups;
+            groups.iter().any(|g| g.group == 9 && g.leader.is_some() && g.applied > 0)
+        });
+        assert!(follows, "{cranks} cranks: {:#?}", cluster.statuses());
+        // The name that it found out is as durable as one that was given to it.
+        cluster.power_cut(victim);
+        cluster.start(victim);
+        let third = 1 + other % 3;
+        cluster.kill(third);
+        cluster.proposed(victim, 9, "counts").expect("the two are a majority");
+    }
 }
 
 #[test]

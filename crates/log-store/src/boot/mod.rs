@@ -21,6 +21,6 @@ mod snapshots;
 
 pub use examine::{Examination, examine};
 pub(crate) use examine::{votes_options, wal_options};
-pub use open::{Boot, boot};
+pub use open::{Boot, boot, boot_to_recover};
 pub(crate) use open::{lock, refuse_if_nothing_is_left};
 pub use report::{BootReport, FileLine, GroupLine};

@@ -42,12 +42,29 @@ pub struct Boot {
 /// The directory is as it was, unless the error is [`BootError::Poisoned`]; then the next boot
 /// reaches the same verdict.
 pub fn boot(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
+    open(vfs, options, refuse_if_nothing_is_left)
+}
+
+/// [`boot`] for a recovery that accepts a loss: also of a directory none of whose groups could
+/// run, since what is left there may be all that is left.
+///
+/// # Errors
+/// Those of [`boot`].
+pub fn boot_to_recover(vfs: &Arc<dyn Vfs>, options: Options) -> Result<Boot, BootError> {
+    open(vfs, options, |_| Ok(()))
+}
+
+fn open(
+    vfs: &Arc<dyn Vfs>,
+    options: Options,
+    refuse: impl FnOnce(&Examination) -> Result<(), BootError>,
+) -> Result<Boot, BootError> {
     // Before the lock file is made, so that a directory without identity stays as it is.
     crate::identity::load(vfs.as_ref(), &options.dir)?;
     let lock = lock(vfs.as_ref(), &options.dir)?;
     sync_names(vfs.as_ref(), &options)?;
     let mut examined = examine(vfs.as_ref(), &options)?;
-    refuse_if_nothing_is_left(&examined)?;
+    refuse(&examined)?;
     make_dirs(vfs.as_ref(), &options)?;
 
     let (wal, votes) = resume_logs(vfs, &options, &mut examined)?;

@@ -53,8 +53,13 @@ impl Asleep {
 impl NodeCore {
     /// Runs a replica from what the store found.
     pub(super) fn start_group(&mut self, boot: GroupBoot) {
-        let me = super::rebirth::life_of_replica(self.me, boot.value.as_ref());
+        let me = super::rebirth::life_of_replica(self.me, &boot);
+        let (key, nameless) = (boot.key, boot.value.is_none());
         self.start_group_as(boot, me);
+        let slot = self.by_key.get(&key).copied().filter(|_| me != self.me);
+        if let Some(slot) = slot {
+            self.go_on_in_life(slot, me, nameless);
+        }
     }
 
     pub(super) fn start_group_as(&mut self, boot: GroupBoot, me: Member) {

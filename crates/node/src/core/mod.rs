@@ -52,7 +52,7 @@ use groups::Asleep;
 use orders::{Order, Stalled};
 use peers::Peer;
 use quiet::Quiet;
-pub(crate) use rebirth::life_of_replica;
+pub(crate) use rebirth::{encode_life, life_of_replica};
 use rejoin::Asked;
 use roll::Roll;
 use stop::Stopping;

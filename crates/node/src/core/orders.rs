@@ -179,9 +179,9 @@ impl NodeCore {
             Order::Install { id, conf, .. } => self.store.install_snapshot(now, key, *id, conf),
             Order::Healed { .. } => self.store.note_healed(now, key),
             Order::Amnesia { evidence, .. } => self.store.note_amnesia(now, key, evidence),
-            Order::Create { key, .. } if self.asleep.contains_key(key) => return None,
-            Order::Create { key, me, .. } if self.by_key.contains_key(key) => {
-                self.name_again(*key, *me);
+            Order::Create { key, .. }
+                if self.asleep.contains_key(key) || self.by_key.contains_key(key) =>
+            {
                 return None;
             }
             Order::Create { key, conf, .. } => self.store.create_group(now, *key, conf),
@@ -212,7 +212,7 @@ impl NodeCore {
             Order::Create { key, conf, me } => {
                 self.start_new_group(key, &conf, me);
                 let Some(slot) = self.by_key.get(&key).copied() else { return };
-                let life = rebirth::encode(me);
+                let life = rebirth::encode_life(me);
                 let name = (me != self.me).then_some(Stalled::Order(Order::Name { slot, life }));
                 self.unregistered.insert(slot, name.into_iter().collect());
                 self.tickets.push_back((at, Durable::Registered(slot)));

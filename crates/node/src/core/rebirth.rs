@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use refloat_log_store::{GroupBoot, GroupState};
 use refloat_types::codec::{Put, Reader};
-use refloat_types::{GroupKey, GroupWrite, HardState, Incarnation, Member, Now};
+use refloat_types::{GroupWrite, HardState, Incarnation, Member, Now};
 
 use super::envelope::Item;
 use super::{NodeCore, Order};
@@ -44,22 +44,8 @@ impl NodeCore {
     /// A replica forgot while it ran, as its leader says: it goes on under a new life at once,
     /// but only once in a run, since a run gives out one name.
     pub(super) fn be_reborn(&mut self, slot: usize, evidence: &str) {
-        let me = Member::new(self.me.node, self.me.incarnation.of_replica(self.identity.run));
-        self.be_reborn_as(slot, me, evidence);
-    }
-
-    /// A start found a group registered and the name of its replica lost, since the process before
-    /// ended between the two. Under the directory's name the replica is no member.
-    pub(super) fn name_again(&mut self, key: GroupKey, me: Member) {
-        let Some(slot) = self.by_key.get(&key).copied() else { return };
-        let nameless = self.slots[slot].as_ref().is_some_and(|group| group.me == self.me);
-        if nameless && me != self.me {
-            self.be_reborn_as(slot, me, "its name was lost before it said anything");
-        }
-    }
-
-    fn be_reborn_as(&mut self, slot: usize, me: Member, evidence: &str) {
         let now = self.now();
+        let me = Member::new(self.me.node, self.me.incarnation.of_replica(self.identity.run));
         let Some(group) = self.slots[slot].as_mut().filter(|group| group.me != me) else { return };
         group.me = me;
         group.core.begin_life(now, me);
@@ -73,6 +59,21 @@ impl NodeCore {
         self.mark(slot);
     }
 
+    /// A start found a replica in a life of its own. Nobody may have heard of it yet, or all may
+    /// have forgotten: until it is a voter it asks to be taken in, as in the run that it began in.
+    pub(super) fn go_on_in_life(&mut self, slot: usize, me: Member, nameless: bool) {
+        let say_at = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        if !group.core.conf().is_voter(me) {
+            let evidence = "what its old life had promised was lost before this start".to_owned();
+            group.rebirth = Some(Rebirth { evidence, noted: true, say_at });
+            self.rebirths.insert(slot);
+        }
+        if nameless {
+            self.order(Order::Name { slot, life: encode_life(me) });
+        }
+    }
+
     fn begin_life(&mut self, slot: usize, me: Member, hard_state: HardState, evidence: String) {
         let now = self.now();
         let Some(group) = self.slots[slot].as_mut() else { return };
@@ -83,7 +84,7 @@ impl NodeCore {
         let key = group.key;
         group.rebirth = Some(Rebirth { evidence, noted: false, say_at: now });
         let write = GroupWrite { group: key, hard_state: Some(hard_state), log: None };
-        self.order(Order::NewLife { slot, life: encode(me), write });
+        self.order(Order::NewLife { slot, life: encode_life(me), write });
     }
 
     /// The new life's name is on the disk.
@@ -101,14 +102,18 @@ impl NodeCore {
             return;
         }
         let (now, pause) = (self.now(), self.config.election_timeout);
+        let me = self.me.node;
+        let nodes = self.with_catalog(|catalog| catalog.nodes().get(&me).map(|r| r.learner));
+        let only_learns = nodes.flatten().unwrap_or(false);
         let mut due = Vec::new();
         for slot in self.rebirths.clone() {
             let Some(group) = self.slots[slot].as_mut() else {
                 self.rebirths.remove(&slot);
                 continue;
             };
-            if group.core.conf().is_voter(group.me) {
-                tracing::info!(node = %self.me.node, group = %group.key, "replica is a voter again");
+            let conf = group.core.conf();
+            if conf.is_voter(group.me) || only_learns && conf.learners.contains(&group.me) {
+                tracing::info!(node = %self.me.node, group = %group.key, "replica is taken in");
                 group.rebirth = None;
                 self.rebirths.remove(&slot);
             } else if let Some(rebirth) = group.rebirth.as_mut().filter(|r| now >= r.say_at) {
@@ -132,14 +137,20 @@ impl NodeCore {
     }
 }
 
-/// The life of a replica: the directory's, unless another one was noted.
-pub(crate) fn life_of_replica(directory: Member, value: Option<&Bytes>) -> Member {
-    let noted = value.and_then(|bytes| Reader::new(bytes).u128("life of a replica").ok());
-    Member::new(directory.node, noted.map_or(directory.incarnation, Incarnation))
+/// The life of a replica: the directory's, unless another one was noted. A group may be registered
+/// and the note of its replica's name lost, if the process ended between the two: then its first
+/// membership knows the name, and under the directory's the replica would be no member.
+pub(crate) fn life_of_replica(directory: Member, boot: &GroupBoot) -> Member {
+    let noted = boot.value.as_ref();
+    let noted = noted.and_then(|bytes| Reader::new(bytes).u128("life of a replica").ok());
+    match noted {
+        Some(life) => Member::new(directory.node, Incarnation(life)),
+        None => boot.conf.iter().find(|member| member.is_of(directory)).unwrap_or(directory),
+    }
 }
 
 /// The form in which the store keeps a replica's life.
-pub(super) fn encode(me: Member) -> Bytes {
+pub(crate) fn encode_life(me: Member) -> Bytes {
     let mut out = Vec::with_capacity(16);
     out.put_u128(me.incarnation.0);
     out.into()

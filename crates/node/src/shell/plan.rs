@@ -105,13 +105,14 @@ pub fn ask_presence(address: &str) -> Presence {
     }
 }
 
-/// The groups of a directory that go on, each with what becomes of it.
+/// The groups of a directory that go on: those that know it as a member. A directory that joined
+/// and was not taken in yet is none, though the node was one in the life before.
 pub(super) fn going_on<'a>(
     identity: &NodeIdentity,
     groups: &'a [GroupBoot],
 ) -> impl Iterator<Item = &'a GroupBoot> + use<'a> {
-    let me = identity.identity.member.node;
-    groups.iter().filter(move |boot| conf_of(boot).iter().any(|member| member.node == me))
+    let me = identity.identity.member;
+    groups.iter().filter(move |boot| conf_of(boot).iter().any(|member| member.is_of(me)))
 }
 
 pub(super) fn plan(found: &Examination, presence: &mut dyn FnMut(&str) -> Presence) -> Recovery {

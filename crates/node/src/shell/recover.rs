@@ -1,13 +1,14 @@
 //! Going on without a majority that is lost for good: by an operator, on a node that is stopped,
 //! and never without a trace.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use refloat_log_store::identity::{self, IdentityError, NodeIdentity};
 use refloat_log_store::{
-    BootError, GroupBoot, LogStore, Options, SubmitError, boot, examine, run_jobs,
+    BootError, GroupBoot, LogStore, Options, SubmitError, boot_to_recover, examine, run_jobs,
 };
 use refloat_raft_core::ConfChange;
 use refloat_types::{
@@ -16,7 +17,7 @@ use refloat_types::{
 use refloat_vfs::Vfs;
 
 use super::plan::{LostNode, Presence, Recovery, going_on, plan};
-use crate::core::{GroupCommand, life_of_replica, slot};
+use crate::core::{GroupCommand, encode_life, life_of_replica, slot};
 
 /// Why nothing was recovered.
 #[derive(Debug)]
@@ -42,6 +43,15 @@ pub enum RecoverError {
     Boot(BootError),
     /// The log does not take the record. The same command may be given again.
     Submit(SubmitError),
+    /// The record is written, but not that it is committed. The same command may be given again.
+    Unproven {
+        /// In which group.
+        group: GroupKey,
+        /// Up to here the directory knows entries to be committed.
+        commit: Index,
+        /// Where the record ends.
+        expected: Index,
+    },
     /// The disk failed. The same command may be given again.
     Poisoned {
         /// How.
@@ -63,6 +73,10 @@ impl fmt::Display for RecoverError {
             ),
             RecoverError::Identity(error) => error.fmt(f),
             RecoverError::Boot(error) => error.fmt(f),
+            RecoverError::Unproven { group, commit, expected } => write!(
+                f,
+                "group {group} does not keep that its record is committed: up to {commit}, expected {expected}"
+            ),
             RecoverError::Submit(error) => write!(f, "the log does not take the record: {error}"),
             RecoverError::Poisoned { reason } => write!(f, "the disk failed: {reason}"),
         }
@@ -117,23 +131,27 @@ pub fn recover(
         let address = lost.address.clone().unwrap_or_default();
         return Err(RecoverError::Reachable { node: NodeId(lost.node), address, why });
     }
-    let booted = boot(vfs, options.clone()).map_err(RecoverError::Boot)?;
+    let booted = boot_to_recover(vfs, options.clone()).map_err(RecoverError::Boot)?;
     let (mut store, mut identity) = (booted.store, booted.identity);
     let dir: &Path = &options.dir;
     // 1. From here on the directory takes no start: with the new epoch it would tell the others
     //    that they are superseded before it can go on, without it it could go on beside them.
     identity::begin_recovery(vfs.as_ref(), dir, &mut identity).map_err(RecoverError::Identity)?;
     // 2. The record, in every group.
+    let mut records = BTreeMap::new();
     for group in going_on(&identity, &booted.groups) {
         let last = write(&mut store, group, &identity, &done.lost)?;
         run(&mut store, vfs)?;
         store.hint_commit(group.key, last);
+        records.insert(group.key, last);
     }
     // Should it have been given up itself: it is the one that goes on now.
     let nothing = bytes::Bytes::new();
     store.put_node_state(Now(0), slot::SUPERSEDED, nothing).map_err(RecoverError::Submit)?;
     store.close();
     run(&mut store, vfs)?;
+    drop(store);
+    prove_committed(vfs, options, &records)?;
     // 3. All of it is durable, and that it is committed as well.
     identity::end_recovery(vfs.as_ref(), dir, &mut identity).map_err(RecoverError::Identity)?;
     Ok(done)
@@ -141,6 +159,42 @@ pub fn recover(
 
 fn run(store: &mut LogStore, vfs: &Arc<dyn Vfs>) -> Result<(), RecoverError> {
     run_jobs(store, vfs, Now(0)).map_err(|error| RecoverError::Poisoned { reason: error.reason })
+}
+
+/// Sees to it that every record is known to be committed: the old electorate, which it ends, is
+/// not there to commit it. A log may leave out such a word where its last file has no room for
+/// it; a second try begins with a new file.
+fn prove_committed(
+    vfs: &Arc<dyn Vfs>,
+    options: &Options,
+    records: &BTreeMap<GroupKey, Index>,
+) -> Result<(), RecoverError> {
+    if unproven(vfs, options, records)?.is_none() {
+        return Ok(());
+    }
+    let mut store = boot_to_recover(vfs, options.clone()).map_err(RecoverError::Boot)?.store;
+    for (group, last) in records {
+        store.hint_commit(*group, *last);
+    }
+    store.close();
+    run(&mut store, vfs)?;
+    drop(store);
+    match unproven(vfs, options, records)? {
+        Some((group, commit, expected)) => Err(RecoverError::Unproven { group, commit, expected }),
+        None => Ok(()),
+    }
+}
+
+/// The first group whose record a start would not take for committed, with how far it would.
+fn unproven(
+    vfs: &Arc<dyn Vfs>,
+    options: &Options,
+    records: &BTreeMap<GroupKey, Index>,
+) -> Result<Option<(GroupKey, Index, Index)>, RecoverError> {
+    let found = examine(vfs.as_ref(), options).map_err(RecoverError::Boot)?;
+    let commit = |key| found.groups().iter().find(|g| g.key == key).map(|g| g.commit);
+    let known = records.iter().map(|(key, last)| (*key, commit(*key).unwrap_or_default(), *last));
+    Ok(known.into_iter().find(|(_, commit, last)| commit < last))
 }
 
 /// The record in one group's log; returns its last index.
@@ -151,7 +205,7 @@ fn write(
     lost: &[LostNode],
 ) -> Result<Index, RecoverError> {
     let key = group.key;
-    let me = life_of_replica(identity.identity.member, group.value.as_ref());
+    let me = life_of_replica(identity.identity.member, group);
     let epoch = identity.lineage.epoch();
     let term = group.hard_state.term.max(group.last.term).next();
     let hard_state = HardState { term, vote: Some(me) };
@@ -169,6 +223,9 @@ fn write(
             payloads.extend([gone, expected].map(|c| (EntryKind::Command, c.encode())));
         }
     }
+    // The next start must find the name that the record makes the only voter, also where the
+    // group's value was lost.
+    store.put_group_value(Now(0), key, encode_life(me)).map_err(RecoverError::Submit)?;
     let first = prev.index.next();
     let entries: Vec<Entry> = payloads
         .into_iter()

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use refloat_log_store::Options;
 use refloat_log_store::identity::{self, NodeIdentity};
+use refloat_log_store::{Options, boot, run_jobs};
 use refloat_node::{
     Card, Chunks, Command, Config, Consistency, Input, Job, JobLane, Lane, NodeCore, Output, Query,
     Reply, RequestError, RestoreError, SnapshotReader, StateMachine, StopReason, Time, Token,
@@ -205,6 +205,15 @@ impl Cluster {
             let of_node: Vec<_> = g.members.iter().filter(|m| m.node == node).collect();
             matches!(of_node[..], [one] if one.incarnation == life && one.member == "voter")
         })
+    }
+
+    /// The disk of a node that is down says that one of its replicas forgot its promises.
+    pub fn forget(&self, node: u64, group: u64) {
+        let vfs: Arc<dyn Vfs> = Arc::new(self.disks[&node].clone());
+        let mut store = boot(&vfs, (self.store)()).expect("the disk is good").store;
+        let key = store.groups().find(|key| key.id == GroupId(group)).expect("it has the group");
+        store.note_amnesia(Now(0), key, "the tests say so").expect("written");
+        run_jobs(&mut store, &vfs, Now(0)).expect("a good disk");
     }
 
     /// A cluster that is formed and whose groups have leaders.
