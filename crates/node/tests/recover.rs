@@ -199,19 +199,6 @@ fn m18_a_survivor_all_of_whose_groups_forgot_their_promises_goes_on_as_planned()
     assert!(store.groups().all(|key| store.group_value(key).is_some()));
 }
 
-#[test]
-fn m18_what_was_recovered_is_committed_wherever_the_log_file_ends() {
-    let cluster = at_rest();
-    for blocks in 6..40 {
-        let fs = cluster.disks[&1].fork();
-        let mut options = (cluster.store)();
-        options.wal_file_size = blocks * 4096;
-        let vfs: Arc<dyn Vfs> = Arc::new(fs.clone());
-        recover(&vfs, &options, &mut nobody).expect("nobody answers");
-        assert_eq!(alone(&fs), (1, true), "{blocks} blocks");
-    }
-}
-
 fn card(cluster: &Cluster, of: u64) -> Card {
     cluster.cards[&of].clone()
 }
