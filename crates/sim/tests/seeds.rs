@@ -125,15 +125,16 @@ fn the_clients_history_is_linearizable_and_would_not_be_if_reads_were_served_fro
     let faults = FaultRates { partitions: 3.0, kills: 0.5, late_frames: 50, ..FaultRates::none() };
     let simulation = Simulation::new(Settings { faults, ..short() });
     let mut explained = 0;
-    let caught = (1..=30).find(|seed| {
-        let report = simulation.run(*seed);
+    let stale = |seed: u64| {
+        let report = simulation.run(seed);
         assert!(report.violation.is_none(), "{report}");
         explained += report.history.check().expect("linearizable");
         let lines = report.history.to_json_lines();
         assert!(lines.lines().count() as u64 >= report.acknowledged, "{lines}");
         report.history.as_if_no_read_was_stale().check().is_err()
-    });
-    assert!(caught.is_some(), "{explained} operations explained, and no stale read among them");
+    };
+    let caught = (1..=24).map(stale).filter(|stale| *stale).count();
+    assert!(caught > 0, "{explained} operations explained, and no stale read among them");
     assert!(explained > 500, "{explained}");
 }
 
