@@ -8,7 +8,11 @@ use crate::{Body, Core, Fetch, FetchId, Fetched, HoleRange, Rights};
 
 /// Fetches under way for others. One question per member is answered at a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Giving(Vec<(FetchId, Member)>);
+pub(crate) struct Giving {
+    under_way: Vec<(FetchId, Member)>,
+    /// Up to where a snapshot of the host reaches, as it said last. The log may reach below it.
+    snapshot: Index,
+}
 
 /// The most fetches for others at a time.
 const MAX_GIFTS: usize = 4 * HoleRange::MAX;
@@ -18,7 +22,7 @@ impl Core {
     /// never here is said only by a replica that misses nothing: no vote and no ack of an older
     /// leader can follow, since the answer carries this replica's durable term.
     pub(crate) fn on_hole_ask(&mut self, from: Member, ranges: &[HoleRange]) {
-        if self.giving.0.iter().any(|(_, to)| *to == from) {
+        if self.giving.under_way.iter().any(|(_, to)| *to == from) {
             return;
         }
         let compacted = self.log.compacted().index;
@@ -82,18 +86,20 @@ impl Core {
             let mut entries = self.log.copy(first, max_bytes as u64);
             entries.truncate((last - first) as usize + 1);
             self.send(to, Body::HoleHave { entries });
-        } else if self.giving.0.len() < MAX_GIFTS {
+        } else if self.giving.under_way.len() < MAX_GIFTS {
             self.out.fetches += 1;
             let id = FetchId(self.out.fetches);
-            self.giving.0.push((id, to));
+            self.giving.under_way.push((id, to));
             self.out.fetch.push(Fetch { id, first, last: last.min(handed), max_bytes });
         }
     }
 
     /// `false` if the fetch was for something else.
     pub(crate) fn on_gift(&mut self, fetch: FetchId, result: &mut Fetched) -> bool {
-        let Some(at) = self.giving.0.iter().position(|(id, _)| *id == fetch) else { return false };
-        let (_, to) = self.giving.0.remove(at);
+        let Some(at) = self.giving.under_way.iter().position(|(id, _)| *id == fetch) else {
+            return false;
+        };
+        let (_, to) = self.giving.under_way.remove(at);
         match result {
             Fetched::Entries(entries) => {
                 let mut entries = core::mem::take(entries);
@@ -102,8 +108,9 @@ impl Core {
                     self.send(to, Body::HoleHave { entries });
                 }
             }
-            Fetched::Compacted => {
-                let up_to = self.log.compacted().index;
+            Fetched::Compacted { up_to } => {
+                self.giving.snapshot = self.giving.snapshot.max(*up_to);
+                let up_to = self.snapshot_reaches();
                 self.send(to, Body::HoleCompacted { up_to });
             }
             Fetched::Failed => {}
@@ -111,9 +118,14 @@ impl Core {
         true
     }
 
+    /// Up to where a snapshot here surely reaches: maybe further than what is compacted.
+    fn snapshot_reaches(&self) -> Index {
+        self.log.compacted().index.max(self.giving.snapshot)
+    }
+
     /// Somebody needs what is compacted, and has no leader to send it.
     pub(crate) fn on_snapshot_ask(&mut self, from: Member, index: Index) {
-        if self.log.compacted().index >= index && !self.out.send_snapshot.contains(&from) {
+        if self.snapshot_reaches() >= index && !self.out.send_snapshot.contains(&from) {
             self.out.send_snapshot.push(from);
         }
     }

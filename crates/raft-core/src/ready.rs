@@ -135,8 +135,11 @@ pub struct Fetch {
 pub enum Fetched {
     /// Entries from `first` on, without gaps, at least one.
     Entries(Vec<Entry>),
-    /// They are gone; only a snapshot has them.
-    Compacted,
+    /// The first is gone, or cannot be read any more and need not be: a snapshot here has it.
+    Compacted {
+        /// Up to where the newest snapshot here reaches.
+        up_to: Index,
+    },
     /// They cannot be read now. The core asks again after the next beat that the peer answers.
     Failed,
 }

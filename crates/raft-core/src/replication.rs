@@ -93,7 +93,7 @@ impl Core {
         let Some(at) = progress.iter().position(|p| p.fetch == Some(fetch)) else { return };
         self.leading.progress[at].fetch = None;
         match result {
-            Fetched::Compacted => self.want_snapshot(at),
+            Fetched::Compacted { .. } => self.want_snapshot(at),
             Fetched::Entries(entries) if self.are_next(at, &entries) => {
                 let prev = self.leading.progress[at].next.prev();
                 match self.log.term(prev) {

@@ -320,3 +320,22 @@ fn hole_in_thousands_of_entries_is_asked_for_in_a_window() {
     c.stabilize();
     assert_eq!(c.nodes[&1].healed, 1, "each answer brings the next question");
 }
+
+#[test]
+fn hole_that_a_giver_lost_too_is_cured_by_the_snapshot_that_covers_it() {
+    // Node 2 keeps the log below its newest snapshot, and cannot read all of that any more.
+    let mut c = with_logs(1, &[&[1, 1, 1], &[1, 1, 1], &[1, 1, 1]]);
+    c.elect(3);
+    let (now, term) = (c.now, c.status(2).term);
+    let core = c.node(2).core();
+    let ask = Body::HoleAsk { ranges: vec![range(1, 2, 2)] };
+    core.step(now, from(1, 2, term.0, ask)).unwrap();
+    let fetch = core.ready().expect("a wish").fetch;
+    core.on_fetched(now, fetch[0].id, Fetched::Compacted { up_to: Index(3) });
+    let said = core.ready().expect("an answer").messages;
+    assert_eq!(said[0].body, Body::HoleCompacted { up_to: Index(3) });
+    core.step(now, from(1, 2, term.0, Body::SnapshotAsk { index: Index(2) })).unwrap();
+    assert_eq!(core.ready().expect("a wish").send_snapshot, [member(1)]);
+    core.step(now, from(1, 2, term.0, Body::SnapshotAsk { index: Index(4) })).unwrap();
+    assert!(core.ready().is_none(), "no snapshot here reaches so far");
+}

@@ -280,7 +280,7 @@ impl NodeCore {
                 self.fetches.insert(request, Wanted::Core(slot, fetch));
                 return;
             }
-            Read::Compacted => Fetched::Compacted,
+            Read::Compacted => Fetched::Compacted { up_to: group.snapshots.published.index },
             _ => Fetched::Failed,
         };
         group.core.on_fetched(now, fetch.id, answer);
@@ -298,7 +298,10 @@ impl NodeCore {
             }
             Err(reason) => match self.unreadable(slot, first, reason) {
                 true => Fetched::Failed,
-                false => Fetched::Compacted,
+                false => {
+                    let Some(group) = self.slots[slot].as_ref() else { return };
+                    Fetched::Compacted { up_to: group.snapshots.published.index }
+                }
             },
         };
         let Some(group) = self.slots[slot].as_mut() else { return };

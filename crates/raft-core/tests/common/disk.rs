@@ -139,7 +139,7 @@ impl Disk {
             return Fetched::Failed;
         }
         if fetch.first <= self.base.index {
-            return Fetched::Compacted;
+            return Fetched::Compacted { up_to: self.base.index };
         }
         let hole = self.lost.range(fetch.first..=fetch.last).next().map(|(at, _)| *at);
         if hole == Some(fetch.first) {
