@@ -140,6 +140,9 @@ fn created(dir: &Path) -> Result<(Arc<dyn Vfs>, LogStore)> {
         groups: 1,
         members: Vec::new(),
         run: 0,
+        origin: identity::Origin::Init,
+        lineage: identity::Lineage::default(),
+        recovering: false,
     };
     identity::create(&OsFs, dir, &owner)?;
     let store = boot(&vfs, options(dir))?.store;

@@ -121,7 +121,7 @@ impl Report {
         );
         let mut floor = None;
         for line in lines {
-            line.samples.sort_by(|a, b| a.1.cmp(&b.1));
+            line.samples.sort_by_key(|sample| sample.1);
             let at = |n: usize| line.samples.get(n).copied().unwrap_or_default();
             let ms = |n: usize| at(n).1.as_secs_f64() * 1e3;
             let (bytes, time) = at(line.samples.len() / 2);
