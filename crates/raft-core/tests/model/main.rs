@@ -72,7 +72,7 @@ fn c02_model_figure_8() {
     let budget = Budget { campaigns: 2, ..Budget::default() };
     let begin = Begin::Logs([(&[1, 2], 3), (&[1], 3), (&[1, 3], 3)]);
     let model = Cores { one_by_one: true, ..cores(begin, budget) };
-    check("from figure 8 (c)", model, 12, &[COMMITTED]);
+    check("from figure 8 (c)", model, 14, &[COMMITTED]);
 }
 
 #[test]
