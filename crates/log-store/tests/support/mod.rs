@@ -1,6 +1,6 @@
 //! One helper language for the store's scenarios: a disk, writes on it, faults, boots, and the
 //! model that every recovered store must equal.
-#![allow(dead_code)] // each test binary uses its own part of it
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 //! Nodes on loopback sockets, raw peers, and bounded waits.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

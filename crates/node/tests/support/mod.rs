@@ -1,5 +1,5 @@
 //! Three node cores on simulated disks, a network that is cranked by hand, one thread.
-#![allow(dead_code)] // each test file uses a part of it
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! A small language for the tests: entries, parts, a simulated disk with a segment directory.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

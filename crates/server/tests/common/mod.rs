@@ -1,5 +1,5 @@
 //! Real processes of the real binary, on loopback, each killed when its handle is dropped.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod wounds;
 

@@ -1,5 +1,5 @@
 //! Small snapshots on a simulated disk.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
 //! One helper language for the tests.
-#![allow(dead_code)] // each test binary uses its own part of it
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::Path;
 use std::sync::Arc;
