@@ -103,8 +103,11 @@ impl<M: StateMachine> Sessions<M> {
             replies[at] = SessionReply::NotUnderstood.encode();
             return;
         };
-        // A session that ends here must have its replies, and one whose number comes twice its first.
-        if !matches!(request, Request::Plain { .. }) && self.is_waited_for(&request, pending) {
+        // A session that ends here must have its replies, and one whose number comes twice its
+        // first. What is kept must not depend on where a batch ends: every member has its own.
+        if self.is_waited_for(&request, pending)
+            || pending.holds_replies() && self.changes_room(stamp, &request)
+        {
             self.flush(pending, replies);
         }
         self.table.advance(stamp);
@@ -141,6 +144,16 @@ impl<M: StateMachine> Sessions<M> {
         replies[at] = reply.encode();
     }
 
+    /// Whether there is more or less room for replies behind a request than before it.
+    fn changes_room(&self, stamp: u64, request: &Request) -> bool {
+        self.table.would_expire(stamp)
+            || match request {
+                Request::Register(_) | Request::Close { .. } => true,
+                Request::Once { session, floor, .. } => self.table.would_forget(*session, *floor),
+                Request::KeepAlive { .. } | Request::Plain { .. } => false,
+            }
+    }
+
     /// Whether the answer depends on what the machine was not given yet.
     fn is_waited_for(&self, request: &Request, pending: &Pending) -> bool {
         let of = |wanted: u64| {
@@ -156,6 +169,11 @@ impl<M: StateMachine> Sessions<M> {
 }
 
 impl Pending {
+    /// Whether replies to what waits will be kept.
+    fn holds_replies(&self) -> bool {
+        self.places.iter().any(|(_, of)| of.is_some())
+    }
+
     fn push(&mut self, index: Index, payload: Bytes, place: (usize, Option<(u64, u64)>)) {
         self.commands.push(Command { index, payload });
         self.places.push(place);
@@ -277,6 +295,35 @@ mod tests {
         assert_eq!(replies[4], SessionReply::Noted);
         assert_eq!((machine.machine().0, &machine.machine().1[..]), (3, &[3][..]));
         assert_eq!((machine.open_sessions(), machine.kept_reply_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn r04_what_is_kept_does_not_depend_on_where_a_batch_ends() {
+        let limits = Limits { reply_bytes: 2, idle_ms: 1000, ..Limits::default() };
+        let open = [SessionClient::register(&limits), SessionClient::register(&limits)];
+        let (mut one, mut other) =
+            (SessionClient::opened(1, &limits), SessionClient::opened(2, &limits));
+        let full: Vec<Bytes> = (0..2)
+            .map(|_| other.begin().map(|n| other.command(n, "fills".into(), false)).expect("few"))
+            .collect();
+        let asks = one.begin().map(|n| one.command(n, "a".into(), false)).expect("none is open");
+        other.answered(1);
+        other.answered(2);
+        let frees = other.begin().map(|n| other.command(n, "b".into(), false)).expect("few");
+        let wider = Limits { reply_bytes: 9, ..limits };
+        for last in [frees, other.close(), SessionClient::register(&wider)] {
+            let mut machines = [(); 2].map(|()| Sessions::new(Counter::default()));
+            for machine in &mut machines {
+                apply(machine, 1, &open);
+                apply(machine, 3, &full);
+                assert_eq!(machine.kept_reply_bytes(), 2, "full");
+            }
+            let [whole, split] = &mut machines;
+            apply(whole, 5, &[asks.clone(), last.clone()]);
+            apply(split, 5, std::slice::from_ref(&asks));
+            apply(split, 6, std::slice::from_ref(&last));
+            assert_eq!(whole.table, split.table);
+        }
     }
 
     #[test]

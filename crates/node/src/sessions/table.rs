@@ -95,6 +95,17 @@ impl Table {
         }
     }
 
+    /// Whether a session expires when this time comes.
+    pub(super) fn would_expire(&self, stamp: u64) -> bool {
+        self.ends.first().is_some_and(|(until, _)| *until < self.now.max(stamp))
+    }
+
+    /// Whether kept replies of a session lie below a floor.
+    pub(super) fn would_forget(&self, session: u64, floor: u64) -> bool {
+        let found = self.sessions.get(&session);
+        found.is_some_and(|found| found.replies.range(..floor).next().is_some())
+    }
+
     /// Opens a session, unless there are too many.
     pub(super) fn open(&mut self, session: u64, limits: &Limits) -> bool {
         self.reply_limit = limits.reply_bytes;
