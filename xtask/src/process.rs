@@ -3,12 +3,21 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-/// The top folder of the checkout.
+/// The top folder of the checkout from which `cargo xtask` was called.
+///
+/// Cargo names it when it starts this program. What was compiled in is only for a call without
+/// cargo: with a target folder shared by two checkouts it may be the other one.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one level below the top")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        here.parent().expect("xtask lies one level below the top").to_path_buf()
+    })
 }
 
 /// A `cargo` call in the top folder, without standard input.
