@@ -230,3 +230,164 @@ fn of_entries_lost_with_a_segment_nothing_is_known_but_their_term() {
     assert!(!found.holes.is_empty());
     assert_eq!(found.config_holes, found.holes);
 }
+
+/// Group 2 has an end of term 1, segments of group 1 behind it, and then entries of term 2. Lost
+/// is a segment in between, so that only what the log file of the latter says of the entry before
+/// them shows that nothing overwrote that end.
+fn with_a_lost_segment_between_two_terms() -> Disk {
+    let mut options = Disk::small().options;
+    (options.small_segment, options.live_percent) = (0, 0);
+    let mut disk = Disk::with(options);
+    disk.create_group(group(1)).unwrap();
+    disk.create_group(group(2)).unwrap();
+    disk.append(group(2), 1, 3, 60);
+    run_on(&mut disk, 4);
+    disk.append(group(2), 2, 3, 60);
+    disk.sync().unwrap();
+    disk.kill();
+    let segments = disk.files("seg");
+    assert!(segments.len() > 2, "{segments:?}");
+    refloat_vfs::Vfs::remove_file(&disk.fs, &segments[1]).unwrap();
+    disk
+}
+
+/// Writes to group 1 until so many log files are flushed and released.
+fn run_on(disk: &mut Disk, files: u64) {
+    let generation = disk.store().stats().generation.0;
+    while disk.store().stats().flushed.0 < generation + files {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+    }
+}
+
+fn states(boot: &support::Boot2) -> Vec<GroupState> {
+    boot.groups.iter().map(|group| group.state).collect()
+}
+
+fn heal_group_1(disk: &mut Disk, boot: &support::Boot2) {
+    let ids: Vec<_> = boot.groups[0].holes.iter().map(|index| id(1, index.0)).collect();
+    disk.fill(group(1), &ids);
+    disk.store().note_healed(Now(0), group(1)).unwrap();
+    disk.sync().unwrap();
+}
+
+#[test]
+fn a_segment_that_was_lost_is_forgotten_once_its_group_is_healed() {
+    for starts_between in [false, true] {
+        let mut disk = with_a_lost_segment_between_two_terms();
+        let boot = disk.boot().unwrap();
+        let expected = [GroupState::Damaged, GroupState::Clean];
+        assert_eq!(states(&boot), expected, "{}", boot.report);
+        heal_group_1(&mut disk, &boot);
+        if starts_between {
+            disk.kill();
+            let boot = disk.boot().unwrap();
+            assert_eq!(states(&boot), [GroupState::Clean; 2], "{}", boot.report);
+        }
+        let before = disk.files("wal");
+        run_on(&mut disk, 4);
+        let still = disk.files("wal").into_iter().filter(|file| before.contains(file));
+        assert!(still.clone().all(|f| f.extension().is_none_or(|e| e != "wal")), "released");
+        for _ in 0..2 {
+            disk.kill();
+            let boot = disk.boot().unwrap();
+            assert_eq!(states(&boot), [GroupState::Clean; 2], "{}", boot.report);
+            assert!(boot.report.damage.is_empty(), "{}", boot.report);
+        }
+        let log = disk.read_log(group(2), Index(1)).unwrap();
+        assert_eq!(log.iter().map(|e| e.id.term.0).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2]);
+    }
+}
+
+#[test]
+fn a_lost_segment_stays_listed_until_the_last_group_that_misses_something_is_healed() {
+    let mut disk = with_a_lost_segment_between_two_terms();
+    for _ in 0..3 {
+        let boot = disk.boot().unwrap();
+        assert_eq!(boot.groups[0].state, GroupState::Damaged, "{}", boot.report);
+        let says = boot.report.damage.iter().any(|line| line.contains("cannot be opened"));
+        assert!(says, "{}", boot.report);
+        disk.kill();
+    }
+    // Until the record of it is durable, whatever the power leaves is judged as before.
+    let boot = disk.boot().unwrap();
+    let ids: Vec<_> = boot.groups[0].holes.iter().map(|index| id(1, index.0)).collect();
+    disk.fill(group(1), &ids);
+    disk.store().note_healed(Now(0), group(1)).unwrap();
+    let whole = disk.fs.fork();
+    disk.sync().unwrap();
+    let total = disk.fs.op_count() - whole.op_count();
+    assert!(total > 1, "{total}");
+    for image in disk.fs.crash_images(40) {
+        let story = image.story();
+        let mut back = Disk::on(image, &disk.options);
+        let boot = back.boot().unwrap();
+        assert_ne!(boot.groups[0].state, GroupState::HeadUnknown, "{story}: {}", boot.report);
+        assert_eq!(boot.groups[1].state, GroupState::Clean, "{story}: {}", boot.report);
+    }
+}
+
+#[test]
+fn a_lost_segment_that_nobody_misses_is_forgotten_by_the_start_that_finds_out_at_any_crash() {
+    // Everything that it held is below a snapshot.
+    let lose = || {
+        let mut disk = with_a_lost_segment_between_two_terms();
+        let boot = disk.boot().unwrap();
+        heal_group_1(&mut disk, &boot);
+        run_on(&mut disk, 2);
+        disk.snapshot(group(1), refloat_types::IndexSet::new()).unwrap();
+        disk.append(group(2), 3, 3, 60);
+        disk.sync().unwrap();
+        disk.kill();
+        let newest = disk.files("seg").pop().expect("some");
+        refloat_vfs::Vfs::remove_file(&disk.fs, &newest).unwrap();
+        disk
+    };
+    let mut whole = lose();
+    let before = whole.fs.op_count();
+    let boot = whole.boot().unwrap();
+    assert_eq!(states(&boot), [GroupState::Clean; 2], "{}", boot.report);
+    assert!(boot.report.damage.iter().any(|line| line.contains("cannot be opened")));
+    for stop in 1..=whole.fs.op_count() - before {
+        let mut disk = lose();
+        disk.fs.crash_at(disk.fs.op_count() + stop);
+        let _ = disk.boot();
+        for image in disk.fs.crash_images(3) {
+            let story = image.story();
+            let mut back = Disk::on(image, &disk.options);
+            back.history = disk.history.clone();
+            let boot = back.boot().unwrap();
+            assert_eq!(states(&boot), [GroupState::Clean; 2], "{story}: {}", boot.report);
+            run_on(&mut back, 4);
+            back.kill();
+            let boot = back.boot().unwrap();
+            assert_eq!(states(&boot), [GroupState::Clean; 2], "{story}: {}", boot.report);
+            assert!(boot.report.damage.is_empty(), "{story}: {}", boot.report);
+        }
+    }
+}
+
+#[test]
+fn a_lost_segment_is_not_listed_again_by_a_record_that_a_start_writes_again() {
+    let mut disk = Disk::small();
+    disk.create_group(group(1)).unwrap();
+    while disk.store().stats().generation.0 < 2 {
+        disk.append(group(1), 1, 2, 6000);
+        drop(disk.sync_without(refloat_log_store::Lane::Flush).unwrap());
+    }
+    disk.snapshot(group(1), refloat_types::IndexSet::new()).unwrap();
+    disk.kill();
+    disk.boot().unwrap();
+    // The record that names the segment is the last one, and nothing proves it.
+    disk.sync().unwrap();
+    assert_eq!(disk.files("seg").len(), 1);
+    disk.kill();
+    refloat_vfs::Vfs::remove_file(&disk.fs, &disk.files("seg")[0]).unwrap();
+    let boot = disk.boot().unwrap();
+    assert!(boot.report.damage.iter().any(|line| line.contains("cannot be opened")));
+    assert!(boot.report.files.iter().any(|file| file.verdict.contains("written again")));
+    assert_eq!(states(&boot), [GroupState::Clean], "{}", boot.report);
+    disk.kill();
+    let boot = disk.boot().unwrap();
+    assert!(boot.report.damage.is_empty(), "{}", boot.report);
+}

@@ -52,6 +52,9 @@ pub struct Limits {
     /// they hold twice does not verify ([`SegmentError::Copy`]). Those that opened as
     /// [impaired](Segment::is_impaired) are written anew without being named.
     pub worn: Vec<SegmentName>,
+    /// Segments that should be there and are not. An output that took in what is older and what
+    /// is newer than such a one would hide which of it a lost cut may have hidden.
+    pub lost: Vec<SegmentName>,
 }
 
 impl Default for Limits {
@@ -64,6 +67,7 @@ impl Default for Limits {
             max_segments: 32,
             avoid: Vec::new(),
             worn: Vec::new(),
+            lost: Vec::new(),
         }
     }
 }
@@ -194,7 +198,11 @@ pub fn plan_compaction(
         };
         let chosen = match (0..segments.len()).find(|at| allowed(*at) && worn(at)) {
             Some(at) => vec![at],
-            None => choose_window(&shares, limits, &allowed)?.collect(),
+            None => {
+                let names: Vec<SegmentName> = segments.iter().map(|s| s.name()).collect();
+                let apart = |at: usize| is_apart(&names, at, &limits.lost);
+                choose_window(&shares, limits, &allowed, &apart)?.collect()
+            }
         };
         let steps = steps(set, &segments, &chosen, keep);
         (chosen, steps)
@@ -299,8 +307,9 @@ fn choose_window(
     shares: &[Share],
     limits: &Limits,
     allowed: &dyn Fn(usize) -> bool,
+    apart: &dyn Fn(usize) -> bool,
 ) -> Option<Range<usize>> {
-    let windows = || windows(shares.len(), allowed);
+    let windows = || windows(shares.len(), allowed, apart);
     let cost = |w: &Range<usize>| shares[w.clone()].iter().map(|s| s.needed_bytes).sum::<u64>();
     let freed = |w: &Range<usize>| shares[w.clone()].iter().map(|s| s.bytes).sum::<u64>() - cost(w);
     let worth = |w: &Range<usize>| cost(w) <= limits.target && is_worth(&shares[w.clone()], limits);
@@ -314,10 +323,24 @@ fn choose_window(
     })
 }
 
-fn windows(len: usize, allowed: &dyn Fn(usize) -> bool) -> impl Iterator<Item = Range<usize>> {
+/// Whether something lost stands between a segment and the one before it.
+fn is_apart(names: &[SegmentName], at: usize, lost: &[SegmentName]) -> bool {
+    let (Some(before), Some(here)) =
+        (at.checked_sub(1).and_then(|at| names.get(at)), names.get(at))
+    else {
+        return false;
+    };
+    lost.iter().any(|lost| before < lost && lost < here)
+}
+
+fn windows(
+    len: usize,
+    allowed: &dyn Fn(usize) -> bool,
+    apart: &dyn Fn(usize) -> bool,
+) -> impl Iterator<Item = Range<usize>> {
     (0..len).flat_map(move |start| {
-        let end =
-            (start..len.min(start + MAX_INPUTS)).take_while(|at| allowed(*at)).count() + start;
+        let joins = |at: &usize| allowed(*at) && (*at == start || !apart(*at));
+        let end = (start..len.min(start + MAX_INPUTS)).take_while(joins).count() + start;
         (start + 1..=end).map(move |end| start..end)
     })
 }

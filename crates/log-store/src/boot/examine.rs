@@ -17,6 +17,7 @@ use super::snapshots::{self, SnapshotFound};
 use crate::error::BootError;
 use crate::identity::{self, NodeIdentity};
 use crate::options::Options;
+use crate::small_state::{Change, NODE};
 use crate::state::{GroupBoot, GroupState};
 use crate::store::Retired;
 
@@ -103,6 +104,18 @@ impl Examination {
 
     pub(crate) fn is_clean(&self) -> bool {
         self.groups.iter().all(|group| group.state == GroupState::Clean)
+    }
+
+    /// Takes segments that are lost off the list where no group misses anything: what proves that
+    /// is still there now, and need not be at a later start.
+    pub(crate) fn forget_lost_segments(&mut self) -> Option<Change> {
+        if self.segments.lost.is_empty() || !self.is_clean() {
+            return None;
+        }
+        let lost = std::mem::take(&mut self.segments.lost);
+        let change = crate::store::forgotten(&self.replay.state, &lost);
+        self.replay.state.apply(NODE, &change);
+        Some(change)
     }
 
     pub(crate) fn into_groups(self) -> (Vec<GroupBoot>, BootReport) {

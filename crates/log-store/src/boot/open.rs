@@ -15,7 +15,7 @@ use super::report::BootReport;
 use crate::error::{BootError, Poisoned};
 use crate::identity::NodeIdentity;
 use crate::options::Options;
-use crate::small_state::{Change, SmallState};
+use crate::small_state::{Change, NODE, SmallState};
 use crate::state::GroupBoot;
 use crate::store::{GroupLog, LogStore, Parts, SnapshotBook};
 
@@ -67,7 +67,8 @@ fn open(
     refuse(&examined)?;
     make_dirs(vfs.as_ref(), &options)?;
 
-    let (wal, votes) = resume_logs(vfs, &options, &mut examined)?;
+    let forgotten = examined.forget_lost_segments();
+    let (wal, votes) = resume_logs(vfs, &options, &mut examined, forgotten)?;
     let mut logs = BTreeMap::new();
     for group in examined.groups() {
         let map = examined.maps.get(&group.key).cloned().unwrap_or_default();
@@ -101,6 +102,7 @@ fn open(
         logs,
         memtables,
         segments: std::mem::take(&mut examined.segments.set),
+        lost: std::mem::take(&mut examined.segments.lost),
         snapshots: SnapshotBook::with_newest(std::mem::take(&mut examined.snapshots)),
         published: std::mem::take(&mut examined.published),
         // Evidence is kept for those that may need it.
@@ -165,12 +167,15 @@ fn resume_logs(
     vfs: &Arc<dyn Vfs>,
     options: &Options,
     examined: &mut Examination,
+    forgotten: Option<Change>,
 ) -> Result<(Writer, Writer), BootError> {
     let state = &examined.replay.state;
     let (checkpoint, votes_checkpoint) = (state.checkpoint(), state.votes_checkpoint());
     let wal = examined.wal.take().expect("scanned, and taken only here");
     let mut again: Vec<Record> = wal.unproven().to_vec();
     again.extend(verdicts_on(&again, state));
+    // Behind what is written again, which may list such a segment.
+    again.extend(forgotten.map(|change| Record::State { group: NODE, body: change.encode() }));
     let votes = examined.votes.take().expect("scanned, and taken only here");
     let votes_again: Vec<Record> = votes.unproven().to_vec();
     let mut votes = Writer::resume(

@@ -38,6 +38,7 @@ impl LogStore {
         limits.live_percent = self.options.live_percent;
         limits.avoid = self.rotten.clone();
         limits.worn = self.worn.clone();
+        limits.lost = self.lost.clone();
         let plan = refloat_segment::plan_compaction(&self.segments, &keep, &limits);
         self.worth_planning = plan.is_some();
         self.compacting = plan.is_some();

@@ -1,13 +1,19 @@
 //! What the host found out about a group that a boot did not find whole.
 
 use bytes::Bytes;
+use refloat_segment::SegmentName;
 use refloat_types::{GroupKey, Now};
 
 use super::{LogStore, Then};
 use crate::error::SubmitError;
 use crate::event::Ticket;
-use crate::small_state::{Change, Unhealed};
+use crate::small_state::{Change, NODE, SmallState, Unhealed};
 use crate::state::GroupState;
+
+/// The record by which segments that are not there are listed no more.
+pub(crate) fn forgotten(state: &SmallState, lost: &[SegmentName]) -> Change {
+    Change::Segments { flushed: state.flushed, add: Vec::new(), remove: lost.to_vec() }
+}
 
 impl LogStore {
     /// Nothing of this group is missing any more: its holes were filled through
@@ -88,8 +94,23 @@ impl LogStore {
 
     /// Evidence is kept as long as one group may need it.
     pub(super) fn release_evidence(&mut self) {
-        if self.state.groups.values().all(|record| record.unhealed.is_none()) {
+        let is_noted = self.after.iter().all(|(_, then)| !matches!(then, Then::Healed));
+        if is_noted && self.state.groups.values().all(|record| record.unhealed.is_none()) {
             self.hold_from = None;
+            self.forget_lost_segments();
+        }
+    }
+
+    /// Nothing is missing that a lost segment held: a later start must not judge by its absence,
+    /// when the log files are gone that prove what stands around it. Refused, it stays listed, and
+    /// the next flush or start tries again.
+    fn forget_lost_segments(&mut self) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let change = forgotten(&self.state, &self.lost);
+        if self.submit_change(NODE, change).is_ok() {
+            self.lost.clear();
         }
     }
 }

@@ -178,6 +178,7 @@ impl LogStore {
             Then::Released(generation) => {
                 self.worth_planning = true;
                 self.memtables.release(generation);
+                self.release_evidence();
                 let below = generation.next();
                 self.wal.release(self.hold_from.map_or(below, |hold| below.min(hold)));
             }
@@ -190,6 +191,7 @@ impl LogStore {
                 self.worth_planning = true;
                 self.leaving.remove(&group);
                 self.forget_snapshots(group);
+                self.release_evidence();
             }
             Then::Healed => self.release_evidence(),
         }

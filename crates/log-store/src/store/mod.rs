@@ -28,6 +28,7 @@ use crate::options::Options;
 use crate::small_state::SmallState;
 
 pub(crate) use group::GroupLog;
+pub(crate) use heal::forgotten;
 pub use jobs::{Done, Job, Lane};
 pub(crate) use read::with_cause;
 pub use scrub::ScrubStats;
@@ -68,6 +69,8 @@ pub struct LogStore {
     rotten: Vec<SegmentName>,
     /// Segments with one good copy left of what they hold twice: to be written anew.
     worn: Vec<SegmentName>,
+    /// Segments that the small state lists and that are not there, while a group may miss them.
+    lost: Vec<SegmentName>,
     next_request: u64,
     /// Groups whose commit hint on disk is older than what the host told.
     hints: BTreeSet<GroupKey>,
@@ -116,6 +119,7 @@ pub(crate) struct Parts {
     pub(crate) logs: BTreeMap<GroupKey, GroupLog>,
     pub(crate) memtables: Memtables,
     pub(crate) segments: SegmentSet,
+    pub(crate) lost: Vec<SegmentName>,
     pub(crate) snapshots: Snapshots,
     pub(crate) published: BTreeMap<GroupKey, Vec<EntryId>>,
     pub(crate) hold_from: Option<Generation>,
@@ -156,6 +160,7 @@ impl LogStore {
             worth_planning: true,
             rotten: Vec::new(),
             worn: Vec::new(),
+            lost: parts.lost,
             next_request: 0,
             hints: BTreeSet::new(),
             leaving: BTreeSet::new(),

@@ -6,7 +6,7 @@ fn share(file_len: u64, bytes: u64, needed_bytes: u64) -> Share {
 
 fn choose(shares: &[Share], avoid: &[usize]) -> Option<Range<usize>> {
     let limits = Limits { small: 100, target: 1000, max_segments: 6, ..Limits::default() };
-    choose_window(shares, &limits, &|at| !avoid.contains(&at))
+    choose_window(shares, &limits, &|at| !avoid.contains(&at), &|_| false)
 }
 
 #[test]
@@ -54,6 +54,21 @@ fn small_neighbours_merge_when_there_are_some_of_like_size() {
         "it would be copied for little"
     );
     assert_eq!(choose(&[small, small, full, small, small], &[]), None, "not neighbours");
+}
+
+#[test]
+fn nothing_is_merged_across_a_segment_that_was_lost() {
+    let name = |generation| SegmentName::new(refloat_types::Generation(generation), 0);
+    let names = [1, 2, 4, 5].map(name);
+    let apart: Vec<bool> = (0..4).map(|at| is_apart(&names, at, &[name(3), name(9)])).collect();
+    assert_eq!(apart, [false, false, true, false]);
+    let limits = Limits { small: 100, merge_from: 2, ..Limits::default() };
+    let small = share(30, 20, 20);
+    let choose =
+        |apart: &dyn Fn(usize) -> bool| choose_window(&[small; 4], &limits, &|_| true, apart);
+    assert_eq!(choose(&|_| false), Some(0..4));
+    assert_eq!(choose(&|at| at == 2), Some(0..2));
+    assert_eq!(choose(&|at| at > 0), None);
 }
 
 #[test]
