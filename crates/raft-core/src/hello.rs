@@ -93,7 +93,7 @@ impl Core {
         let run = Run { run: hello.run, nonce: hello.nonce };
         let Some(peer) = self.leading.peer(from) else { return Verdict::Sound };
         let known = peer.run.replace(run);
-        let matched = peer.matched;
+        let (matched, told) = (peer.matched, peer.regressed);
         match known {
             Some(known) if known == run => {
                 peer.hear(now);
@@ -114,7 +114,8 @@ impl Core {
         }
         let had = self.log.term(matched).map(|_| self.log.id(matched));
         let less = hello.last.index < matched || had.is_some_and(|had| hello.last < had);
-        let regressed = less && hello.state == Declared::Clean;
+        // What it lost does not come back with its next run, and that it was told may be lost too.
+        let regressed = told || less && hello.state == Declared::Clean;
         let declared = match hello.state {
             Declared::Amnesia => Index::ZERO,
             _ if regressed => Index::ZERO,
@@ -132,9 +133,11 @@ impl Core {
         peer.gone = false;
         peer.regressed = regressed;
         peer.restart_at(declared.min(shared), declared.min(last));
-        if regressed {
+        if regressed && !told {
             let (acked, last) = (matched, hello.last);
             self.out.alarms.push(Alarm::Regression { member: from, acked, last });
+        }
+        if regressed {
             return Verdict::Regressed;
         }
         Verdict::Sound

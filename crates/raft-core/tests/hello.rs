@@ -49,6 +49,26 @@ fn c16_an_undeclared_loss_is_an_alarm_and_makes_an_amnesiac() {
 }
 
 #[test]
+fn c16_who_was_told_to_be_an_amnesiac_hears_it_again_in_its_next_run() {
+    let mut c = led();
+    c.crash(3);
+    lose_tail(&mut c, 3, 3);
+    c.restart(3);
+    // It is killed before its disk has noted what it hears.
+    while c.nodes[&1].alarms.is_empty() {
+        c.now = c.now.after(BEAT);
+        c.with_core(1, Core::tick);
+        while c.deliver(|m| !matches!(m.body, Body::HelloReply { .. })) > 0 {}
+    }
+    c.crash(3);
+    c.wire.clear();
+    c.restart(3);
+    c.run(3 * BEAT);
+    assert_eq!(c.status(3).rights, Rights::NONE, "the same loss, undeclared again");
+    assert_eq!(c.node(1).progress(3).matched, Index(0));
+}
+
+#[test]
 fn c16_a_loss_is_not_hidden_by_a_refusal_that_overtakes_the_hello() {
     let mut c = led();
     c.crash(3);
