@@ -199,9 +199,10 @@ impl Core {
         }
         self.record_vote(from, granted);
         match self.tally() {
-            VoteResult::Won => self.become_leader(),
+            // Who was asked nothing yet has nothing to answer, but who lies may.
+            VoteResult::Won if self.hard.is_durable() => self.become_leader(),
             VoteResult::Lost => self.become_follower(self.term(), None),
-            VoteResult::Pending => {}
+            VoteResult::Won | VoteResult::Pending => {}
         }
     }
 

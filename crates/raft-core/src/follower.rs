@@ -17,11 +17,11 @@ impl Core {
         if !self.rights.may_ack {
             return Ok(());
         }
+        if prev.index < self.commit && self.contradicts_commit(&entries) {
+            return Err(malformed_from(from, "an append that contradicts committed entries"));
+        }
         let known = self.commit.min(self.whole_to());
         if prev.index < known {
-            if self.contradicts_commit(&entries) {
-                return Err(malformed_from(from, "an append that contradicts committed entries"));
-            }
             entries.drain(..entries.len().min((known - prev.index) as usize));
             prev = self.log.id(known);
         }

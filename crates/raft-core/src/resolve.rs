@@ -57,6 +57,9 @@ impl Core {
     pub(crate) fn on_hole_never_had(&mut self, from: Member, ranges: &[HoleRange]) {
         let Some(resolving) = &mut self.leading.resolving else { return };
         let hole = resolving.hole;
+        if !self.healing.lacks(hole) {
+            return; // it was cut, or is being filled: a late answer
+        }
         let term = self.log.id(hole).term;
         if !ranges.iter().any(|r| r.term == term && r.contains(hole)) {
             return;
@@ -66,9 +69,10 @@ impl Core {
         }
         let (me, never) = (self.config.me, resolving.never.clone());
         let shown = has_quorum(&self.electorate(), |m| m != me && never.contains(&m));
-        if shown && self.healing.lacks(hole) && hole > self.commit {
+        if shown && hole > self.commit {
             self.log.truncate(hole);
             self.forget_holes_from(hole);
+            self.resolving_goes_on();
             self.heal_if_whole();
         }
     }

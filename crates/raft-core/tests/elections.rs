@@ -177,3 +177,20 @@ fn c15_groups_of_every_size_elect_and_commit() {
         }
     }
 }
+
+#[test]
+fn votes_that_nobody_asked_for_yet_make_no_leader_before_the_term_is_durable() {
+    let mut c = Cluster::with(3, |config| config.pre_vote = false);
+    c.auto.persist = false;
+    c.now = c.now.after(2 * E);
+    c.with_core(1, Core::campaign);
+    assert!(c.wire.is_empty(), "the requests wait for the term");
+    let body = Body::VoteResp { granted: true };
+    for node in [2, 3] {
+        let (from, to) = (member(node), member(1));
+        c.deliver_one(Message { from, to, group: GROUP, term: Term(1), body: body.clone() });
+    }
+    assert_eq!(c.status(1).role, Role::Candidate);
+    c.persist_all(1);
+    assert_eq!(c.status(1).role, Role::Leader);
+}

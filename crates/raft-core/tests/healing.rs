@@ -117,12 +117,8 @@ fn m20_an_entry_that_is_nowhere_whole_halts_the_group_by_name() {
     assert!((1..=3).all(|n| c.status(n).commit > Index(3)), "{:?}", c.status(1));
 }
 
-/// A leader of term 2 of `n` nodes whose last entry is lost, and which hears nobody.
-fn leader_with_a_hole(n: u64) -> Cluster {
-    let mut c = Cluster::empty();
-    let mut disk = Disk::with_log(conf(1..=n), 1, log_of(&[1, 1]));
-    disk.lose(2);
-    c.add(settings(member(1)), disk);
+/// Lets node 1, which has holes and is the only one of `n` that runs, win term 2.
+fn lead_alone(c: &mut Cluster, n: u64) {
     c.now = c.now.after(3 * E);
     c.with_core(1, Core::tick);
     assert_eq!(c.status(1).role, Role::Follower, "givers get an election timeout more");
@@ -135,6 +131,15 @@ fn leader_with_a_hole(n: u64) -> Cluster {
         c.deliver_one(from(node, 1, 2, Body::VoteResp { granted: true }));
     }
     assert_eq!(c.status(1).role, Role::Leader);
+}
+
+/// A leader of term 2 of `n` nodes whose last entry is lost, and which hears nobody.
+fn leader_with_a_hole(n: u64) -> Cluster {
+    let mut c = Cluster::empty();
+    let mut disk = Disk::with_log(conf(1..=n), 1, log_of(&[1, 1]));
+    disk.lose(2);
+    c.add(settings(member(1)), disk);
+    lead_alone(&mut c, n);
     assert_eq!(c.status(1).last.index, Index(2), "it appends nothing");
     let refused = c.propose(1, "x").unwrap_err();
     assert_eq!(refused, ProposeError::Healing { hole: Index(2) });
@@ -338,4 +343,48 @@ fn hole_that_a_giver_lost_too_is_cured_by_the_snapshot_that_covers_it() {
     assert_eq!(core.ready().expect("a wish").send_snapshot, [member(1)]);
     core.step(now, from(1, 2, term.0, Body::SnapshotAsk { index: Index(4) })).unwrap();
     assert!(core.ready().is_none(), "no snapshot here reaches so far");
+}
+
+#[test]
+fn m21_an_answer_about_a_hole_that_was_cut_is_late_while_a_lower_one_is_being_filled() {
+    let mut c = Cluster::empty();
+    let mut disk = Disk::with_log(conf(1..=3), 1, log_of(&[1, 1, 1]));
+    [1, 3].iter().for_each(|at| disk.lose(*at));
+    c.add(settings(member(1)), disk);
+    lead_alone(&mut c, 3);
+    // The entry of the first hole is given, and not durable yet.
+    c.auto.persist = false;
+    c.deliver_one(from(2, 1, 2, Body::HoleHave { entries: vec![entry(1, 1)] }));
+    c.deliver_one(never_had(2, 1, 2, range(1, 3, 3)));
+    c.deliver_one(never_had(3, 1, 2, range(1, 3, 3)));
+    assert_eq!(c.status(1).last.index, Index(2), "cut");
+    // The leader asked more than once, so it hears more than once.
+    c.deliver_one(never_had(2, 1, 2, range(1, 3, 3)));
+    assert_eq!(c.status(1).last.index, Index(2));
+    c.persist_all(1);
+    assert_eq!(c.nodes[&1].healed, 1);
+    assert_eq!(c.status(1).last, EntryId::new(Term(2), Index(3)), "the term is opened");
+}
+
+#[test]
+fn hole_below_what_is_committed_is_no_leave_to_contradict_it() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    for text in ["a", "b", "c"] {
+        c.propose(1, text).unwrap();
+    }
+    c.run(2 * BEAT);
+    let status = c.status(3);
+    assert_eq!(status.commit, Index(4));
+    c.node(3).disk.lose(3);
+    c.node(3).memory = c.nodes[&3].disk.clone();
+    let holes = Holes { missing: [Index(3)].into_iter().collect(), ..Holes::default() };
+    c.with_core(3, |core, now| core.on_damage(now, &holes));
+    c.wire.clear();
+    let now = c.now;
+    let prev = EntryId::new(Term(1), Index(2));
+    let append = Append { prev, commit: Index(2), entries: vec![entry(9, 3)] };
+    let refused = c.node(3).core().step(now, from(2, 3, 9, Body::Append(append)));
+    assert!(matches!(refused, Err(StepError::Malformed { .. })), "{refused:?}");
+    assert_eq!(c.status(3).last, status.last);
 }
