@@ -249,6 +249,63 @@ fn n07_live_entries_that_came_before_the_snapshot_survive_its_install() {
     }
 }
 
+/// The reception of a snapshot is cut off behind its live entries. They were committed by others;
+/// what stands before them here may be an end that nobody committed, and to take both for one log
+/// would be to hold what no leader ever had.
+#[test]
+fn n07_live_entries_behind_the_end_of_the_log_are_no_part_of_it_without_their_snapshot() {
+    let stories = ["nothing", "a checkpoint", "a flush", "another start"];
+    let fills = [vec![id(3, 7), id(3, 8)], vec![id(3, 7), id(3, 20)], vec![id(1, 9)]];
+    for (later, filled) in stories.into_iter().flat_map(|s| fills.iter().map(move |f| (s, f))) {
+        let mut disk = with_log(6);
+        disk.vote(group(1), 3).unwrap();
+        disk.fill(group(1), filled);
+        disk.sync().unwrap();
+        match later {
+            "nothing" => {}
+            "another start" => {
+                disk.kill();
+                disk.boot().unwrap();
+            }
+            rolled => {
+                disk.create_group(group(2)).unwrap();
+                let generation = disk.store().stats().generation;
+                for _ in 0..40 {
+                    disk.append(group(2), 1, 1, 4000);
+                    match rolled {
+                        "a flush" => disk.sync().unwrap(),
+                        _ => drop(disk.sync_without(Lane::Flush).unwrap()),
+                    }
+                }
+                let stats = disk.store().stats();
+                assert!(stats.generation > generation);
+                assert_eq!(stats.flushed >= generation, rolled == "a flush", "{rolled}");
+            }
+        }
+        let last = disk.store().last(group(1));
+        for fate in [Fate::Kept, Fate::Lost] {
+            let mut back = Disk::on(disk.fs.power_cut(|_| fate), &disk.options);
+            let boot = back.boot().unwrap();
+            let found = &boot.groups[0];
+            assert_eq!(
+                (found.state, found.last),
+                (GroupState::Clean, id(1, 6)),
+                "{later} {filled:?}"
+            );
+            assert_eq!(found.terms, [id(1, 1)], "{later}");
+            // The leader goes on from there, or sends its snapshot again.
+            let wanted = live(&[filled[0].index.0, 20]);
+            assert_eq!(back.store().missing_live(group(1), &wanted), wanted, "{later}");
+            back.history = vec![(refloat_log_store::Ticket(0), disk.model().clone())];
+            back.append_after(group(1), id(1, 6), 3, 3, 50).unwrap();
+            back.sync().unwrap();
+            assert_eq!(back.store().last(group(1)), id(3, 9), "{later}");
+            assert_eq!(back.read_log(group(1), Index(1)).unwrap().len(), 9, "{later}");
+        }
+        assert_eq!(last, id(1, 6), "{later}");
+    }
+}
+
 #[test]
 fn n07_an_install_without_its_live_entries_is_refused() {
     let mut disk = with_log(2);

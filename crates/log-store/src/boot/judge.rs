@@ -152,6 +152,11 @@ fn log_map_of(
         map.cut(cut);
     }
     map.put_all(evidence.replay.memtables.visible(key));
+    if let Some(track) = evidence.replay.tracks.get(&key) {
+        // What stands above came ahead of a snapshot that refers to it. Without that snapshot
+        // nothing says that it follows what is here.
+        map.cut(track.expected.max(record.snapshot.index).next());
+    }
     map.drop_through(record.previous.index);
     map
 }

@@ -79,6 +79,7 @@ fn open(
         let log = GroupLog {
             map,
             base: group.snapshot,
+            end: group.last.index,
             dead: record.previous.index,
             durable: group.last.index,
             commit: group.commit,

@@ -10,6 +10,9 @@ pub(crate) struct GroupLog {
     pub(crate) map: LogMap,
     /// The newest snapshot: the head where the log is empty.
     pub(crate) base: EntryId,
+    /// Where the log ends. What the map has above it came before its snapshot, without what stands
+    /// in between, and is no part of the log.
+    pub(crate) end: Index,
     /// At or below this index only live entries are kept.
     pub(crate) dead: Index,
     /// The highest index known to be on disk. Falls at once when a suffix is overwritten.
@@ -24,7 +27,8 @@ pub(crate) struct GroupLog {
 
 impl GroupLog {
     pub(crate) fn last(&self) -> EntryId {
-        self.map.last().filter(|last| last.index > self.base.index).unwrap_or(self.base)
+        let term = self.map.term(self.end).filter(|_| self.end > self.base.index);
+        term.map_or(self.base, |term| EntryId::new(term, self.end))
     }
 
     /// Whether the log holds an entry, or keeps it though it is below the snapshot.
@@ -36,8 +40,19 @@ impl GroupLog {
         if let Some(from) = op.cut_from() {
             // Before the new entries are on disk the old ones no longer count (scenario W17).
             self.durable = self.durable.min(from.prev());
+            self.end = self.end.min(from.prev());
+        }
+        if let LogOp::Append { prev, entries } = op {
+            self.end = prev.index + entries.len() as u64;
         }
         self.map.apply(op);
+    }
+
+    /// A snapshot takes the log's place up to `id`.
+    pub(crate) fn install(&mut self, id: EntryId) {
+        self.map.drop_through(id.index);
+        self.base = id;
+        self.end = self.end.max(id.index);
     }
 
     /// An append up to `last` is on disk; it counts only if it was not overwritten since.

@@ -187,8 +187,7 @@ impl LogStore {
         let ticket = self.submit_change_and_op(key, change, cut)?;
         let log = self.logs.entry(key).or_default();
         super::add_all(&mut log.live, &live);
-        log.map.drop_through(id.index);
-        log.base = id;
+        log.install(id);
         self.publish_after(ticket, key);
         Ok(ticket)
     }
