@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::{self, cargo, stream};
-use crate::{adapters, layers, scenarios, sim};
+use crate::{adapters, layers, planted, scenarios, sim};
 
 /// Targets whose tests run; doc tests have a step of their own.
 const TEST_TARGETS: [&str; 5] = ["--workspace", "--lib", "--bins", "--tests", "--examples"];
@@ -42,6 +42,7 @@ pub fn run(args: &[String]) -> Result<()> {
         process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
     });
     steps.run("scenarios", || scenarios::check_page_and_results(&tests.results));
+    steps.run("planted", || planted::run(&[]));
     steps.run("simulation", sim::slice);
     steps.run("adapters", || adapters::run(&[]));
     steps.run("deny", || {

@@ -629,3 +629,44 @@ fn a_group_that_is_created_while_a_wiped_node_is_taken_back_gets_the_node_too() 
     assert!(cluster.run_until(20, back), "{:#?}", cluster.statuses());
     cluster.proposed(victim, 7, "served").expect("applied");
 }
+
+/// Five nodes with three groups, of which one at a time takes somebody in.
+fn five_in_turn() -> Cluster {
+    let mut cluster = Cluster::of(5, 3);
+    cluster.config.rejoins = 1;
+    cluster.start_all();
+    cluster.wait_for_leaders(3);
+    write(&mut cluster, 1, 0, 20);
+    cluster
+}
+
+/// Wipes a node; the first one, which stays, says how to join.
+fn wipe_by_the_first(cluster: &mut Cluster, node: u64, life: u128) {
+    cluster.kill(node);
+    cluster.join(node, life, 1);
+    cluster.start(node);
+}
+
+#[test]
+fn two_nodes_that_lose_their_disks_at_once_do_not_wait_for_each_others_turns() {
+    let mut cluster = five_in_turn();
+    wipe_by_the_first(&mut cluster, 4, LIFE);
+    wipe_by_the_first(&mut cluster, 5, OTHER);
+    let back = cluster.run_until(60, |c| c.is_voter(1, 4, LIFE) && c.is_voter(1, 5, OTHER));
+    assert!(back, "{:#?}", cluster.statuses());
+}
+
+#[test]
+fn a_node_that_dies_while_it_is_taken_back_holds_up_nobody_else() {
+    let mut cluster = five_in_turn();
+    wipe_by_the_first(&mut cluster, 4, LIFE);
+    let is_learner = |c: &Cluster| {
+        let members = &group_of(c, 1, 1).members;
+        members.iter().any(|m| m.node == 4 && m.member == "learner")
+    };
+    assert!(cluster.run_until(20, is_learner), "{:#?}", cluster.statuses());
+    cluster.kill(4);
+    wipe_by_the_first(&mut cluster, 5, OTHER);
+    let back = cluster.run_until(60, |c| c.is_voter(1, 5, OTHER));
+    assert!(back, "{:#?}", cluster.statuses());
+}

@@ -62,9 +62,10 @@ pub enum ConfChange {
     },
     /// Leaves a joint membership.
     Leave,
-    /// The record of a recovery that accepted a loss: one voter goes on alone, whoever else
-    /// belonged to the group. It is written by an operator's tool into a log that is at rest, and
-    /// never proposed.
+    /// The record of a recovery that accepted a loss: one voter goes on alone. Whoever else
+    /// belonged to the group stays listed as a learner, in the life that is lost, so that it is
+    /// known who is to come back. It is written by an operator's tool into a log that is at rest,
+    /// and never proposed.
     Recover {
         /// Who goes on.
         voter: Member,
@@ -163,7 +164,7 @@ impl ConfChange {
     pub fn apply(&self, conf: &ConfState) -> Result<ConfState, ConfChangeError> {
         match self {
             ConfChange::Leave => return leave(conf),
-            ConfChange::Recover { voter, .. } => return Ok(ConfState::of_voters([*voter])),
+            ConfChange::Recover { voter, .. } => return Ok(alone(conf, *voter)),
             _ => {}
         }
         if conf.is_joint() {
@@ -278,6 +279,18 @@ fn voters_changed(a: &ConfState, b: &ConfState) -> usize {
     let only =
         |a: &ConfState, b: &ConfState| a.voters.iter().filter(|m| !b.voters.contains(m)).count();
     only(a, b) + only(b, a)
+}
+
+/// The membership in which one voter goes on without the others, whatever was decided half-way.
+fn alone(conf: &ConfState, voter: Member) -> ConfState {
+    let mut alone = ConfState::of_voters([voter]);
+    let others = conf.voters.iter().chain(&conf.learners).chain(&conf.learners_next);
+    for other in others.filter(|other| other.node != voter.node) {
+        if known(&alone, other.node).is_none() {
+            insert(&mut alone.learners, *other);
+        }
+    }
+    alone
 }
 
 fn must_be_new(conf: &ConfState, member: Member) -> Result<(), ConfChangeError> {

@@ -206,15 +206,23 @@ fn changes_without_steps_or_with_too_many_are_refused() {
 }
 
 #[test]
-fn m18_the_record_of_a_recovery_leaves_one_voter_and_is_never_proposed() {
+fn m18_the_record_of_a_recovery_leaves_one_voter_who_knows_the_others_and_is_never_proposed() {
     let voters = [1, 2, 3].map(|n| Member::new(NodeId(n), Incarnation(n.into())));
+    let [going, leaving, new] = [4, 5, 6].map(|n| Member::new(NodeId(n), Incarnation(n.into())));
     let mut conf = ConfState::of_voters(voters);
-    conf.outgoing = voters[1..].to_vec();
+    conf.outgoing = vec![voters[1], going, leaving];
+    conf.learners = vec![new];
+    conf.learners_next = vec![going];
+    let left = ConfState {
+        learners: vec![voters[1], voters[2], going, new],
+        ..ConfState::of_voters([voters[0]])
+    };
     let change = ConfChange::Recover { voter: voters[0], epoch: 4 };
     assert_eq!(ConfChange::decode(&change.encode()), Ok(change.clone()));
-    assert_eq!(change.apply(&conf), Ok(ConfState::of_voters([voters[0]])), "joint or not");
+    assert_eq!(change.apply(&conf), Ok(left.clone()), "joint or not");
+    assert_eq!(change.apply(&left), Ok(left.clone()), "once more");
     let group = GroupKey::new(GroupId(1), Epoch(1));
-    let alone = Restored::empty(ConfState::of_voters([voters[0]]));
+    let alone = Restored::empty(left);
     let mut core = Core::new(Config::new(voters[0], group), alone, Now(0)).unwrap();
     core.campaign(Now(0));
     while let Some(ready) = core.ready() {

@@ -73,6 +73,9 @@ impl Clients {
 /// Every command starts with the number of the request that brought it.
 pub(crate) const REQUEST_LEN: usize = 8;
 
+/// The number of what no client asked for; theirs begin with 1.
+pub(crate) const NO_REQUEST: u64 = 0;
+
 /// A command that starts with the number of its request.
 pub(crate) fn numbered(request: u64, command: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(REQUEST_LEN + command.len());

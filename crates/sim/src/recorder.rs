@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use refloat_node::{Chunks, Command, RestoreError, SnapshotReader, StateMachine};
+use refloat_node::{
+    Chunks, Command, Effect, Effects, RestoreError, SnapshotReader, StateMachine, Versions,
+};
 use refloat_types::codec::Put;
 use refloat_types::{GroupKey, IndexSet};
 
-use crate::client::REQUEST_LEN;
+use crate::client::{NO_REQUEST, REQUEST_LEN, numbered};
 use crate::invariants::state_machine_safety::{Applied, NAME, Place, Step};
 use crate::registers::Registers;
 use crate::trace::{hash, mix};
@@ -69,6 +71,7 @@ impl StateMachine for Recorder {
             let (payload, before) = (hash(&command.payload), self.chain);
             self.chain = mix(self.chain ^ mix(self.index) ^ payload.rotate_left(7));
             let request = command.payload.first_chunk().map(|n| u64::from_le_bytes(*n));
+            let request = request.filter(|request| *request != NO_REQUEST);
             let step = Step { command: payload, reply: hash(reply), before, chain: self.chain };
             self.applied.lock().apply(self.at, self.index, request, step);
         }
@@ -102,4 +105,33 @@ impl StateMachine for Recorder {
     fn live_indexes(&self) -> IndexSet {
         self.inner.live_indexes()
     }
+
+    fn effects(&mut self) -> Option<&mut dyn Effects> {
+        self.inner.effects().is_some().then_some(self)
+    }
+
+    fn versions(&mut self) -> Option<&mut dyn Versions> {
+        self.inner.versions()
+    }
+}
+
+impl Effects for Recorder {
+    fn begin(&mut self) -> Vec<Effect> {
+        numbered_effects(self.inner.effects().map(Effects::begin))
+    }
+
+    fn take(&mut self) -> Vec<Effect> {
+        numbered_effects(self.inner.effects().map(Effects::take))
+    }
+}
+
+/// What a timer proposes is nobody's request, and may come twice.
+fn numbered_effects(effects: Option<Vec<Effect>>) -> Vec<Effect> {
+    let one = |effect| match effect {
+        Effect::Timer { id, at_ms, command } => {
+            Effect::Timer { id, at_ms, command: numbered(NO_REQUEST, &command) }
+        }
+        other => other,
+    };
+    effects.into_iter().flatten().map(one).collect()
 }

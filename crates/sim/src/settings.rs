@@ -25,6 +25,9 @@ pub struct Settings {
     pub max_value: usize,
     /// Bytes of log that one node may hold in memory.
     pub memory_limit: u64,
+    /// In so many of a hundred runs all nodes but one are lost when everything is settled, and that
+    /// one goes on by an operator's order.
+    pub lost_majorities: u64,
     /// What goes wrong.
     pub faults: FaultRates,
     /// Whether to keep a line per event in the report.
@@ -45,6 +48,7 @@ impl Default for Settings {
             snapshot_entries: 60,
             max_value: 900,
             memory_limit: 16 << 20,
+            lost_majorities: 20,
             faults: FaultRates::default(),
             keep_log: false,
         }

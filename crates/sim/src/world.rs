@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod load;
+mod lost_majority;
 mod operate;
 mod places;
 mod seen;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use refloat_log_store::{Options, identity};
-use refloat_node::{Config, Input, JobDone, Output, StopReason};
+use refloat_node::{Config, GroupStatus, Input, JobDone, Output, StopReason};
 use refloat_types::{ClusterId, GroupId, Identity, Incarnation, Member, NodeId};
 use refloat_vfs::{Rng, SimFs};
 
@@ -21,7 +22,7 @@ use self::seen::Seen;
 use crate::client::Clients;
 use crate::faults::{Kind, Plan};
 use crate::frame;
-use crate::invariants::{Invariants, NO_SURPRISE_STOP};
+use crate::invariants::{Invariants, LEADER_ALONE, NO_SURPRISE_STOP};
 use crate::network::Network;
 use crate::node::{Crash, Hurt, LaneKey, Machine, data_dir};
 use crate::registers::Registers;
@@ -52,6 +53,8 @@ pub(crate) struct World {
     old_copy: Option<usize>,
     restarts: u64,
     healing: bool,
+    /// A majority was lost for good, and one node went on.
+    recovered: bool,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -107,6 +110,7 @@ impl World {
             old_copy: None,
             restarts: 0,
             healing: false,
+            recovered: false,
             violation: None,
         };
         world.clients.passing = world.plan.has(Kind::Churn);
@@ -316,6 +320,15 @@ impl World {
         let status = process.core.status();
         let counters = process.core.counters();
         self.checks.on_turn(machine.id(), machine.boot, &status.groups);
+        // What rots between its arrival and its use may stop a group, and so may a lost cluster.
+        let stopped = status.groups.iter().find(|group| group.role == "stopped");
+        if let Some(group) =
+            stopped.filter(|_| !machine.hurt.any && !machine.asked_to_stop && !self.recovered)
+        {
+            let (id, group) = (machine.id(), format!("{group:?}"));
+            self.violate(NO_SURPRISE_STOP, format!("node {id}: {group}"));
+            return;
+        }
         let limits = [self.settings.memory_limit, MAX_PENDING];
         self.checks.on_counters(machine.id(), &counters, limits);
     }
@@ -346,7 +359,16 @@ impl World {
             }
             Output::Reply { to, result } => self.reply(node, to.0, result),
             Output::Places { card, .. } => self.machines[node].card = Some(card),
-            Output::Notice { .. } | Output::Stop(_) => {}
+            Output::Notice { group, .. } => {
+                let leads = self.status(node).is_some_and(|status| {
+                    let is_it =
+                        |g: &&GroupStatus| (g.group, g.epoch) == (group.id.0, group.epoch.0);
+                    status.groups.iter().find(is_it).is_some_and(|g| g.role == "leader")
+                });
+                let text = || format!("node {} of {group} does not lead", node + 1);
+                self.checks.note(LEADER_ALONE, if leads { Ok(()) } else { Err(text()) });
+            }
+            Output::Stop(_) => {}
         }
     }
 
@@ -396,11 +418,22 @@ impl World {
     fn peer(&mut self, node: usize, (peer, member): (usize, Member), peer_boot: Option<u64>) {
         match peer_boot {
             Some(boot) if self.lives(peer, boot) && self.network.connected(node, peer) => {
-                self.input(node, Input::PeerUp(member));
+                let input = self.refusal(node, peer).unwrap_or(Input::PeerUp(member));
+                self.input(node, input);
             }
             Some(_) => {}
             None => self.input(node, Input::PeerDown(member)),
         }
+    }
+
+    /// What a handshake says to a node whose cluster is not, or is not any more, the peer's.
+    fn refusal(&self, node: usize, peer: usize) -> Option<Input> {
+        let identity = |node: usize| Some(self.machines[node].process.as_ref()?.core.identity());
+        let (mine, its) = (&identity(node)?.lineage, &identity(peer)?.lineage);
+        let superseded = its.supersedes(mine);
+        let reason = if superseded { "superseded" } else { "wrong cluster" }.to_owned();
+        let node = self.machines[peer].member.node;
+        (mine != its).then_some(Input::PeerRefused { node, reason, superseded })
     }
 
     fn connect(&mut self, a: usize, b: usize) {

@@ -18,7 +18,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn a_calm_cluster_serves() {
-    let settings = Settings { faults: FaultRates::none(), ..short() };
+    let settings = Settings { faults: FaultRates::none(), lost_majorities: 0, ..short() };
     let report = Simulation::new(settings).run(1);
     assert!(report.violation.is_none(), "{report}");
     assert!(report.acknowledged > 100, "{report}");
@@ -111,6 +111,17 @@ fn bursts_of_requests_are_answered_one_by_one_and_bounded() {
     let faults = FaultRates { bursts: 3.0, kills: 0.5, ..FaultRates::none() };
     let sum = counts(&Settings { faults, ..short() }, 1..7);
     assert!(sum["bursts of requests"] > 5, "{sum:?}");
+}
+
+#[test]
+fn m18_a_majority_lost_for_good_costs_nothing_that_the_one_left_has() {
+    let faults = FaultRates { kills: 0.5, group_churn: 3.0, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, lost_majorities: 100, ..short() }, 1..9);
+    let count = |name| sum.get(name).copied().unwrap_or_default();
+    assert_eq!(count("majorities lost for good"), 8, "{sum:?}");
+    assert!(count("groups created") > 5, "they come back everywhere too: {sum:?}");
+    assert!(count("recoveries of one node cut off") > 3, "{sum:?}");
+    assert!(count("who is left behind is superseded") > 3, "{sum:?}");
 }
 
 #[test]

@@ -159,7 +159,7 @@ pub(crate) struct Group {
     /// It forgot what an earlier life had promised, and is no voter again yet.
     pub(crate) rebirth: Option<Rebirth>,
     /// As leader: who is being brought up to date.
-    pub(crate) catch_up: Option<CatchUp>,
+    pub(crate) catch_up: Vec<CatchUp>,
     /// As leader: lives of which nothing counts any more.
     pub(crate) dropped: BTreeSet<Member>,
     /// As leader: what is left to be done to the membership.

@@ -227,7 +227,8 @@ impl NodeCore {
         };
         let meta = self.slots[slot].as_ref().expect("found").core.conf().clone();
         // Who is just being taken in there has promised nothing here: it is a voter at once.
-        let voters = meta.voters.into_iter().chain(self.learners_to_vote(slot));
+        let placed = self.with_catalog(|catalog| catalog.nodes().clone()).unwrap_or_default();
+        let voters = meta.voters.into_iter().chain(self.learners_to_vote(slot, &placed));
         let chosen = voters.filter(|m| nodes.is_empty() || nodes.contains(&m.node));
         let conf = ConfState::of_voters(chosen);
         if let Some(node) = nodes.iter().find(|node| conf.member(**node).is_none()) {

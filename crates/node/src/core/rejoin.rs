@@ -83,17 +83,20 @@ impl NodeCore {
         self.slots[slot].as_ref().is_some_and(|group| group.is_leader())
     }
 
+    /// Whether a group's turn to take somebody in is under way. Who went away meanwhile holds up
+    /// nobody else.
     fn is_catching_up(&self, slot: usize, nodes: &Nodes) -> bool {
         let Some(group) = self.slots[slot].as_ref() else { return false };
-        group.core.conf().learners.iter().any(|m| self.is_to_vote(group.key, *m, nodes))
+        let is_here = |node| self.peers.get(&node).is_some_and(|peer| peer.up);
+        let mut learners = group.core.conf().learners.iter();
+        learners.any(|m| is_here(m.node) && self.is_to_vote(group.key, *m, nodes))
     }
 
     /// The learners of a group that are to be voters.
-    pub(super) fn learners_to_vote(&self, slot: usize) -> Vec<Member> {
-        let nodes = self.with_catalog(|catalog| catalog.nodes().clone()).unwrap_or_default();
+    pub(super) fn learners_to_vote(&self, slot: usize, nodes: &Nodes) -> Vec<Member> {
         let Some(group) = self.slots[slot].as_ref() else { return Vec::new() };
         let learners = group.core.conf().learners.iter().copied();
-        learners.filter(|m| self.is_to_vote(group.key, *m, &nodes)).collect()
+        learners.filter(|m| self.is_to_vote(group.key, *m, nodes)).collect()
     }
 
     /// Whether a learner is one only until it has caught up.
@@ -133,6 +136,8 @@ impl NodeCore {
     fn tend_group(&mut self, slot: usize, nodes: &Nodes, room: &mut usize) -> Option<String> {
         let group = self.slots[slot].as_ref()?;
         let (key, me, conf) = (group.key, group.me, group.core.conf().clone());
+        // Also while somebody else waits for a turn: the turns end with it.
+        let catching_up = self.promote_who_caught_up(slot, nodes);
         for member in conf.iter().filter(|member| member.node != me.node) {
             match self.due(key, member, nodes) {
                 Due::Replace(new) => {
@@ -145,12 +150,10 @@ impl NodeCore {
         if self.due(key, me, nodes) == Due::Leave {
             return Some(self.leave(slot));
         }
-        if let Some(learner) = conf.learners.iter().find(|m| self.is_to_vote(key, **m, nodes)) {
-            return Some(self.promote_if_caught_up(slot, *learner));
-        }
         let everywhere = key.id.0 <= u64::from(self.identity.groups);
         let missing = nodes.iter().filter(|(node, _)| everywhere && conf.member(**node).is_none());
-        let new = missing.filter_map(|(node, r)| Some(Member::new(*node, r.life?))).next()?;
+        let mut new = missing.filter_map(|(node, r)| Some(Member::new(*node, r.life?)));
+        let Some(new) = new.next() else { return catching_up };
         if *room == 0 {
             return Some(format!("its turn to take node {} in", new.node));
         }
@@ -211,29 +214,41 @@ impl NodeCore {
         "another node to lead, so that this one can be removed".to_owned()
     }
 
-    fn promote_if_caught_up(&mut self, slot: usize, learner: Member) -> String {
+    /// Makes voters of the learners that hold what the leader had a moment ago; says what the first
+    /// of the others lacks.
+    fn promote_who_caught_up(&mut self, slot: usize, nodes: &Nodes) -> Option<String> {
         let (now, round) = (self.now(), self.config.election_timeout);
-        let Some(group) = self.slots[slot].as_mut() else { return String::new() };
-        let status = group.core.status();
-        let of_learner = |p: &&PeerStatus| p.member == learner;
-        let matched = status.progress.iter().find(of_learner).map_or(Index::ZERO, |p| p.matched);
-        let begin = CatchUp { member: learner, target: status.last.index, since: now };
-        let catch_up = *group.catch_up.get_or_insert(begin);
-        if catch_up.member != learner {
-            group.catch_up = Some(begin);
-        } else if matched >= catch_up.target {
-            if now.since(catch_up.since) <= round {
-                let promoted = group.core.promote(now, learner, catch_up.target);
-                if promoted.is_ok() {
-                    group.catch_up = None;
-                }
-                self.mark(slot);
-            } else {
-                group.catch_up = Some(begin);
+        let learners = self.learners_to_vote(slot, nodes);
+        let group = self.slots[slot].as_mut()?;
+        group.catch_up.retain(|known| learners.contains(&known.member));
+        let (status, mut lacks) = (group.core.status(), None);
+        for member in learners {
+            let begin = CatchUp { member, target: status.last.index, since: now };
+            let known = group.catch_up.iter().position(|known| known.member == member);
+            let at = known.unwrap_or_else(|| {
+                group.catch_up.push(begin);
+                group.catch_up.len() - 1
+            });
+            let target = group.catch_up[at].target;
+            let of_member = |p: &&PeerStatus| p.member == member;
+            let matched = status.progress.iter().find(of_member).map_or(Index::ZERO, |p| p.matched);
+            lacks.get_or_insert_with(|| {
+                let node = member.node;
+                format!("node {node} to catch up as a learner: it holds {matched} of {target}")
+            });
+            if matched < target {
+                continue;
+            }
+            if now.since(group.catch_up[at].since) > round {
+                group.catch_up[at] = begin;
+            } else if group.core.promote(now, member, target).is_ok() {
+                group.catch_up.remove(at);
             }
         }
-        let target = catch_up.target;
-        format!("node {} to catch up as a learner: it holds {matched} of {target}", learner.node)
+        if lacks.is_some() {
+            self.mark(slot);
+        }
+        lacks
     }
 
     /// Proposes a change; one that comes too early is proposed again.

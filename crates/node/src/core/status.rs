@@ -102,7 +102,7 @@ fn resting(key: GroupKey, asleep: &Asleep) -> GroupStatus {
         term: asleep.term.0,
         leader: None,
         commit: asleep.commit.0,
-        applied: asleep.snapshot.index.0,
+        applied: asleep.applied.0,
         durable: asleep.last.index.0,
         snapshot: asleep.snapshot.index.0,
         state: state_name(asleep.state),

@@ -133,7 +133,7 @@ impl NodeCore {
         self.counters.role_changes += 1;
         self.counters.elections_won += u64::from(won);
         group.dropped.clear();
-        (group.catch_up, group.taking_in) = (None, None);
+        (group.catch_up, group.taking_in) = (Vec::new(), None);
         group.reign.end();
         group.rules.forget();
         if soft.leader.is_some() {

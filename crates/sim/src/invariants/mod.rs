@@ -40,6 +40,10 @@ pub(crate) const BLACK_BOX: &str = "linearizability of the clients' history";
 pub(crate) const OLD_COPY: &str = "old copies are refused";
 /// A node does not start on another one's directory, and leaves it as it was.
 pub(crate) const NO_FOREIGN: &str = "foreign directories are left alone";
+/// Who was left behind by a recovery of the cluster hears of it, and leads nothing.
+pub(crate) const SUPERSEDED: &str = "who is left behind is superseded";
+/// Effects are the leader's alone.
+pub(crate) const LEADER_ALONE: &str = "effects of the leader alone";
 pub(crate) const ANSWERS: &str = "every request is answered once";
 
 /// Everything that is checked, and how often it was.

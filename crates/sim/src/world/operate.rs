@@ -110,7 +110,7 @@ impl World {
             });
         let asked = |r: &Request| matches!(r.what, What::Other(asked) if asked == group);
         // A node that lost its disk, or its memory, is taken in without being asked.
-        let by_itself = matches!(self.plan.damage, Damage::One(_));
+        let by_itself = self.recovered || matches!(self.plan.damage, Damage::One(_));
         if let Some(change) = missing.clone()
             && !by_itself
             && !self.clients.open.values().any(asked)
