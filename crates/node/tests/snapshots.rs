@@ -280,3 +280,54 @@ fn m13_a_group_deleted_and_created_again_while_a_member_was_down_starts_empty_th
         assert_eq!(cluster.read(away, 1, Consistency::Linearizable), Ok("new life".into()));
     }
 }
+
+#[test]
+fn n05_a_snapshot_arrives_though_it_takes_longer_than_the_leader_needs_for_the_next() {
+    let mut cluster = Cluster::new(1);
+    cluster.config.snapshot_entries = 10;
+    // Six chunks in six seconds.
+    cluster.config.snapshot_rate = 256 << 10;
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    let leader = cluster.leader(1).expect("formed");
+    let lagging = 1 + leader % 3;
+    cluster.kill(lagging);
+    for _ in 0..30 {
+        cluster.proposed(leader, 1, &"y".repeat(50 << 10)).expect("applied");
+    }
+    cluster.run_for(500);
+    cluster.start(lagging);
+    // A snapshot is due in every second.
+    for _ in 0..20 {
+        for n in 0..12 {
+            cluster.proposed(leader, 1, &format!("command {n}")).expect("applied");
+        }
+        cluster.run_for(500);
+    }
+    let installed = cluster.nodes[&lagging].counters().snapshots_installed;
+    assert_eq!(installed, 1, "one, and the log behind it: {:#?}", cluster.statuses());
+    let level = |c: &Cluster| c.applied(lagging, 1) >= c.applied(leader, 1);
+    assert!(cluster.run_until(5, level), "{:#?}", cluster.statuses());
+    let status = cluster.nodes[&leader].status();
+    assert!(status.groups[1].snapshot >= 250, "then others are drawn: {status:#?}");
+}
+
+#[test]
+fn g13_a_machine_that_never_rests_is_snapshotted_too() {
+    let mut cluster = snapshotting(1);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.hold(leader, JobLane::Apply);
+    for round in 0..40 {
+        for n in 0..3 {
+            cluster.propose(leader, 1, &format!("command {round} {n}"));
+        }
+        // More is committed before the machine is through with what it has.
+        cluster.run_for(100);
+        cluster.release(leader, JobLane::Apply);
+        cluster.hold(leader, JobLane::Apply);
+    }
+    cluster.release(leader, JobLane::Apply);
+    let status = cluster.nodes[&leader].status();
+    assert!(status.groups[1].applied >= 100, "{status:#?}");
+    assert!(status.groups[1].snapshot >= 60, "{status:#?}");
+}

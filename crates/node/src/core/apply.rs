@@ -28,7 +28,8 @@ impl NodeCore {
             return self.restore_machine(slot, id);
         }
         let (first, committed) = (apply.applied.index.next(), apply.committed);
-        if first > committed {
+        // A snapshot that waited for a moment without work might wait for ever.
+        if first > committed || self.wants_capture(slot) {
             return self.ask_machine(slot, Vec::new(), None);
         }
         let Some(group) = self.slots[slot].as_mut() else { return };
@@ -96,11 +97,10 @@ impl NodeCore {
 
     /// Sends entries and the questions that may be asked after them to the machine.
     fn ask_machine(&mut self, slot: usize, entries: Vec<Entry>, switch: Option<u32>) {
+        let capture = entries.is_empty() && self.wants_capture(slot);
         let Some(group) = self.slots[slot].as_mut() else { return };
         let last = entries.last().map_or(group.apply.applied, |entry| entry.id);
         let queries = due_queries(group, last.index);
-        let capture =
-            entries.is_empty() && group.snapshots.wants_capture(&group.apply, &self.config);
         let begins = group.begins_to_reign(last.term).then_some(last.term);
         if entries.is_empty() && queries.is_empty() && !capture && begins.is_none() {
             return;

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use refloat_log_store::identity::NodeIdentity;
 use refloat_log_store::{LogStore, RequestId, Ticket};
 use refloat_raft_core::PersistTicket;
-use refloat_types::{GroupId, GroupKey, GroupWrite, Index, Member, NodeId, Now};
+use refloat_types::{EntryId, GroupId, GroupKey, GroupWrite, Index, Member, NodeId, Now};
 
 use crate::api::{Input, Output, Time};
 use crate::config::Config;
@@ -151,7 +151,8 @@ enum Durable {
 enum Wanted {
     Apply(usize),
     Core(usize, refloat_raft_core::Fetch),
-    Chunk(usize, NodeId),
+    /// A chunk of a snapshot on its way to a node.
+    Chunk(usize, NodeId, EntryId),
     /// Live entries of a snapshot, up to an index.
     Live(usize, NodeId, Index),
 }

@@ -48,6 +48,11 @@ impl Outgoing {
         self.sent.filter(|n| *n < end)
     }
 
+    /// Whether chunks are on their way, so that another snapshot would begin from nothing.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.acked > 0 || self.sent.is_some()
+    }
+
     fn progress(&mut self, now: Now) {
         (self.offers, self.since) = (0, now);
     }
@@ -223,7 +228,7 @@ impl NodeCore {
         let (id, to) = (outgoing.meta.id, outgoing.to);
         match self.store.read_snapshot_chunk(group.key, id, n) {
             Some(request) => {
-                self.fetches.insert(request, Wanted::Chunk(slot, node));
+                self.fetches.insert(request, Wanted::Chunk(slot, node, id));
             }
             // A newer one took its place meanwhile: that one is sent instead.
             None => self.send_snapshot(slot, to),
@@ -231,10 +236,13 @@ impl NodeCore {
     }
 
     pub(super) fn chunk_read(&mut self, request: RequestId, result: Result<Chunk, String>) {
-        let Some(Wanted::Chunk(slot, node)) = self.fetches.remove(&request) else { return };
+        let Some(Wanted::Chunk(slot, node, id)) = self.fetches.remove(&request) else { return };
         let Some(group) = self.slots[slot].as_ref() else { return };
-        let Some(outgoing) = group.snapshots.sending.get(&node) else { return };
-        let (group, id) = (group.key, outgoing.meta.id);
+        let of_this = |outgoing: &&Outgoing| outgoing.meta.id == id;
+        if group.snapshots.sending.get(&node).filter(of_this).is_none() {
+            return; // of a snapshot that another one replaced meanwhile
+        }
+        let group = group.key;
         match result {
             Ok(Chunk { n, digest, bytes }) => {
                 let item = Item::SnapshotChunk { group, id, n, digest, bytes };

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use refloat_raft_core::PersistTicket;
+use refloat_raft_core::{PeerState, PeerStatus, PersistTicket};
 use refloat_types::{ConfState, EntryId, GroupId, GroupKey, IndexSet, NodeId};
 
-use super::group::{Answer, Applier, Restoring};
+use super::group::{Answer, Applier, Group, Restoring};
 use super::receiving::Incoming;
 use super::sending::Outgoing;
 use super::{NodeCore, Order};
@@ -15,6 +15,10 @@ use crate::config::Config;
 use crate::error::RequestError;
 use crate::job::guarded;
 use crate::machine::Chunks;
+
+/// How much more than a snapshot holds, or than makes one due, is applied at most before another
+/// one is drawn for all that members need the log behind the last.
+const SPARED: u64 = 4;
 
 /// The snapshots of one group that are on their way.
 #[derive(Default)]
@@ -39,8 +43,8 @@ impl Transfers {
         Transfers { published, ..Transfers::default() }
     }
 
-    /// Whether the next job should draw a snapshot.
-    pub(crate) fn wants_capture(&self, apply: &Applier, config: &Config) -> bool {
+    /// Whether one is due that can be drawn.
+    fn wants_capture(&self, apply: &Applier, config: &Config) -> bool {
         let due = self.wanted
             || apply.entries >= config.snapshot_entries
             || apply.bytes >= config.snapshot_bytes;
@@ -63,6 +67,31 @@ impl Transfers {
 }
 
 impl NodeCore {
+    /// Whether the next job of a group's machine should draw a snapshot.
+    pub(super) fn wants_capture(&self, slot: usize) -> bool {
+        let Some(group) = self.slots[slot].as_ref() else { return false };
+        group.snapshots.wants_capture(&group.apply, &self.config)
+            && (group.snapshots.wanted || !self.spares_the_log(group))
+    }
+
+    /// Whether another snapshot waits for members that need this one, or the log behind it. The
+    /// next one would take its place in the middle of a transfer, and the one after that the log
+    /// that goes on from it: a member that needs longer for either would never catch up.
+    fn spares_the_log(&self, group: &Group) -> bool {
+        let payload = self.store.latest_snapshot(group.key).map_or(0, |meta| meta.payload_len);
+        let most = SPARED * self.config.snapshot_bytes.max(payload);
+        if group.apply.bytes >= most || !self.stalled.is_empty() {
+            return false;
+        }
+        let published = group.snapshots.published.index;
+        let follows = |p: &PeerStatus| {
+            let up = self.peers.get(&p.member.node).is_some_and(|peer| peer.up);
+            up && p.state == PeerState::Replicate && p.matched < published
+        };
+        group.snapshots.sending.values().any(Outgoing::is_under_way)
+            || group.is_leader() && group.core.status().progress.iter().any(follows)
+    }
+
     pub(super) fn snapshot_now(&mut self, to: Token, id: GroupId) {
         self.admit(0);
         let slot = match self.find(id) {
