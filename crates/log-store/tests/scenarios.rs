@@ -30,24 +30,6 @@ fn must_hold_everything(disk: &mut Disk, before: &Disk, acked: usize) -> Boot2 {
     boot
 }
 
-#[test]
-fn s01_a_torn_or_stale_cache_of_live_indexes_changes_nothing() {
-    for cache in [&b""[..], b"\0\0\0\0\0\0\0\0", b"RFLTLIVEgarbage", &[0xff; 700]] {
-        let mut disk = with_group();
-        disk.append(group(1), 1, 6, 500);
-        disk.sync().unwrap();
-        let live: IndexSet = [2, 3].map(Index).into_iter().collect();
-        disk.snapshot(group(1), live.clone()).unwrap();
-        let snap = disk.files("snap").pop().expect("a snapshot");
-        disk.fs.put(snap.with_extension("live"), cache).unwrap();
-        let image = disk.fs.power_cut(|_| Fate::Kept);
-        let mut back = Disk::on(image, &disk.options);
-        let boot = must_hold_everything(&mut back, &disk, disk.history.len() - 1);
-        assert_eq!(boot.groups[0].state, GroupState::Clean);
-        assert_eq!(back.store().latest_snapshot(group(1)).expect("kept").live, live);
-    }
-}
-
 /// Found by the simulator: a flush that ended after the store was asked to close wanted to publish
 /// its segment, and an orderly stop became a poisoned one.
 #[test]
@@ -111,31 +93,6 @@ fn s03_power_off_while_the_first_of_several_wal_files_is_released_leaves_no_gap(
             let ok = found.and_then(|found| explain(&disk.history, acked, &found));
             ok.unwrap_or_else(|e| panic!("stop {stop}: {story}: {e}"));
         }
-    }
-}
-
-#[test]
-fn s04_overlapping_ranges_after_a_crash_between_publish_and_release_delete_nothing_needed() {
-    let mut disk = with_group();
-    let mut held = Vec::new();
-    for _ in 0..6 {
-        disk.append(group(1), 1, 3, 5000);
-        held.extend(disk.sync_without(Lane::Flush).unwrap());
-    }
-    let flush = held.remove(0);
-    disk.run(flush).unwrap(); // sealed, its record submitted
-    let kept = disk.sync_without(Lane::Prepare).unwrap(); // record durable, file not recycled
-    drop(kept);
-    for _ in 0..3 {
-        // Boot over the overlap again and again: WAL files and segments hold the same ranges.
-        disk.kill();
-        let acked = disk.history.len() - 1;
-        let boot = disk.boot().unwrap();
-        let found = disk.observed(&boot).unwrap();
-        explain(&disk.history, acked, &found).unwrap();
-        disk.sync().unwrap();
-        let found = disk.observed(&boot).unwrap();
-        explain(&disk.history, acked, &found).unwrap();
     }
 }
 
@@ -379,66 +336,6 @@ fn g15_a_sealed_segment_is_adopted_and_a_retired_one_that_reappears_is_not() {
     disk.observed(&boot).unwrap();
     disk.sync().unwrap();
     assert!(gone.iter().all(|(p, _)| !disk.fs.exists(p).unwrap()), "retired again");
-}
-
-/// A flush that begins while a record is submitted and not yet durable, and the power goes.
-fn flush_beside(change: impl FnOnce(&mut Disk)) {
-    let mut disk = with_group();
-    disk.receive(group(1), id(1, 24), IndexSet::new()).unwrap();
-    let mut held = Vec::new();
-    for _ in 0..8 {
-        disk.append(group(1), 1, 3, 5000);
-        held.extend(disk.sync_without(Lane::Flush).unwrap());
-    }
-    let acked = disk.history.len() - 1;
-    disk.run(held.remove(0)).unwrap(); // the first generation; others are frozen behind it
-    let before = disk.files("seg").len();
-    change(&mut disk);
-    let now = disk.now;
-    while let Some(job) = disk.store().poll_job(now) {
-        if job.lane() == Lane::Flush {
-            let vfs = disk.vfs.clone();
-            drop(job.run(&vfs)); // sealed; the write of the log never happens
-        }
-    }
-    assert!(disk.files("seg").len() > before, "a segment was sealed");
-    let image = disk.fs.power_cut(|_| Fate::Lost);
-    let mut back = Disk::on(image, &disk.options);
-    must_hold_everything(&mut back, &disk, acked);
-}
-
-#[test]
-fn g07_a_flush_drops_nothing_for_the_sake_of_a_snapshot_that_is_not_durable() {
-    flush_beside(|disk| {
-        let last = disk.model()[&group(1)].last();
-        disk.install(group(1), last).unwrap();
-    });
-}
-
-#[test]
-fn g08_a_flush_drops_nothing_for_the_sake_of_a_deletion_that_is_not_durable() {
-    flush_beside(|disk| {
-        let now = disk.now;
-        disk.store().delete_group(now, group(1)).unwrap();
-    });
-}
-
-#[test]
-fn g13_after_snapshots_the_bytes_on_disk_fall_to_what_is_live() {
-    let mut disk = with_group();
-    roll(&mut disk, 60); // 900 KB of entries
-    let segments = |disk: &Disk| -> u64 {
-        let dir = Path::new(DIR).join("seg");
-        disk.fs.files().iter().filter(|(p, _)| p.starts_with(&dir)).map(|(_, len)| len).sum()
-    };
-    let before = segments(&disk);
-    disk.snapshot(group(1), IndexSet::new()).unwrap();
-    roll(&mut disk, 4);
-    disk.snapshot(group(1), IndexSet::new()).unwrap();
-    roll(&mut disk, 4);
-    disk.sync().unwrap();
-    let after = segments(&disk);
-    assert!(after < before / 4, "{before} bytes of segments before, {after} after");
 }
 
 #[test]
