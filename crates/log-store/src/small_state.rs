@@ -468,7 +468,29 @@ mod tests {
                 segments: vec![SegmentName::new(Generation(4), 1)],
                 node: vec![(1, body)],
             },
+            Change::Verdict(None),
+            Change::Verdict(Some(Unhealed {
+                state: GroupState::Damaged,
+                evidence: "entries {4} are not readable here".into(),
+            })),
         ]
+    }
+
+    /// One record a line, in the order of `samples`.
+    #[test]
+    fn o06_records_of_version_1_are_read_and_written_as_the_golden_file_has_them() {
+        let golden = include_str!("../tests/golden/small_state_v1.hex");
+        let lines: Vec<&str> = golden.lines().collect();
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        for (at, change) in samples().iter().enumerate() {
+            let line = lines.get(at).copied().unwrap_or_default();
+            assert_eq!(hex(&change.encode()), line, "line {}: {change:?}", at + 1);
+            let digits = (0..line.len()).step_by(2);
+            let bytes: Vec<u8> =
+                digits.map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect();
+            assert_eq!(Change::decode(&bytes).as_ref(), Ok(change), "line {}", at + 1);
+        }
+        assert_eq!(lines.len(), samples().len());
     }
 
     #[test]

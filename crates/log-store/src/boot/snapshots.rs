@@ -51,8 +51,9 @@ pub(crate) fn find(
         let path = snapshot_path(&dir, *id);
         if found.file.is_some() {
             // The fallback: its live entries are kept as long as it is.
-            if let Ok(file) = SnapshotFile::open(vfs, &path, &identity) {
-                add_all(&mut found.live, &file.meta().live);
+            match SnapshotFile::open(vfs, &path, &identity) {
+                Ok(file) => add_all(&mut found.live, &file.meta().live),
+                Err(e) => refuse_or_skip(&e)?,
             }
             continue;
         }
@@ -61,10 +62,8 @@ pub(crate) fn find(
                 found.live = file.meta().live.clone();
                 found.file = Some(Arc::new(file));
             }
-            Err(e @ (SnapshotError::Foreign { .. } | SnapshotError::NewerFormat { .. })) => {
-                return Err(BootError::Refused { reason: with_cause(&e) });
-            }
             Err(e) => {
+                refuse_or_skip(&e)?;
                 if matches!(e, SnapshotError::Corrupt { .. }) {
                     found.rotten.push(path);
                 }
@@ -88,6 +87,16 @@ pub(crate) fn find(
     found.retired.extend(leftovers.temporary);
     found.strangers.extend(leftovers.strays);
     Ok(found)
+}
+
+/// A file of somebody else, or of a newer version, is no damage.
+fn refuse_or_skip(e: &SnapshotError) -> Result<(), BootError> {
+    match e {
+        SnapshotError::Foreign { .. } | SnapshotError::NewerFormat { .. } => {
+            Err(BootError::Refused { reason: with_cause(e) })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is left of groups that are gone.
