@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use refloat_node::{Consistency, Input, JobLane, RequestError, StopReason};
 use refloat_types::{GroupId, Incarnation, Member, NodeId};
-use refloat_vfs::{Fault, FileLock, OpKind, OpenOptions, Vfs, VfsFile};
+use refloat_vfs::{Fault, FileLock, OpKind, OpenOptions, SimFs, Vfs, VfsFile};
 use support::Cluster;
 
 #[test]
@@ -249,70 +249,81 @@ fn w21_a_leader_whose_sync_takes_half_a_minute_acknowledges_nothing_falsely() {
     assert!(count <= 1, "{read}");
 }
 
-/// A disk on which whoever works runs into a mistake of the program.
+/// A disk on which every job meets a mistake of the program, or only a compaction, which alone
+/// asks whether a name is free.
 #[derive(Debug)]
-struct Buggy;
+struct Buggy {
+    flushes_on: Option<SimFs>,
+}
 
-fn bug() -> ! {
-    panic!("a mistake in the flusher")
+impl Buggy {
+    fn disk(&self) -> &SimFs {
+        self.flushes_on.as_ref().unwrap_or_else(|| panic!("a mistake in the flusher"))
+    }
 }
 
 impl Vfs for Buggy {
-    fn open(&self, _: &Path, _: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
-        bug()
+    fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
+        self.disk().open(path, options)
     }
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        bug()
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk().create_dir(path)
     }
-    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-        bug()
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk().rename(from, to)
     }
-    fn remove_file(&self, _: &Path) -> io::Result<()> {
-        bug()
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk().remove_file(path)
     }
-    fn list(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
-        bug()
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        self.disk().list(dir)
     }
-    fn exists(&self, _: &Path) -> io::Result<bool> {
-        bug()
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        panic!("a mistake in the compactor: {:?}", self.disk().exists(path))
     }
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        bug()
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk().sync_dir(dir)
     }
-    fn lock(&self, _: &Path) -> io::Result<Box<dyn FileLock>> {
-        bug()
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        self.disk().lock(path)
     }
-    fn available_space(&self, _: &Path) -> io::Result<u64> {
-        bug()
+    fn available_space(&self, path: &Path) -> io::Result<u64> {
+        self.disk().available_space(path)
     }
 }
 
 #[test]
-fn g10_a_flusher_that_panics_stops_its_node_with_a_sentence_and_the_others_go_on() {
-    let mut cluster = Cluster::formed(1);
-    let leader = cluster.leader(1).expect("formed");
-    cluster.hold(leader, JobLane::Flush);
-    let payload = "x".repeat(30 << 10);
-    for _ in 0..40 {
-        cluster.proposed(leader, 1, &payload).expect("applied");
-        if cluster.held(leader, JobLane::Flush) > 0 {
-            break;
+fn g10_a_flusher_or_compactor_that_panics_stops_its_node_with_a_sentence_and_the_others_go_on() {
+    for mistake in ["a mistake in the flusher", "a mistake in the compactor"] {
+        let mut cluster = Cluster::formed(1);
+        let leader = cluster.leader(1).expect("formed");
+        let flushes_on = mistake.contains("compactor").then(|| cluster.disks[&leader].clone());
+        let buggy = Arc::new(Buggy { flushes_on }) as Arc<dyn Vfs>;
+        let payload = "x".repeat(30 << 10);
+        cluster.hold(leader, JobLane::Flush);
+        for _ in 0..400 {
+            while cluster.held(leader, JobLane::Flush) > 0 {
+                cluster.release_on(leader, JobLane::Flush, &buggy);
+                cluster.hold(leader, JobLane::Flush);
+                cluster.run_for(50);
+            }
+            if cluster.stops.contains_key(&leader) {
+                break;
+            }
+            cluster.proposed(leader, 1, &payload).expect("applied");
         }
+        let Some(StopReason::Poisoned(why)) = cluster.stops.get(&leader) else {
+            panic!("{mistake}: {:?}", cluster.stops);
+        };
+        assert!(why.contains("panicked") && why.contains(mistake), "{why}");
+        assert!(cluster.run_until(20, |c| c.leader(1).is_some_and(|node| node != leader)));
+        cluster.proposed(1 + leader % 3, 1, "goes on").expect("applied by the others");
+        // The next start flushes and compacts what the last one could not.
+        cluster.start(leader);
+        cluster.run_for(3_000);
+        cluster.proposed(leader, 1, "all three").expect("applied");
+        cluster.read(leader, 1, Consistency::Linearizable).expect("whole");
     }
-    assert!(cluster.held(leader, JobLane::Flush) > 0, "a flush is due");
-    cluster.release_on(leader, JobLane::Flush, &(Arc::new(Buggy) as Arc<dyn Vfs>));
-    cluster.run_until(5, |c| c.stops.contains_key(&leader));
-    let Some(StopReason::Poisoned(why)) = cluster.stops.get(&leader) else {
-        panic!("{:?}", cluster.stops);
-    };
-    assert!(why.contains("panicked") && why.contains("a mistake in the flusher"), "{why}");
-    assert!(cluster.run_until(20, |c| c.leader(1).is_some_and(|node| node != leader)));
-    cluster.proposed(1 + leader % 3, 1, "goes on").expect("applied by the others");
-    // The next start flushes what the last one could not.
-    cluster.start(leader);
-    cluster.run_for(3_000);
-    cluster.proposed(leader, 1, "all three").expect("applied");
-    cluster.read(leader, 1, Consistency::Linearizable).expect("whole");
 }
 
 #[test]
