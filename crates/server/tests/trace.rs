@@ -81,8 +81,6 @@ fn acknowledgements_follow_their_syncs_and_names_follow_the_syncs_of_their_direc
     }
     let nodes: Vec<Vec<Call>> = traces.iter().map(|trace| calls_when_complete(trace)).collect();
 
-    let acks = acknowledgements_follow_a_quorum(&nodes);
-    assert!(acks >= 900, "only {acks} of 900 acknowledgements were found");
     let mut names = BTreeMap::new();
     for (calls, plan) in nodes.iter().zip(&cluster.plans) {
         for kind in names_are_relied_on_once_synced(calls, &plan.dir) {
@@ -92,6 +90,8 @@ fn acknowledgements_follow_their_syncs_and_names_follow_the_syncs_of_their_direc
     for kind in ["wal published", "seg published", "snap published", "wal let go", "seg let go"] {
         assert!(names.get(kind).is_some_and(|n| *n >= 3), "hardly any {kind}: {names:?}");
     }
+    let acks = acknowledgements_follow_a_quorum(&nodes);
+    assert!(acks >= 900, "only {acks} of 900 acknowledgements were found");
 }
 
 /// A value that can be found in a batch although every sector of it ends in a stamp.
@@ -241,8 +241,8 @@ fn durable_since(calls: &[Call]) -> BTreeMap<&str, u64> {
     since
 }
 
-/// A file is synced before it gets its name, and its directory before what the file replaces is let
-/// go. Returns what was seen.
+/// A file is synced before it gets its name, and its directory before a log file is written under
+/// its name, and before what a file replaces is let go. Returns what was seen.
 fn names_are_relied_on_once_synced(calls: &[Call], dir: &Path) -> Vec<&'static str> {
     let dir = dir.to_string_lossy();
     let mut events: Vec<(u64, &Call)> = calls.iter().map(|call| (call.end, call)).collect();
@@ -262,6 +262,12 @@ fn names_are_relied_on_once_synced(calls: &[Call], dir: &Path) -> Vec<&'static s
                 let Some(file) = file else { continue };
                 if !file.ends_with(".wal") {
                     dirty.insert(file);
+                } else {
+                    // It may have been another file of the log before, under that one's name.
+                    assert!(
+                        !unsynced.contains(&file),
+                        "{file} was written before its name was durable"
+                    );
                 }
             }
             "fdatasync" => drop(file.map(|file| dirty.remove(&file))),

@@ -95,7 +95,7 @@ impl VfsFile for OsFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if is(Defect::SyncSkipped) {
+        if is(Defect::SyncSkipped) || is(Defect::RealSyncSkipped) {
             return Ok(());
         }
         again(|| rustix::fs::fdatasync(&self.file))
@@ -156,7 +156,7 @@ impl Vfs for OsFs {
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
         options.check().map_err(|e| FileError::wrap("open", path, e))?;
         let mut flags = OFlags::empty();
-        if options.durable && !is(Defect::SyncSkipped) {
+        if options.durable && !is(Defect::SyncSkipped) && !is(Defect::DurableFlagDropped) {
             flags |= O_DSYNC;
         }
         if options.direct {
@@ -212,7 +212,7 @@ impl Vfs for OsFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        if is(Defect::DirectorySyncSkipped) {
+        if is(Defect::DirectorySyncSkipped) || is(Defect::RealDirectorySyncSkipped) {
             return Ok(());
         }
         File::open(dir)
@@ -291,4 +291,34 @@ fn direct_flag() -> io::Result<OFlags> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn direct_flag() -> io::Result<OFlags> {
     Err(no_direct())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a write must be durable by when it returns. The system is asked, not this module.
+    #[test]
+    fn a_file_for_durable_writes_bears_the_flag_of_them_and_no_other_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        for durable in [true, false] {
+            let mut options = OpenOptions { create: true, ..OpenOptions::write() };
+            options.durable = durable;
+            let _open = OsFs.open(&path, options).unwrap();
+            assert_eq!(flags_of(&path) & libc::O_DSYNC != 0, durable);
+        }
+    }
+
+    /// The flags of the one descriptor of this process that stands for this file.
+    fn flags_of(path: &Path) -> i32 {
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap());
+        let mut of_path =
+            descriptors.filter(|d| fs::read_link(d.path()).is_ok_and(|to| to == path));
+        let number = of_path.next().expect("it is open").file_name();
+        let info = Path::new("/proc/self/fdinfo").join(number);
+        let text = fs::read_to_string(info).unwrap();
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        i32::from_str_radix(flags.trim(), 8).unwrap()
+    }
 }
