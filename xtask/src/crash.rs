@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::cargo;
+use crate::process::{cargo, run as run_program};
 
 /// How many times deeper `--deep` goes without a number: minutes on one core.
 const DEEP: u32 = 5;
 
 /// `cargo xtask crash [--deep [N]]`: an optimised build of the store's crash tests, one at a time.
 /// `--deep` tries N times the images, and the boot after a crash at N times the stops, so that it
-/// takes about N times N as long; how far it is stands on standard error.
+/// takes about N times N as long; how far it is stands on standard error. It ends with the tests of
+/// the WAL that are too long for every run, of which `ci` runs a slice.
 pub fn run(args: &[String]) -> Result<()> {
     let deep = match args {
         [] => 1,
@@ -47,7 +48,14 @@ pub fn run(args: &[String]) -> Result<()> {
     if rows.is_empty() {
         bail!("no crash test told its counts");
     }
-    Ok(())
+    if deep > 1 { long_tests_of_the_wal() } else { Ok(()) }
+}
+
+/// Chains of short runs from tens of thousands of seeds, and damage to every byte in six ways.
+fn long_tests_of_the_wal() -> Result<()> {
+    let mut command = cargo(&["test", "--release", "-p", "refloat-wal", "--test", "scenarios"]);
+    command.args(["--", "--ignored", "--nocapture"]);
+    run_program(&mut command)
 }
 
 struct Row<'a> {

@@ -6,10 +6,10 @@
 //! | `scenarios` | writes `docs/scenarios.md` from the tests; `--check` fails if it is stale; `--run` runs them |
 //! | `layers` | the layering rules alone |
 //! | `planted` | every planted defect against the test that must catch it |
-//! | `crash` | the crash images of the log store, counted; `--deep [N]` for more |
+//! | `crash` | the crash images of the log store, counted; `--deep [N]` for more, and the long tests of the WAL |
 //! | `model` | the model checks of the consensus core, counted; `--deep` for more steps |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
-//! | `torture` | real nodes under load, one fault after the other: `--rounds N`, `--seed N` |
+//! | `torture` | real nodes under load, one fault after the other: `--rounds N`, `--seed N`; `--kills N` |
 //! | `adapters` | the examples that store another library's log |
 //! | `bench` | the figures of `docs/performance.md` |
 #![forbid(unsafe_code)]
@@ -36,11 +36,13 @@ const USAGE: &str = "usage: cargo xtask <command>
                                 run the tests that bear an id
   layers                        who may depend on whom
   planted [NAME …]              plant one defect at a time, and see that its test fails
-  crash [--deep [N]]            every crash image of the log store: workload, stops, images, seconds
+  crash [--deep [N]]            every crash image of the log store: workload, stops, images, seconds;
+                                deep: N times as many, and the long tests of the WAL
   model [--deep]                every behaviour of three cores within bounds: steps, states, seconds
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
   torture [--rounds N] [--seed N]
                                 real nodes under load: kills, wipes, wounds, old copies, swaps
+  torture --kills N             kill nodes under load so often, then read everything back
   adapters                      the examples that store another library's log
   bench [--only P1] [--json F]  the figures, beside the device and the peers
   bench damage                  the same damage on refloat and on other logs";

@@ -106,22 +106,39 @@ fn three_nodes_serve_the_same_through_any_of_them() {
     assert_eq!(cluster.client(0).say("DBSIZE"), ":9");
 }
 
+/// How many kills: `cargo xtask torture --kills 100`, and a slice of them else.
+fn kills() -> usize {
+    std::env::var("REFLOAT_KILLS").map_or(3, |kills| kills.parse().expect("a number of kills"))
+}
+
 #[test]
 fn w23_kill_9_of_any_one_node_under_load_loses_nothing() {
     let mut cluster = Cluster::start(3, SMALL);
     let mut acknowledged = Vec::new();
-    for at in 0..3 {
-        let load = Load::start(&cluster, &[0, 1, 2], &format!("round{at}"));
+    let (kills, mut longest) = (kills(), Duration::ZERO);
+    for round in 0..kills {
+        let at = round % 3;
+        let load = Load::start(&cluster, &[0, 1, 2], &format!("round{round}"));
         std::thread::sleep(Duration::from_millis(500));
         cluster.kill(at);
         let pause = wait_for_writes(&cluster, (at + 1) % 3);
-        assert!(pause < Duration::from_secs(5), "writes paused for {pause:?}");
+        assert!(pause < Duration::from_secs(5), "round {round}: writes paused for {pause:?}");
+        longest = longest.max(pause);
         std::thread::sleep(Duration::from_millis(300));
         cluster.start_one(at);
-        acknowledged.extend(load.stop());
-        read_back(&cluster, &acknowledged);
+        let new = load.stop();
+        read_back(&cluster, &new);
+        acknowledged.extend(new);
     }
-    assert!(acknowledged.len() > 100, "{} writes", acknowledged.len());
+    for at in 0..3 {
+        cluster.kill(at);
+    }
+    cluster.start_all();
+    wait_for_writes(&cluster, 0);
+    read_back(&cluster, &acknowledged);
+    let writes = acknowledged.len();
+    println!("{kills} kills, {writes} writes read back, paused for {longest:?} at most");
+    assert!(writes > 30 * kills, "{writes} writes");
 }
 
 #[test]

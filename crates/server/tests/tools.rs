@@ -145,6 +145,10 @@ fn w22_offline_tools_read_the_directory_while_the_node_runs_under_load() {
     assert!(line.contains("LOCK"), "{line}");
     stop.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
+    let logs = std::fs::read_dir(cluster.plans[0].dir.join("wal")).unwrap();
+    let numbers = logs.filter_map(|file| file.unwrap().path().file_stem()?.to_str()?.parse().ok());
+    let (newest, files) = numbers.fold((0u64, 0), |(most, n), number| (most.max(number), n + 1));
+    assert!(newest > 10 && files < newest, "log files came and went: {newest}, {files} there");
     println!("{looks} looks beside {} writes", written.load(Ordering::Relaxed));
     assert!(written.load(Ordering::Relaxed) > 500);
     let ended = cluster.nodes[0].take().unwrap().signal_and_wait("TERM", Duration::from_secs(10));

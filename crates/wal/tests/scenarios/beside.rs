@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use refloat_types::Now;
+use refloat_types::{Index, LogOp, Now};
 use refloat_vfs::{FileLock, InFlight, OpenOptions, Rng, SimFs, Vfs, VfsFile};
 use refloat_wal::*;
 
@@ -148,7 +148,7 @@ impl Vfs for Busy {
     }
 }
 
-/// Writes, rolls over and releases, one job at a time.
+/// Writes, overwrites, cuts, rolls over and releases, one job at a time.
 fn work_on(mut disk: Disk, seed: u64, releases: bool, largest: usize) -> impl FnMut() + Send {
     let (mut rng, mut index) = (Rng::new(seed), 0);
     move || {
@@ -163,6 +163,15 @@ fn work_on(mut disk: Disk, seed: u64, releases: bool, largest: usize) -> impl Fn
                     disk.writer.roll(checkpoint(3));
                     if releases {
                         disk.writer.release(disk.writer.generation());
+                    }
+                }
+                // A suffix is cut off, or overwritten.
+                None if rng.chance(5) && index > 3 => {
+                    index -= rng.below(3);
+                    if rng.chance(50) {
+                        let from = Index(index + 1);
+                        let _ = disk
+                            .submit(&[Record::Log { group: group(1), op: LogOp::Cut { from } }]);
                     }
                 }
                 None => {

@@ -88,7 +88,7 @@ fn w12_no_chain_of_short_runs_and_crashes_loses_or_refuses_anything() {
 }
 
 #[test]
-#[ignore = "two minutes"]
+#[ignore = "two minutes: cargo xtask crash --deep"]
 fn w12_no_chain_of_short_runs_among_many_more_loses_or_refuses_anything() {
     run_chains(1500..40_000);
 }
