@@ -20,6 +20,7 @@ fn the_simulated_file_system_conforms() {
 
 fn conforms(fs: &dyn Vfs, dir: &Path) {
     reads_and_writes(fs, dir);
+    stretches(fs, dir);
     lengths(fs, dir);
     opening(fs, dir);
     names(fs, dir);
@@ -60,6 +61,26 @@ fn reads_and_writes(fs: &dyn Vfs, dir: &Path) {
         assert!(again.write_at(b"x", 0).is_err(), "opened for reading");
         assert!(again.set_len(0).is_err(), "opened for reading");
     }
+}
+
+fn stretches(fs: &dyn Vfs, dir: &Path) {
+    let path = dir.join("stretches");
+    let file = fs.open(&path, OpenOptions::create_new()).unwrap();
+    let content: Vec<u8> = (0..10 * BLOCK_LEN as u32 + 100).map(|n| (n / 16) as u8).collect();
+    file.write_at(&content, 0).unwrap();
+    let Some(mut ahead) = file.stretches(BLOCK_LEN as u64, 3 * BLOCK_LEN) else { return };
+    let (mut read, mut held) = (Vec::new(), AlignedBuf::default());
+    for blocks in [3, 3, 3, 0, 0] {
+        ahead.next(&mut held).unwrap();
+        assert_eq!(held.blocks(), blocks);
+        read.extend_from_slice(&held);
+    }
+    assert!(read == content[BLOCK_LEN..10 * BLOCK_LEN], "the last partial block is left out");
+
+    fs.rename(&path, &dir.join("elsewhere")).unwrap();
+    assert!(file.stretches(0, BLOCK_LEN).is_none(), "under its name it is not found any more");
+    fs.open(&path, OpenOptions::create_new()).unwrap();
+    assert!(file.stretches(0, BLOCK_LEN).is_none(), "nor is another one read for it");
 }
 
 fn lengths(fs: &dyn Vfs, dir: &Path) {

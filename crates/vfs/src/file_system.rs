@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::Stretches;
+
 /// How to open a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -125,6 +127,14 @@ pub trait VfsFile: Send + Sync + Debug {
     /// Tells the system that these bytes will be read soon, so that it fetches them meanwhile.
     /// Best effort; never fails.
     fn read_ahead(&self, _offset: u64, _len: u64) {}
+
+    /// Reads the file from an offset to its end in stretches of `len` bytes (both multiples of
+    /// [`crate::BLOCK_LEN`]), the next ones while the caller looks at one: with another thread,
+    /// and past the page cache where that is possible. `None` where nothing reads ahead; the
+    /// caller then uses [`VfsFile::read_at`], as it does to find out where a stretch is bad.
+    fn stretches(&self, _offset: u64, _len: usize) -> Option<Box<dyn Stretches>> {
+        None
+    }
 
     /// Tells the page cache that the file's clean pages will not be read again soon.
     /// Best effort; never fails.

@@ -75,6 +75,7 @@
 //!   with [`SimFs::corrupt`] and [`SimFs::fail_reads`]; [`Harm`] names every way.
 #![deny(unsafe_code)]
 
+mod ahead;
 mod aligned;
 #[cfg(test)]
 mod conformance;
@@ -85,6 +86,7 @@ mod os;
 mod rng;
 mod sim;
 
+pub use ahead::Stretches;
 pub use aligned::{AlignedBuf, BLOCK_LEN};
 pub use error::FileError;
 pub use file_system::{FileLock, OpenOptions, Vfs, VfsFile};

@@ -11,9 +11,10 @@ use refloat_planted::{Defect, is};
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
+use crate::ahead::Ahead;
 use crate::aligned::check_direct;
 use crate::error::{FileError, reason};
-use crate::{FileLock, OpenOptions, Vfs, VfsFile};
+use crate::{FileLock, OpenOptions, Stretches, Vfs, VfsFile};
 
 /// The file system of the operating system, by plain positioned system calls.
 ///
@@ -130,6 +131,15 @@ impl VfsFile for OsFile {
         if !self.direct {
             let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
         }
+    }
+
+    fn stretches(&self, offset: u64, len: usize) -> Option<Box<dyn Stretches>> {
+        // A second opening: how one is opened holds for all that share it. Under the name may
+        // stand another file by now.
+        let own = OpenOptions::read();
+        let file = OsFs.open(&self.path, own.direct()).or_else(|_| OsFs.open(&self.path, own));
+        let file = file.ok().filter(|file| file.number() == self.number())?;
+        Some(Box::new(Ahead::start(file, offset, len)?))
     }
 
     fn drop_cache(&self) {
