@@ -16,9 +16,11 @@
 //!
 //! * Each [`Event::Frame`] carries the member (node **and** life) and the run number of its sender,
 //!   as its handshake said, and bytes that passed CRC-32C.
-//! * [`Transport::send`] never waits. A queue holds at most [`Config::queue_bytes`]; what does not
-//!   fit is dropped, told to the caller and counted. Frames that waited when a connection broke
-//!   are dropped too: nothing older than one attempt to connect is ever sent.
+//! * [`Transport::send`] never waits. A short urgent frame that nothing is before is written by
+//!   its caller as far as the socket takes it; the rest waits in a queue.
+//!   A queue holds at most [`Config::queue_bytes`]; what does not fit is dropped, told to the
+//!   caller and counted. Frames that waited when a connection broke are dropped too: nothing
+//!   older than one attempt to connect is ever sent.
 //! * The lanes of a peer share no queue and no connection.
 //! * Before a handshake is complete a connection costs at most [`MAX_HANDSHAKE_LEN`] bytes and
 //!   [`Config::handshake_timeout`]; after it, one frame of [`Config::max_frame`] and

@@ -51,7 +51,7 @@ fn many_small_frames_share_a_write() {
     let (a, b) = pair(&runtime);
     let before = a.transport.stats();
     for n in 0..10_000u32 {
-        a.send(2, Lane::Urgent, n.to_le_bytes().to_vec()).unwrap();
+        a.send(2, Lane::Bulk, n.to_le_bytes().to_vec()).unwrap();
     }
     b.log.wait_frame(&9_999u32.to_le_bytes());
     eventually("counted", || a.transport.stats().frames_sent >= before.frames_sent + 10_000);

@@ -129,7 +129,7 @@ async fn welcome(
     Ok(admitted)
 }
 
-async fn serve(shared: &Shared, mut stream: TcpStream, address: SocketAddr, hello: Hello) {
+async fn serve(shared: &Shared, stream: TcpStream, address: SocketAddr, hello: Hello) {
     let Hello { run, lane, .. } = hello;
     let from = hello.from.member;
     let (config, counters) = (&shared.config, &shared.counters);
@@ -141,10 +141,10 @@ async fn serve(shared: &Shared, mut stream: TcpStream, address: SocketAddr, hell
         (shared.deliver)(Event::Frame { from, run, lane, bytes });
         Ok(())
     };
-    let (reader, writer) = stream.split();
+    let (reader, writer) = stream.into_split();
     let closed = tokio::select! {
         closed = read_frames(reader, lane, config, counters, each) => closed,
-        closed = write_frames(writer, lane, config, counters, None) => closed,
+        closed = write_frames(&writer, lane, config, counters, None) => closed,
         () = replaced.notified() => Closed::Replaced,
     };
     shared.inbound.leave((from, lane), &replaced);

@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 use self::inbound::{Inbound, accept_all};
 use self::outbound::{Link, keep_connected};
 use self::presence::Presence;
-use self::queue::Queue;
+use self::queue::{Pushed, Queue};
 use crate::stats::{Counters, add};
 use crate::{Config, Deliver, Dropped, Lane, Peer, Stats, Transport};
 
@@ -179,7 +179,12 @@ impl Shared {
         }
         let links = self.links.read();
         let link = links.get(&to).ok_or(Dropped::UnknownPeer)?;
-        link.lane(lane).queue.push(frame)
+        if let Pushed::Written(bytes) = link.lane(lane).queue.push(frame)? {
+            add(&self.counters.frames_sent, 1);
+            add(&self.counters.bytes_sent, bytes);
+            add(&self.counters.writes, 1);
+        }
+        Ok(())
     }
 
     fn set_peers(self: &Arc<Self>, peers: &BTreeMap<NodeId, Peer>) {
@@ -198,7 +203,7 @@ impl Shared {
 
     fn link(self: &Arc<Self>, to: NodeId, peer: &Peer) -> PeerLinks {
         let lanes = Lane::ALL.map(|lane| {
-            let queue = Queue::new(self.config.queue_bytes[lane as usize]);
+            let queue = Queue::new(lane, self.config.queue_bytes[lane as usize]);
             let kick = tokio::sync::Notify::new();
             Arc::new(Link { to, lane, peer: peer.clone(), queue, kick })
         });

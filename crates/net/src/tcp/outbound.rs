@@ -112,21 +112,17 @@ async fn connect(shared: &Shared, link: &Link) -> Result<(TcpStream, Member, u64
     Ok((stream, from, reply.run))
 }
 
-async fn serve(
-    shared: &Shared,
-    link: &Link,
-    mut stream: TcpStream,
-    from: Member,
-    run: u64,
-) -> Closed {
+async fn serve(shared: &Shared, link: &Link, stream: TcpStream, from: Member, run: u64) -> Closed {
     add(&shared.counters.connects, 1);
     let (lane, config, counters) = (link.lane, &shared.config, &shared.counters);
     let _present = shared.presence.enter(from, run);
     info!(peer = %from, run, %lane, "connected");
-    let (reader, writer) = stream.split();
+    let (reader, writer) = stream.into_split();
+    let writer = Arc::new(writer);
+    link.queue.connected(writer.clone());
     let closed = tokio::select! {
         closed = read_frames(reader, lane, config, counters, |_| Err(Closed::Unexpected)) => closed,
-        closed = write_frames(writer, lane, config, counters, Some(&link.queue)) => closed,
+        closed = write_frames(&writer, lane, config, counters, Some(&link.queue)) => closed,
     };
     closed.count(counters);
     info!(peer = %from, run, %lane, reason = %closed, "disconnected");

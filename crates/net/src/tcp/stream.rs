@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::queue::Queue;
+use super::queue::{Queue, Turn};
 use crate::frame::{FRAME_HEADER_LEN, FrameDecoder, FrameError, FrameKind, frame_header};
 use crate::handshake::{HANDSHAKE_PREFIX_LEN, HandshakeError, rest_len};
 use crate::stats::{Counters, add};
@@ -158,8 +159,8 @@ pub(crate) async fn read_frames<S: AsyncRead + Unpin>(
 
 /// Writes what comes into a queue, many frames per write, and keep-alives when nothing comes.
 /// Without a queue, keep-alives only.
-pub(crate) async fn write_frames<S: AsyncWrite + Unpin>(
-    mut stream: S,
+pub(crate) async fn write_frames(
+    socket: &OwnedWriteHalf,
     lane: Lane,
     config: &Config,
     counters: &Counters,
@@ -168,35 +169,49 @@ pub(crate) async fn write_frames<S: AsyncWrite + Unpin>(
     let mut batch = Batch::new(lane);
     let mut frames = Vec::new();
     loop {
-        if let Some(queue) = queue {
-            queue.take(WRITE_LEN, &mut frames);
-        }
-        let count = frames.len() as u64;
-        if frames.is_empty() {
-            match (queue, config.keepalive) {
-                (Some(queue), wait) if timeout(wait, queue.filled()).await.is_ok() => continue,
-                (Some(_), _) => {}
-                (None, wait) => tokio::time::sleep(wait).await,
+        match queue.and_then(|queue| queue.take(WRITE_LEN, &mut frames)) {
+            Some(Turn { rest, seq }) => batch.begin(rest, seq),
+            None => {
+                match (queue, config.keepalive) {
+                    (Some(queue), wait) if timeout(wait, queue.filled()).await.is_ok() => continue,
+                    (Some(queue), _) => {
+                        let Some(seq) = queue.interject() else { continue };
+                        batch.begin(None, seq);
+                    }
+                    (None, wait) => tokio::time::sleep(wait).await,
+                }
+                batch.push(FrameKind::KeepAlive, Bytes::new());
             }
-            batch.push(FrameKind::KeepAlive, Bytes::new());
         }
         for frame in frames.drain(..) {
             batch.push(FrameKind::Data, frame);
         }
         let mut parts = batch.finish();
         let bytes = parts.remaining() as u64;
-        match timeout(config.frame_timeout, stream.write_all_buf(&mut parts)).await {
+        match timeout(config.frame_timeout, write_all(socket, &mut parts)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Closed::Io(error),
             Err(_) => return Closed::Slow("write"),
         }
-        if let Some(queue) = queue {
-            queue.written();
-        }
-        add(&counters.frames_sent, count);
+        add(&counters.frames_sent, queue.map_or(0, Queue::written));
         add(&counters.bytes_sent, bytes);
         add(&counters.writes, 1);
     }
+}
+
+async fn write_all(socket: &OwnedWriteHalf, parts: &mut Parts) -> io::Result<()> {
+    while parts.has_remaining() {
+        socket.writable().await?;
+        let mut slices = [IoSlice::new(&[]); 64];
+        let filled = parts.chunks_vectored(&mut slices);
+        match socket.try_write_vectored(slices.get(..filled).unwrap_or_default()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => parts.advance(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Gathers frames into few pieces of memory.
@@ -210,6 +225,12 @@ struct Batch {
 impl Batch {
     fn new(lane: Lane) -> Batch {
         Batch { lane, seq: 0, small: Vec::new(), parts: VecDeque::new() }
+    }
+
+    /// Goes on behind the rest of a frame, if there is one, with the frame of this number.
+    fn begin(&mut self, rest: Option<Bytes>, seq: u32) {
+        self.parts.extend(rest);
+        self.seq = seq;
     }
 
     fn push(&mut self, kind: FrameKind, body: Bytes) {
