@@ -94,6 +94,8 @@ pub enum Body {
     ReadIndex {
         /// Which question.
         context: ReadContext,
+        /// What the sender acknowledges counts, and so does the term in which it asks.
+        counts: bool,
     },
     /// The answer to `ReadIndex`.
     ReadIndexResp {

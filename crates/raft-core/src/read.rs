@@ -2,7 +2,8 @@
 //!
 //! A leader that has committed in its own term notes its commit index, has a majority confirm
 //! that it still leads, and answers with the index. One round of beats serves all reads that
-//! wait. A follower asks its leader, for all reads of a turn at once.
+//! wait. A follower asks its leader, for all reads of a turn at once; where the two of them are
+//! a majority, the question itself confirms the leader.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -194,16 +195,29 @@ impl Core {
         let ids = core::mem::take(&mut self.asking.waiting);
         let give_up_at = self.now.after(self.config.election_timeout);
         self.asking.asked.push_back(Asked { context, ids, give_up_at });
-        self.send(leader, Body::ReadIndex { context });
+        let counts = self.rights.may_ack && self.hello.is_over();
+        self.send(leader, Body::ReadIndex { context, counts });
     }
 
-    pub(crate) fn on_read_index(&mut self, from: Member, context: ReadContext) {
-        if self.role == Role::Leader {
-            self.leading.active_at = self.now;
-            self.leading.reads.waiting.push(Asker::Peer(from, context));
-        } else {
-            self.send(from, Body::ReadIndexResp { context, index: None });
+    pub(crate) fn on_read_index(&mut self, from: Member, context: ReadContext, counts: bool) {
+        if self.role != Role::Leader {
+            return self.send(from, Body::ReadIndexResp { context, index: None });
         }
+        self.leading.active_at = self.now;
+        if counts && self.committed_in_own_term() && self.is_quorum_with(from) {
+            let index = Some(self.commit);
+            return self.send(from, Body::ReadIndexResp { context, index });
+        }
+        self.leading.reads.waiting.push(Asker::Peer(from, context));
+    }
+
+    /// Whether this leader and one peer are a majority. Then the peer's question is the round that
+    /// it would have to wait for: it was asked in this term, after the reads began for which it
+    /// is asked, so that nobody was elected in a later term before they did. It says nothing
+    /// about the reads of others.
+    fn is_quorum_with(&self, asker: Member) -> bool {
+        let live = self.leading.progress.iter().any(|p| p.member == asker && !p.gone);
+        live && has_quorum(&self.conf, |m| m == self.config.me || m == asker)
     }
 
     pub(crate) fn on_read_index_resp(&mut self, context: ReadContext, index: Option<Index>) {

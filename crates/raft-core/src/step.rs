@@ -100,7 +100,7 @@ impl Core {
             Body::Vote { .. } if self.rights.may_vote => {
                 self.send(from, Body::VoteResp { granted: false });
             }
-            Body::ReadIndex { context } => {
+            Body::ReadIndex { context, .. } => {
                 self.send(from, Body::ReadIndexResp { context, index: None });
             }
             _ => {}
@@ -126,7 +126,7 @@ impl Core {
             Body::HeartbeatResp { round, promise } => self.on_heartbeat_resp(from, round, promise),
             Body::Quiet { last } => self.on_quiet(from, last),
             Body::TimeoutNow => self.on_timeout_now(from),
-            Body::ReadIndex { context } => self.on_read_index(from, context),
+            Body::ReadIndex { context, counts } => self.on_read_index(from, context, counts),
             Body::ReadIndexResp { context, index } => self.on_read_index_resp(context, index),
             Body::Behind => {}
             Body::Hello(hello) => self.on_hello(from, &hello),

@@ -125,7 +125,10 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.put_u8(u8::from(*promise));
         }
         Body::Quiet { last } => out.put_entry_id(*last),
-        Body::ReadIndex { context } => encode_context(*context, out),
+        Body::ReadIndex { context, counts } => {
+            encode_context(*context, out);
+            out.put_u8(u8::from(*counts));
+        }
         Body::ReadIndexResp { context, index } => {
             encode_context(*context, out);
             out.put_u8(u8::from(index.is_some()));
@@ -246,7 +249,7 @@ fn decode_body(
         kind::HEARTBEAT_RESP => Body::HeartbeatResp { round: r.u64("round")?, promise: flag(r)? },
         kind::QUIET => Body::Quiet { last: r.entry_id("last")? },
         kind::TIMEOUT_NOW => Body::TimeoutNow,
-        kind::READ_INDEX => Body::ReadIndex { context: decode_context(r)? },
+        kind::READ_INDEX => Body::ReadIndex { context: decode_context(r)?, counts: flag(r)? },
         kind::READ_INDEX_RESP => decode_read_answer(r)?,
         kind::BEHIND => Body::Behind,
         kind::HELLO => Body::Hello(decode_hello(r)?),

@@ -114,3 +114,74 @@ fn r01_a_read_behind_a_deposed_leader_fails() {
     assert!(c.node(1).reads.is_empty());
     assert_eq!(c.node(1).failed_reads, [ReadId(1)]);
 }
+
+#[test]
+fn r03_in_a_group_of_three_the_question_of_a_follower_confirms_its_leader() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.run(2 * BEAT);
+    c.wire.clear();
+    c.read(2, 1).unwrap();
+    c.deliver(|m| m.to.node.0 == 1);
+    let sent: Vec<_> = c.wire.iter().map(|m| m.body.clone()).collect();
+    assert!(matches!(sent[..], [Body::ReadIndexResp { index: Some(_), .. }]), "{sent:?}");
+    c.stabilize();
+    assert_eq!(c.nodes[&2].reads, [ReadState { id: ReadId(1), index: c.status(1).commit }]);
+}
+
+/// Whether node 1 answers a question of node 2 without asking anybody.
+fn is_answered_at_once(c: &mut Cluster) -> bool {
+    c.wire.clear();
+    c.read(2, 9).unwrap();
+    c.deliver(|m| m.to.node.0 == 1);
+    c.wire.iter().any(|m| matches!(m.body, Body::ReadIndexResp { index: Some(_), .. }))
+}
+
+#[test]
+fn r03_a_question_confirms_no_leader_of_which_it_makes_no_majority() {
+    let mut five = Cluster::of(5);
+    five.elect(1);
+    five.run(2 * BEAT);
+    assert!(!is_answered_at_once(&mut five));
+    five.stabilize();
+    assert_eq!(five.nodes[&2].reads.len(), 1, "a round answers it");
+
+    let mut alone = Cluster::of(3);
+    alone.elect(1);
+    alone.run(2 * BEAT);
+    // It reads for others as well: theirs are not confirmed by it.
+    alone.read(1, 5).unwrap();
+    assert!(is_answered_at_once(&mut alone));
+    assert!(alone.nodes[&1].reads.is_empty(), "this read began after that question may have");
+}
+
+#[test]
+fn r03_a_question_confirms_nothing_in_a_life_that_is_gone_or_without_the_right_to_ack() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.run(2 * BEAT);
+    c.with_core(2, |core, now| core.set_rights(now, Rights::NONE));
+    assert!(!is_answered_at_once(&mut c), "who forgot its vote may have voted for another");
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.run(2 * BEAT);
+    c.with_core(1, |core, now| core.on_not_me(now, member(2)));
+    assert!(!is_answered_at_once(&mut c), "its directory, and its vote with it, is gone");
+}
+
+#[test]
+fn r03_a_question_is_answered_by_a_round_until_the_own_term_is_committed() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.propose(1, "x").unwrap();
+    c.stabilize();
+    c.now = c.now.after(2 * E);
+    c.with_core(1, Core::tick);
+    c.with_core(2, Core::campaign);
+    while c.deliver(|m| !matches!(m.body, Body::AppendResp { .. })) > 0 {}
+    assert_eq!(c.status(2).role, Role::Leader);
+    c.wire.clear();
+    c.read(3, 1).unwrap();
+    c.deliver(|m| m.to.node.0 == 2);
+    assert!(!c.wire.iter().any(|m| matches!(m.body, Body::ReadIndexResp { .. })));
+}

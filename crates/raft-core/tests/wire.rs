@@ -75,7 +75,8 @@ fn any_body() -> impl Strategy<Value = Body> {
             .prop_map(|(round, promise)| Body::HeartbeatResp { round, promise }),
         1 => any_id().prop_map(|last| Body::Quiet { last }),
         1 => Just(Body::TimeoutNow),
-        1 => context().prop_map(|context| Body::ReadIndex { context }),
+        1 => (context(), any::<bool>())
+            .prop_map(|(context, counts)| Body::ReadIndex { context, counts }),
         1 => (context(), proptest::option::of(number().prop_map(Index)))
             .prop_map(|(context, index)| Body::ReadIndexResp { context, index }),
         1 => Just(Body::Behind),

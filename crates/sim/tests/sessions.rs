@@ -184,7 +184,7 @@ fn r04_exactly_once_holds_through_crashes_partitions_snapshots_and_wiped_disks()
         FaultRates { kills: 1.0, partitions: 1.0, group_churn: 0.0, ..FaultRates::default() };
     let settings =
         Settings { fault_us: 2_000_000, snapshot_entries: 20, faults, ..Settings::default() };
-    let (applied, again, expired) = run(&settings, 1..17);
+    let (applied, again, expired) = run(&settings, 1..33);
     println!("{applied} commands applied, {again} attempts answered again, {expired} expired");
     assert!(applied > 200 && again > 100 && expired > 100, "{applied}, {again}, {expired}");
 }
