@@ -7,22 +7,29 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::measure::{Result, Subject, Window, nanos};
-use crate::resp::{Client, Connection};
+use crate::resp::{Client, Connection, Verb};
 
 /// Three processes; killed when dropped.
 pub struct Cluster {
     nodes: Vec<Child>,
     addresses: Vec<String>,
+    leased: bool,
 }
 
 impl Cluster {
     pub fn start(dir: &Path, groups: u32) -> Result<Cluster> {
+        Cluster::start_with(dir, groups, &[])
+    }
+
+    /// The same, with more flags for `serve`.
+    pub fn start_with(dir: &Path, groups: u32, flags: &[&str]) -> Result<Cluster> {
         fs::create_dir_all(dir)?;
         let program = program()?;
         let ports = free_ports(9)?;
         let members: Vec<String> =
             (0..3).map(|n| format!("{}=127.0.0.1:{}", n + 1, ports[n])).collect();
-        let mut cluster = Cluster { nodes: Vec::new(), addresses: Vec::new() };
+        let leased = flags.contains(&"--lease-drift");
+        let mut cluster = Cluster { nodes: Vec::new(), addresses: Vec::new(), leased };
         for n in 0..3 {
             let data = dir.join(format!("n{}", n + 1));
             let mut init = Command::new(&program);
@@ -42,6 +49,7 @@ impl Cluster {
             serve.arg("serve").arg("--data-dir").arg(&data);
             serve.args(["--client-addr", &client]);
             serve.args(["--admin-addr", &format!("127.0.0.1:{}", ports[6 + n])]);
+            serve.args(flags);
             serve.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
             cluster.nodes.push(serve.spawn()?);
             cluster.addresses.push(client);
@@ -71,12 +79,13 @@ impl Cluster {
 
     /// Closed-loop clients, spread over the nodes, each with keys of its own.
     pub fn load(&self, clients: usize, payload: usize) -> Load {
-        Load { addresses: self.addresses.clone(), clients, payload, reads: false }
+        let addresses = self.addresses.clone();
+        Load { addresses, clients, payload, verb: Verb::Set, leased: self.leased }
     }
 
-    /// The same clients, that read what [`Cluster::load`] wrote.
-    pub fn reads(&self, clients: usize, payload: usize) -> Load {
-        Load { reads: true, ..self.load(clients, payload) }
+    /// The same clients, that do something else.
+    pub fn clients(&self, verb: Verb, clients: usize, payload: usize) -> Load {
+        Load { verb, ..self.load(clients, payload) }
     }
 }
 
@@ -93,13 +102,15 @@ pub struct Load {
     addresses: Vec<String>,
     clients: usize,
     payload: usize,
-    reads: bool,
+    verb: Verb,
+    leased: bool,
 }
 
 impl Subject for Load {
     fn name(&self) -> String {
-        let verb = if self.reads { "GET" } else { "SET" };
-        format!("refloat, {} clients, {verb}", self.clients)
+        let verb = self.verb.name();
+        let leased = if self.leased { ", leases" } else { "" };
+        format!("refloat, {} clients, {verb}{leased}", self.clients)
     }
 
     fn payload(&self) -> usize {
@@ -120,7 +131,7 @@ impl Subject for Load {
         let start = Instant::now();
         let mut open = clients.len();
         for client in &mut clients {
-            client.send(self.reads, &value)?;
+            client.send(self.verb, &value)?;
         }
         while open > 0 {
             poll.poll(&mut events, Some(Duration::from_secs(15)))?;
@@ -134,7 +145,7 @@ impl Subject for Load {
                 }
                 total.latencies.push(nanos(client.sent.elapsed()));
                 if start.elapsed() < window {
-                    client.send(self.reads, &value)?;
+                    client.send(self.verb, &value)?;
                 } else {
                     open -= 1;
                 }

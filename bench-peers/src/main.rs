@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use measure::{Plan, Subject, rounds};
 use report::Report;
+use resp::Verb;
 
 const USAGE: &str = "usage: cargo xtask bench damage [--only LOG] [--dir DIR]
        cargo xtask bench [--only P1,P2,P3,P4,P5,P7,P8] [--json FILE] [--dir DIR] \
@@ -33,7 +34,8 @@ const USAGE: &str = "usage: cargo xtask bench damage [--only LOG] [--dir DIR]
   P4  bare consensus cores, three in one thread, batches of 1 and 100
   P5  three durable nodes on loopback, 256 B writes by 1, 64, 256 closed-loop clients
   P7  starts: 256 MiB to replay, and 10,000 groups
-  P8  the clusters of P5: linearizable reads beside writes";
+  P8  the clusters of P5: linearizable reads by rounds and from leases, beside writes
+      and beside what the connections alone do";
 
 struct Args {
     only: Vec<String>,
@@ -128,9 +130,17 @@ fn run(args: &Args, dir: &std::path::Path) -> Result<(), Box<dyn std::error::Err
     }
     if wanted("P8") {
         let cluster = cluster::Cluster::start(&dir.join("p8"), 4)?;
+        let flags = ["--lease-drift", "50ms"];
+        let leased = cluster::Cluster::start_with(&dir.join("p8-leases"), 4, &flags)?;
         for clients in [1, 64, 256] {
-            let mut subjects: Vec<Box<dyn Subject>> =
-                vec![Box::new(cluster.load(clients, 256)), Box::new(cluster.reads(clients, 256))];
+            // Written first, so that what is read is there.
+            leased.load(clients, 256).run(args.plan.warm_up)?;
+            let mut subjects: Vec<Box<dyn Subject>> = vec![
+                Box::new(cluster.load(clients, 256)),
+                Box::new(cluster.clients(Verb::Get, clients, 256)),
+                Box::new(leased.clients(Verb::Get, clients, 256)),
+                Box::new(cluster.clients(Verb::Ping, clients, 256)),
+            ];
             let text = format!("3 nodes, 4 groups, {clients} clients");
             report.add("P8", &text, rounds(&args.plan, &mut subjects)?)?;
         }

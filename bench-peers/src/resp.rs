@@ -53,6 +53,26 @@ fn command(out: &mut Vec<u8>, args: &[&[u8]]) -> Result<()> {
     Ok(())
 }
 
+/// What clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Set,
+    /// Reads what an earlier window wrote.
+    Get,
+    /// Has as many bytes answered, and nobody asked: what the connections alone cost.
+    Ping,
+}
+
+impl Verb {
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Set => "SET",
+            Verb::Get => "GET",
+            Verb::Ping => "PING",
+        }
+    }
+}
+
 /// One of many connections that one thread drives, one command at a time in each.
 pub struct Connection {
     stream: mio::net::TcpStream,
@@ -76,13 +96,14 @@ impl Connection {
         Ok(Connection { stream, number, count: 0, out, input, held: 0, sent: Instant::now() })
     }
 
-    /// Sends the next command: a write, or a read of what an earlier window wrote.
-    pub fn send(&mut self, read: bool, value: &[u8]) -> Result<()> {
+    /// Sends the next command.
+    pub fn send(&mut self, verb: Verb, value: &[u8]) -> Result<()> {
         self.count += 1;
         let key = format!("k:{}:{}", self.number, self.count % 1000);
-        match read {
-            false => command(&mut self.out, &[b"SET", key.as_bytes(), value])?,
-            true => command(&mut self.out, &[b"GET", key.as_bytes()])?,
+        match verb {
+            Verb::Set => command(&mut self.out, &[b"SET", key.as_bytes(), value])?,
+            Verb::Get => command(&mut self.out, &[b"GET", key.as_bytes()])?,
+            Verb::Ping => command(&mut self.out, &[b"PING", value])?,
         }
         self.sent = Instant::now();
         // A command is far smaller than the socket's buffer, which is empty.
