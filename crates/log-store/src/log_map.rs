@@ -85,6 +85,13 @@ impl LogMap {
         self.runs.get(at).filter(|r| r.first <= index).map(|r| r.term)
     }
 
+    /// What it knows, terms aside.
+    pub(crate) fn indexes(&self) -> IndexSet {
+        let mut all = IndexSet::new();
+        self.runs.iter().for_each(|run| all.insert_range(run.first, run.last));
+        all
+    }
+
     pub(crate) fn last(&self) -> Option<EntryId> {
         self.runs.last().map(|r| EntryId::new(r.term, r.last))
     }

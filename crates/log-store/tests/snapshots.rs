@@ -307,6 +307,15 @@ fn n07_live_entries_behind_the_end_of_the_log_are_no_part_of_it_without_their_sn
 }
 
 #[test]
+fn n07_what_of_a_vast_live_set_is_missing_is_known_at_once() {
+    let mut disk = with_log(6);
+    let mut vast = IndexSet::new();
+    vast.insert_range(Index(4), Index(1 << 60));
+    let missing = disk.store().missing_live(group(1), &vast);
+    assert_eq!(missing.ranges(), &[(Index(7), Index(1 << 60))]);
+}
+
+#[test]
 fn n07_an_install_without_its_live_entries_is_refused() {
     let mut disk = with_log(2);
     disk.receive(group(1), id(3, 12), live(&[2, 9])).unwrap();

@@ -59,6 +59,30 @@ impl IndexSet {
         self.ranges = kept;
     }
 
+    /// What is in this set and not in the other. Takes as long as both have ranges, however many
+    /// indexes these hold.
+    #[must_use]
+    pub fn difference(&self, other: &IndexSet) -> IndexSet {
+        let mut ranges = Vec::new();
+        let mut cuts = other.ranges.iter().peekable();
+        for &(first, last) in &self.ranges {
+            while cuts.next_if(|cut| cut.1 < first).is_some() {}
+            let mut rest = Some(first);
+            for cut in cuts.clone().take_while(|cut| cut.0 <= last) {
+                let at = rest.take().unwrap_or(first);
+                if at < cut.0 {
+                    ranges.push((at, cut.0.prev()));
+                }
+                if cut.1 >= last {
+                    break;
+                }
+                rest = Some(cut.1.next());
+            }
+            ranges.extend(rest.map(|at| (at, last)));
+        }
+        IndexSet { ranges }
+    }
+
     /// Whether an index is in the set.
     #[must_use]
     pub fn contains(&self, index: Index) -> bool {
@@ -159,6 +183,32 @@ mod tests {
             assert!((0..80).all(|i| set.contains(Index(i)) == model.contains(&i)));
             assert!(set.ranges().windows(2).all(|w| w[0].1.0 + 1 < w[1].0.0), "ranges stay merged");
         }
+    }
+
+    #[test]
+    fn a_difference_is_what_one_by_one_would_leave_however_many_indexes_there_are() {
+        let mut x = 99u64;
+        let mut set = || {
+            let mut set = IndexSet::new();
+            for _ in 0..6 {
+                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                set.insert_range(Index(x >> 33 & 63), Index((x >> 33 & 63) + (x >> 40 & 7)));
+            }
+            set
+        };
+        for _ in 0..2000 {
+            let (a, b) = (set(), set());
+            let left: IndexSet = a.iter().filter(|i| !b.contains(*i)).collect();
+            assert_eq!(a.difference(&b), left, "{a} without {b}");
+        }
+        let mut all = IndexSet::new();
+        all.insert_range(Index(1), Index(1 << 60));
+        let one: IndexSet = [Index(7)].into_iter().collect();
+        assert_eq!(
+            all.difference(&one).ranges(),
+            &[(Index(1), Index(6)), (Index(8), Index(1 << 60))]
+        );
+        assert!(one.difference(&all).is_empty());
     }
 
     #[test]

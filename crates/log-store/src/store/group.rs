@@ -31,9 +31,10 @@ impl GroupLog {
         term.map_or(self.base, |term| EntryId::new(term, self.end))
     }
 
-    /// Whether the log holds an entry, or keeps it though it is below the snapshot.
-    pub(crate) fn holds(&self, index: Index) -> bool {
-        self.map.term(index).is_some() || self.live.contains(index)
+    /// Those of these entries that the log does not hold, nor keeps though they are below the
+    /// snapshot.
+    pub(crate) fn lacks(&self, indexes: &IndexSet) -> IndexSet {
+        indexes.difference(&self.live).difference(&self.map.indexes())
     }
 
     pub(crate) fn apply(&mut self, op: &LogOp) {

@@ -204,8 +204,7 @@ impl LogStore {
     /// Which of these entries, that a snapshot from a leader refers to, are not here.
     #[must_use]
     pub fn missing_live(&self, group: GroupKey, live: &IndexSet) -> IndexSet {
-        let Some(log) = self.logs.get(&group) else { return live.clone() };
-        live.iter().filter(|index| !log.holds(*index)).collect()
+        self.logs.get(&group).map_or_else(|| live.clone(), |log| log.lacks(live))
     }
 
     fn go_on_receiving(&mut self, group: GroupKey) {

@@ -205,7 +205,7 @@ impl LogStore {
         let Some(meta) = self.received_snapshot(key, id) else {
             return Err(SubmitError::SnapshotUnknown { id });
         };
-        let missing: IndexSet = meta.live.iter().filter(|i| !log.holds(*i)).collect();
+        let missing = log.lacks(&meta.live);
         match missing.is_empty() {
             true => Ok(meta.live.clone()),
             false => Err(SubmitError::LiveEntriesMissing { id, missing }),

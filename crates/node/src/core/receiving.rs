@@ -5,7 +5,7 @@ use refloat_log_store::{Chunk, SnapshotMeta};
 use refloat_raft_core::{Body, Message, SnapshotOutcome};
 use refloat_types::codec::Reader;
 use refloat_types::{
-    Entry, EntryId, EntryKind, GroupKey, GroupWrite, IndexSet, LogOp, Member, NodeId, Now,
+    Entry, EntryId, EntryKind, GroupKey, GroupWrite, Index, IndexSet, LogOp, Member, NodeId, Now,
 };
 
 use super::envelope::{Item, SnapshotEnd};
@@ -89,23 +89,13 @@ impl NodeCore {
         self.store.receive_snapshot(meta, None);
     }
 
-    /// Live entries that this replica lacks, the lowest few ranges. What it has above its commit
-    /// index may be another entry of the same index.
+    /// Live entries that this replica lacks, the lowest few ranges.
     fn missing_live(&self, slot: usize) -> IndexSet {
         let Some(group) = self.slots[slot].as_ref() else { return IndexSet::new() };
         let Some(incoming) = group.snapshots.incoming.as_ref() else { return IndexSet::new() };
-        let holes = group.core.status().holes;
-        let commit = group.core.commit();
-        let certain = |index| index <= commit && !holes.contains(index);
-        let mut missing = self.store.missing_live(group.key, &incoming.meta.live);
-        let doubtful = incoming.meta.live.iter();
-        doubtful
-            .filter(|index| !certain(*index) && !incoming.came.contains(*index))
-            .for_each(|index| missing.insert(index));
-        let mut few = IndexSet::new();
-        let ranges = missing.ranges().iter().take(LIVE_RANGES);
-        ranges.for_each(|(first, last)| few.insert_range(*first, *last));
-        few
+        let (live, commit) = (&incoming.meta.live, group.core.commit());
+        let absent = self.store.missing_live(group.key, live);
+        lowest_lacking(live, &absent, commit, &group.core.status().holes, &incoming.came)
     }
 
     /// Live entries arrive. They go into the log before the snapshot that refers to them does, in
@@ -255,5 +245,59 @@ impl NodeCore {
                 self.reception_over(key);
             }
         }
+    }
+}
+
+/// The lowest few ranges of what is absent of a live set, or doubtful: what is here above the
+/// commit index may be another entry of the same index, until the very one came.
+fn lowest_lacking(
+    live: &IndexSet,
+    absent: &IndexSet,
+    commit: Index,
+    holes: &IndexSet,
+    came: &IndexSet,
+) -> IndexSet {
+    let mut certain = came.clone();
+    let mut committed = IndexSet::new();
+    committed.insert_range(Index(1), commit);
+    let committed = committed.difference(holes);
+    committed.ranges().iter().for_each(|(first, last)| certain.insert_range(*first, *last));
+    let doubtful = live.difference(&certain);
+    let lowest = |set: &IndexSet, out: &mut IndexSet| {
+        let ranges = set.ranges().iter().take(LIVE_RANGES);
+        ranges.for_each(|(first, last)| out.insert_range(*first, *last));
+    };
+    let (mut all, mut few) = (IndexSet::new(), IndexSet::new());
+    lowest(absent, &mut all);
+    lowest(&doubtful, &mut all);
+    lowest(&all, &mut few);
+    few
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ranges: &[(u64, u64)]) -> IndexSet {
+        let mut set = IndexSet::new();
+        ranges.iter().for_each(|(first, last)| set.insert_range(Index(*first), Index(*last)));
+        set
+    }
+
+    #[test]
+    fn what_is_certain_is_committed_and_no_hole_or_came_and_is_not_asked_for() {
+        let live = set(&[(2, 4), (8, 9), (20, 1 << 60)]);
+        let absent = set(&[(20, 1 << 60)]);
+        let lacking = |commit, holes, came| {
+            lowest_lacking(&live, &absent, Index(commit), &set(holes), &set(came))
+        };
+        assert_eq!(lacking(10, &[], &[]), absent);
+        assert_eq!(lacking(10, &[(3, 3)], &[]), set(&[(3, 3), (20, 1 << 60)]));
+        assert_eq!(lacking(3, &[], &[(8, 8)]), set(&[(4, 4), (9, 9), (20, 1 << 60)]));
+        let many: Vec<(u64, u64)> = (1..=1000).map(|n| (3 * n, 3 * n)).collect();
+        let many = set(&many);
+        let few =
+            lowest_lacking(&many, &IndexSet::new(), Index(0), &IndexSet::new(), &IndexSet::new());
+        assert_eq!((few.ranges().len(), few.last()), (LIVE_RANGES, Some(Index(3 * 64))));
     }
 }
