@@ -313,6 +313,36 @@ fn n05_a_snapshot_arrives_though_it_takes_longer_than_the_leader_needs_for_the_n
 }
 
 #[test]
+fn n05_two_leaders_in_turn_do_not_push_out_each_others_snapshots_for_ever() {
+    let mut cluster = Cluster::new(1);
+    // A chunk a second, and about twenty of them.
+    cluster.config.snapshot_rate = 256 << 10;
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    let leader = cluster.leader(1).expect("formed");
+    let (lagging, next) = (1 + leader % 3, 1 + (1 + leader % 3) % 3);
+    cluster.kill(lagging);
+    // Each has snapshots of its own, the older of which is where its log begins.
+    for node in [leader, next, leader, next] {
+        for _ in 0..24 {
+            cluster.proposed(leader, 1, &"y".repeat(50 << 10)).expect("applied");
+        }
+        cluster.run_for(500);
+        let token = cluster.input(node, |to| Input::Snapshot { to, group: GroupId(1) });
+        cluster.answer(token).expect("drawn");
+    }
+    cluster.start(lagging);
+    let begun = |c: &Cluster| c.nodes[&leader].counters().snapshot_bytes_sent >= 512 << 10;
+    assert!(cluster.run_until(10, begun), "{:#?}", cluster.statuses());
+    let target = refloat_types::NodeId(next);
+    let token = cluster.input(leader, |to| Input::Transfer { to, group: GroupId(1), target });
+    cluster.answer(token).expect("handed over");
+    assert!(cluster.run_until(5, |c| c.leader(1) == Some(next)), "{:#?}", cluster.statuses());
+    let level = |c: &Cluster| c.applied(lagging, 1) >= c.applied(next, 1);
+    assert!(cluster.run_until(90, level), "{:#?}", cluster.nodes[&lagging].counters());
+}
+
+#[test]
 fn g13_a_machine_that_never_rests_is_snapshotted_too() {
     let mut cluster = snapshotting(1);
     let leader = cluster.leader(1).expect("formed");

@@ -38,7 +38,8 @@ impl NodeCore {
                 return;
             }
         };
-        let (now, most) = (self.now(), self.config.snapshot_receptions);
+        let (now, patience) = (self.now(), PATIENCE * self.config.election_timeout);
+        let most = self.config.snapshot_receptions;
         let Some(slot) = self.by_key.get(&key).copied() else { return };
         let Some(group) = self.slots[slot].as_mut() else { return };
         // What is committed is known here, unless a hole keeps it from being applied.
@@ -48,7 +49,14 @@ impl NodeCore {
         if group.apply.committed >= meta.id.index && !cures {
             return self.say_state(from.node, key, meta.id, meta.chunks, SnapshotEnd::Installed);
         }
-        let known = group.snapshots.incoming.as_ref().is_some_and(|i| i.meta == meta);
+        let incoming = group.snapshots.incoming.as_ref();
+        let known = incoming.is_some_and(|i| i.meta == meta);
+        // A leader that was deposed goes on with its transfer while the next one begins: if either
+        // took the other's place with each offer, both would begin anew for ever.
+        let arrives = |i: &Incoming| i.from != from.node && now.since(i.heard) <= patience;
+        if !known && incoming.is_some_and(arrives) {
+            return self.say_state(from.node, key, meta.id, 0, SnapshotEnd::Later);
+        }
         if !known && !self.flow.begin_receiving(key, most) {
             self.flow.let_wait(key, from.node, meta.id);
             return self.say_state(from.node, key, meta.id, 0, SnapshotEnd::Later);
