@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Identity, Index, IndexSet};
 use refloat_vfs::{OpenOptions, Vfs};
 
@@ -127,7 +128,8 @@ impl Incoming {
     }
 }
 
-/// Opens what an earlier reception of the same content left, if it can be used at all.
+/// Opens what an earlier reception of the same content left, if it can be used at all, and writes
+/// its intact chunks again.
 fn resume(
     vfs: &dyn Vfs,
     path: &Path,
@@ -141,9 +143,25 @@ fn resume(
     if part.len()? != layout.file_len() {
         return Ok(None);
     }
-    let intact = |n: &u32| read_chunk(&part, &layout, salt, *n).is_ok();
-    let have = (0..layout.chunks()).filter(intact).map(|n| Index(n.into())).collect();
     let disk = Disk::open_for_writing(vfs, path, OpenOptions::write())?;
+    // What is read here, and the length, may stand in the page cache alone and count as written:
+    // so a sync that failed under an earlier process leaves it. Only what is written again is
+    // synced. What is cut off here is the place of the seal, which is written at the end.
+    let again = !is(Defect::ResumedUnwritten);
+    if again {
+        let (short, whole) = (layout.seal_at(), layout.file_len());
+        disk.file.set_len(short).map_err(failed("cut", path, None, 0))?;
+        disk.file.allocate(whole).map_err(failed("allocate", path, None, whole))?;
+        write_header(&disk, identity, meta)?;
+    }
+    let mut have = IndexSet::new();
+    for n in 0..layout.chunks() {
+        let Ok(chunk) = read_chunk(&part, &layout, salt, n) else { continue };
+        if again {
+            write_chunk(&disk, salt, layout.chunk_at(n), &chunk)?;
+        }
+        have.insert(Index(n.into()));
+    }
     Ok(Some((disk, have)))
 }
 

@@ -8,7 +8,7 @@ use refloat_snapshot::{
     Chunk, Incoming, SnapshotMeta, list, remove_leftovers, retain, snapshot_path,
 };
 use refloat_types::{EntryId, Index, Term};
-use refloat_vfs::{ImageOptions, SimFs, Vfs};
+use refloat_vfs::{Fault, ImageOptions, OpKind, SimFs, Vfs};
 
 const IMAGES: usize = 600;
 
@@ -147,6 +147,22 @@ fn n12_a_receiver_that_was_killed_keeps_the_chunks_it_had() {
     let have: Vec<u64> = incoming.have().iter().map(|n| n.0).collect();
     assert_eq!((have, incoming.missing(0), incoming.missing(2)), (vec![0, 2], Some(1), None));
     incoming.put(&chunks[1]).unwrap();
+    assert_eq!(incoming.finish(&fs).unwrap(), meta);
+    assert_whole(&fs.power_cut(|_| refloat_vfs::Fate::Lost), 2, 12);
+}
+
+#[test]
+fn n12_what_a_failed_sync_left_in_the_page_cache_is_written_again() {
+    let (meta, chunks) = sent(12);
+    let fs = disk();
+    let mut incoming = Incoming::begin(&fs, &dir(), &identity(2), meta.clone()).unwrap();
+    chunks.iter().for_each(|chunk| assert!(incoming.put(chunk).unwrap()));
+    fs.inject(Fault::on(OpKind::Sync));
+    assert!(incoming.finish(&fs).unwrap_err().is_poison());
+    // The process ends over it; the next one finds every chunk, some of them only in memory.
+    let fs = fs.kill();
+    let incoming = Incoming::begin(&fs, &dir(), &identity(2), meta.clone()).unwrap();
+    assert_eq!(incoming.missing(0), None);
     assert_eq!(incoming.finish(&fs).unwrap(), meta);
     assert_whole(&fs.power_cut(|_| refloat_vfs::Fate::Lost), 2, 12);
 }

@@ -216,7 +216,7 @@ impl Writer {
         };
         let plan = &self.queue.plan;
         end.saturating_add(seal) <= plan.blocks
-            || !self.pool.has_next(records.iter().any(is_bulky))
+            || !self.has_next(records.iter().any(is_bulky))
             || plan.is_fresh() && end <= plan.blocks
     }
 
@@ -267,7 +267,7 @@ impl Writer {
         let blocks = self.queue.plan.blocks;
         // Without a next file the rest of this one is kept for votes and the like.
         let bulky = records.iter().any(is_bulky);
-        let has_next = self.pool.has_next(bulky);
+        let has_next = self.has_next(bulky);
         // The next starts must find files: so little is taken that they may replace this one.
         if bulky && self.is_short() && !self.carry.stays_light(records) {
             return Err(SubmitError::NoSpace { size, left: 0 });
@@ -282,6 +282,10 @@ impl Writer {
             true => SubmitError::Full { size, left },
             false => SubmitError::NoSpace { size, left },
         })
+    }
+
+    fn has_next(&self, bulky: bool) -> bool {
+        self.pool.has_next(bulky, self.queue.planned_files())
     }
 
     /// Whether the disk is full and few files are left.

@@ -45,6 +45,8 @@ pub(crate) struct Pool {
     /// Files ready for use: path and length.
     ready: VecDeque<(PathBuf, u64)>,
     preparing: Option<Prepare>,
+    /// The file being prepared has its space.
+    claimed: bool,
     in_flight: bool,
     retry_at: Option<Now>,
     no_space: bool,
@@ -103,6 +105,7 @@ impl Pool {
         Pool {
             ready,
             preparing,
+            claimed: false,
             in_flight: false,
             retry_at: None,
             no_space: false,
@@ -123,11 +126,19 @@ impl Pool {
         }
     }
 
-    /// Whether a next file may be begun, or is likely to be soon. What brings entries leaves two
-    /// files behind: with one the node starts once more, with the other that start's file is
-    /// replaced, and so on.
-    pub(crate) fn has_next(&self, bulky: bool) -> bool {
-        !self.no_space || self.spares() > if bulky { SPARES } else { 0 }
+    /// Whether a next file may be begun, behind those that are `planned`, or is likely to be soon.
+    /// What brings entries leaves two files behind: with one the node starts once more, with the
+    /// other that start's file is replaced, and so on. Nor does it take another one before it is
+    /// known whether there is space for one in the place of the last.
+    pub(crate) fn has_next(&self, bulky: bool, planned: usize) -> bool {
+        let left = self.spares().saturating_sub(planned);
+        match (bulky, self.no_space) {
+            (true, true) => left > SPARES,
+            (true, false) => {
+                left + usize::from(self.claimed) >= SPARES || is(Defect::SpaceTakenUnseen)
+            }
+            (false, no_space) => !no_space || left > 0,
+        }
     }
 
     /// Whether so few files are left that the next one should take the last one's place.
@@ -138,8 +149,7 @@ impl Pool {
     /// Whether it is known if there is space, or enough without. Space that a file being prepared
     /// has claimed is there for the next starts too, however this one ends.
     pub(crate) fn knows_space(&self) -> bool {
-        let claimed = self.preparing.as_ref().is_some_and(|prepare| prepare.file.is_some());
-        self.no_space || self.spares() + usize::from(claimed) >= SPARES
+        self.no_space || self.spares() + usize::from(self.claimed) >= SPARES
     }
 
     pub(crate) fn is_full_disk(&self) -> bool {
@@ -326,7 +336,7 @@ impl Pool {
             Outcome::Prepared { result: Ok(prepare) } => self.go_on_with(prepare),
             Outcome::Prepared { result: Err(failed) } if is_no_space(&failed.error) => {
                 // Nothing relies on the file yet: the one failed write that does not poison.
-                self.no_space = true;
+                (self.no_space, self.claimed) = (true, false);
                 self.no_space_seen += 1;
                 self.retry_at = Some(now.after(RETRY));
             }
@@ -344,7 +354,7 @@ impl Pool {
     }
 
     fn go_on_with(&mut self, prepare: Prepare) {
-        self.no_space = false;
+        (self.no_space, self.claimed) = (false, !prepare.is_ready);
         self.retry_at = None;
         if prepare.is_ready {
             self.prepared += 1;

@@ -68,6 +68,11 @@ impl Queue {
         self.steps.is_empty()
     }
 
+    /// Files that wait to be begun.
+    pub(crate) fn planned_files(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::File(..))).count()
+    }
+
     pub(crate) fn front(&self) -> Option<&Step> {
         self.steps.front()
     }

@@ -543,3 +543,38 @@ fn w35_a_damaged_file_is_not_replaced_and_goes_on_to_show_what_it_lost() {
     assert!(disk.fs.exists(&file).unwrap(), "{:?}", disk.fs.files());
     assert!(!disk.find().scan.damage.is_empty(), "told again by the next start");
 }
+
+#[test]
+fn w35_entries_take_no_other_file_before_it_is_known_whether_there_is_space() {
+    let mut disk = Disk::new();
+    disk.settle();
+    let spares = ready(&disk);
+    assert_eq!(spares, 2, "{:?}", disk.fs.files());
+    disk.fs.set_capacity(Some(disk.fs.used()));
+    // Background work, which would find the disk full, never has its turn: writes come first.
+    let mut index = 1;
+    loop {
+        match disk.submit(&[append(1, index, 1, 60_000)]) {
+            Ok(at) => {
+                index += 1;
+                while disk.writer.durable() < at {
+                    let job = disk.writer.poll(Now(disk.now)).expect("a write is due");
+                    let done = job.run(&disk.fs);
+                    disk.writer.done(Now(disk.now), done).unwrap();
+                }
+            }
+            Err(SubmitError::Full { .. }) => {
+                disk.writer.roll(checkpoint(3));
+            }
+            Err(error) => {
+                assert!(matches!(error, SubmitError::NoSpace { .. }), "{error}");
+                break;
+            }
+        }
+    }
+    assert!(index > 3 && ready(&disk) == 1, "{index}: {:?}", disk.fs.files());
+    let fs = disk.fs.kill();
+    fs.set_capacity(Some(fs.used()));
+    let (mut disk, _) = Disk::begin(fs, options(), 0);
+    start(&mut disk, "with what was left");
+}
