@@ -1,17 +1,15 @@
 //! Files of a newer version: refused by name, and nothing is touched.
 
+mod newer;
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use refloat_log_store::examine;
 use refloat_types::IndexSet;
 use refloat_vfs::SimFs;
 use support::*;
-
-const SECTOR: usize = 512;
-const BLOCK: usize = 4096;
 
 /// A directory with files of every kind: logs of several generations, segments, two snapshots.
 fn with_files_of_every_kind() -> Disk {
@@ -32,53 +30,6 @@ fn with_files_of_every_kind() -> Disk {
     disk
 }
 
-fn put(bytes: &mut [u8], at: usize, number: &[u8]) {
-    bytes[at..at + number.len()].copy_from_slice(number);
-}
-
-fn crc(bytes: &[u8]) -> [u8; 4] {
-    crc32c::crc32c(bytes).to_le_bytes()
-}
-
-/// The header of a log file: eight copies, the checksum behind the content of the sector.
-fn newer_log(bytes: &mut [u8]) {
-    const CRC_AT: usize = 492;
-    for sector in bytes[..BLOCK].chunks_exact_mut(SECTOR) {
-        assert_eq!(&sector[..8], b"REFLOATW");
-        let sum = crc(&sector[..CRC_AT]);
-        assert_eq!(sector[CRC_AT..CRC_AT + 4], sum, "the place of the checksum");
-        put(sector, 8, &2u16.to_le_bytes());
-        let sum = crc(&sector[..CRC_AT]);
-        put(sector, CRC_AT, &sum);
-    }
-}
-
-/// Header and both footers of a segment: the checksum stands before what it covers.
-fn newer_segment(bytes: &mut [u8]) {
-    let len = bytes.len();
-    for from in [0, len - 2 * BLOCK, len - BLOCK] {
-        let block = &mut bytes[from..from + BLOCK];
-        put(block, 8, &2u32.to_le_bytes());
-        let mut covered = block.to_vec();
-        covered.drain(12..16);
-        let sum = crc(&covered);
-        put(block, 12, &sum);
-    }
-}
-
-fn newer_snapshot(bytes: &mut [u8]) {
-    put(bytes, 8, &2u16.to_le_bytes());
-    let sum = crc(&bytes[..124]);
-    put(bytes, 124, &sum);
-}
-
-fn newer_identity(bytes: &mut [u8]) {
-    bytes[8] += 1;
-    let end = bytes.len() - 4;
-    let sum = crc(&bytes[..end]);
-    put(bytes, end, &sum);
-}
-
 fn contents(fs: &SimFs) -> BTreeMap<PathBuf, Vec<u8>> {
     fs.files().into_keys().map(|path| (path.clone(), fs.contents(&path).unwrap())).collect()
 }
@@ -88,17 +39,8 @@ fn o06_a_newer_version_in_any_file_is_refused_by_name_and_the_directory_is_left_
     let disk = with_files_of_every_kind();
     let mut refused: BTreeMap<&str, u32> = BTreeMap::new();
     for path in disk.fs.files().into_keys() {
-        let folder = path.strip_prefix(DIR).unwrap().iter().next().unwrap();
-        let (kind, make_newer): (_, fn(&mut [u8])) = match folder.to_str().unwrap() {
-            "wal" | "votes" if path.extension().is_some_and(|e| e == "wal") => {
-                (if folder == "wal" { "log" } else { "votes" }, newer_log)
-            }
-            "seg" => ("segment", newer_segment),
-            "snap" => ("snapshot", newer_snapshot),
-            "identity.a" | "identity.b" => ("identity", newer_identity),
-            "LOCK" | "wal" | "votes" => continue, // of no version: a note, files not in use
-            other => panic!("{other} is of no known kind"),
-        };
+        // Those of no version: the note of who holds the directory, files that are not in use.
+        let Some((kind, make_newer)) = newer::kind(Path::new(DIR), &path) else { continue };
         *refused.entry(kind).or_default() += 1;
         let fs = disk.fs.fork();
         fs.corrupt(&path, |bytes| make_newer(bytes)).unwrap();

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_version_1_never_change() {
+    fn o06_the_bytes_of_version_1_never_change() {
         let header = frame_header(3, FrameKind::Data, Lane::Bulk, b"refloat");
         let hex: String = header.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, include_str!("../tests/golden/frame_v1.hex").trim());

@@ -228,7 +228,7 @@ fn an_entry_of_another_group_never_passes_though_index_term_and_length_agree() {
 }
 
 #[test]
-fn the_bytes_of_version_1_are_those_of_the_golden_file() {
+fn o06_the_bytes_of_version_1_are_those_of_the_golden_file() {
     let (_, bytes) = sealed();
     if std::env::var_os("REFLOAT_BLESS").is_some() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/version-1.seg"));

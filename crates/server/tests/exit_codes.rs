@@ -1,8 +1,12 @@
 //! How the program ends: one clear line and the right code, and a refused start changes nothing.
 
 mod common;
+#[path = "../../log-store/tests/newer/mod.rs"]
+mod newer;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use common::{Cluster, Node, free_port, picture, refused, run};
@@ -122,6 +126,44 @@ fn identity_copies_of_two_nodes_are_code_20() {
     assert_eq!(code, 20, "{line}");
     assert!(line.contains("node 1") && line.contains("node 2"), "{line}");
     assert_eq!(picture(one), before);
+}
+
+/// `serve` and `check` say which file it is, and leave every byte as it was.
+#[test]
+fn o06_a_newer_version_in_any_kind_of_file_is_code_20_and_the_directory_stays_as_it_is() {
+    let mut cluster = Cluster::start(1, &["--wal-file-size", "64KiB", "--snapshot-entries", "60"]);
+    for n in 0..300 {
+        let value = "x".repeat(2000);
+        assert_eq!(cluster.client(0).call(&["SET", &format!("key{}", n % 9), &value]), "OK");
+    }
+    cluster.kill(0);
+    let dir = cluster.plans[0].dir.clone();
+    let files: Vec<PathBuf> = picture(&dir).into_iter().map(|(path, _)| path).collect();
+    let mut kinds = BTreeSet::new();
+    for path in files.iter().filter(|path| path.is_file()) {
+        let Some((kind, make_newer)) = newer::kind(&dir, path) else { continue };
+        // One file of a kind; which one does not matter.
+        if path.extension().is_some_and(|e| e == "tmp") || !kinds.insert(kind) {
+            continue;
+        }
+        let whole = std::fs::read(path).unwrap();
+        let mut bytes = whole.clone();
+        make_newer(&mut bytes);
+        std::fs::write(path, bytes).unwrap();
+        let before = picture(&dir);
+        let dir = dir.to_str().unwrap();
+        for args in [&["serve", "--data-dir", dir][..], &["check", dir]] {
+            let (code, line) = refused(args);
+            assert_eq!(code, 20, "{kind}, {args:?}: {line}");
+            let named = line.contains(path.to_str().unwrap()) && line.contains("version");
+            assert!(named, "{kind}, {args:?}: {line}");
+        }
+        assert_eq!(picture(&cluster.plans[0].dir), before, "{kind}");
+        std::fs::write(path, whole).unwrap();
+    }
+    assert_eq!(Vec::from_iter(kinds), ["identity", "log", "segment", "snapshot", "votes"]);
+    cluster.start_one(0);
+    assert!(cluster.client(0).call(&["GET", "key1"]).starts_with("xx"));
 }
 
 #[test]

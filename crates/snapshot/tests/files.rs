@@ -230,7 +230,7 @@ fn a_newer_format_is_refused_by_name_and_not_called_damage() {
 }
 
 #[test]
-fn the_bytes_of_version_1_never_change() {
+fn o06_the_bytes_of_version_1_never_change() {
     let golden = include_bytes!("golden/snapshot_v1.snap");
     let fs = disk();
     write_one(&fs, 1, 9).unwrap();

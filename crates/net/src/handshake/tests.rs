@@ -42,7 +42,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_bytes_of_version_1_never_change() {
+fn o06_the_bytes_of_version_1_never_change() {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     assert_eq!(hex(&hello().encode()), include_str!("../../tests/golden/hello_v1.hex").trim());
     let refused = reply(Some(refusals()[1])).encode();

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_the_format_page() {
+    fn o06_the_bytes_are_those_of_the_format_page() {
         let payload = Bytes::from_static(b"+1");
         let once = Request::Once { session: 7, sequence: 3, floor: 2, stamped: false, payload };
         let mut golden = b"RFSE\x01\x02".to_vec();

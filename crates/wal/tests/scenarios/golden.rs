@@ -39,7 +39,7 @@ fn write() -> Disk {
 }
 
 #[test]
-fn the_golden_file_is_written_as_it_was() {
+fn o06_the_golden_file_is_written_as_it_was() {
     let disk = write();
     let mut bytes = disk.fs.contents(disk.file(1)).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) / 4096 * 4096 + 4096;
@@ -54,7 +54,7 @@ fn the_golden_file_is_written_as_it_was() {
 }
 
 #[test]
-fn the_golden_file_is_read() {
+fn o06_the_golden_file_is_read() {
     let fs = SimFs::new();
     let mut whole = GOLDEN.to_vec();
     whole.resize(16 * 4096, 0);
@@ -91,7 +91,7 @@ fn the_golden_file_is_read() {
 
 /// The offsets that the format page gives, read by hand.
 #[test]
-fn the_golden_file_is_as_the_format_page_says() {
+fn o06_the_golden_file_is_as_the_format_page_says() {
     let u16_at = |at: usize| u16::from_le_bytes(GOLDEN[at..at + 2].try_into().unwrap());
     let u32_at = |at: usize| u32::from_le_bytes(GOLDEN[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(GOLDEN[at..at + 8].try_into().unwrap());
