@@ -20,6 +20,10 @@ pub struct Config {
     /// more: the leader's node beats for all such groups at once. The first request after that
     /// needs one round more. Off.
     pub quiet_after: Option<u64>,
+    /// For so many election timeouts a write may wait for the own disk. Then the node hands what it
+    /// leads over to others, and neither votes nor stands for election before the disk has answered;
+    /// 0 is no limit. 6.
+    pub disk_patience: u32,
     /// How long a request waits for a leader before [`crate::RequestError::NoLeader`]. 2 s.
     pub leader_wait: u64,
     /// How long a proposal waits for its outcome before [`crate::RequestError::Unknown`]. 10 s.
@@ -80,6 +84,7 @@ impl Default for Config {
             rank: 0,
             lease_drift: None,
             quiet_after: None,
+            disk_patience: 6,
             leader_wait: 2_000_000,
             proposal_timeout: 10_000_000,
             max_pending_bytes: 64 << 20,

@@ -25,6 +25,8 @@ pub struct Status {
     pub lease_drift: Option<u64>,
     /// Null once the cluster is formed, until then what formation waits for.
     pub forming: Option<String>,
+    /// What is wrong with the own disk, if anything is.
+    pub disk: Option<String>,
     /// What other nodes said against this one lately, one sentence each.
     pub refused: Vec<String>,
     /// All groups that this node holds a replica of, ascending by id.
@@ -149,6 +151,8 @@ pub struct Counters {
     pub scrubs: u64,
     /// Places where something did not hold, each time it was seen.
     pub rot: u64,
+    /// Times that the own disk did not answer for too long.
+    pub disk_hangs: u64,
     /// Groups stopped by a panic of their state machine.
     pub panics: u64,
     /// Bytes of requests in flight (gauge).

@@ -14,8 +14,8 @@ use crate::log::Log;
 use crate::read::Asking;
 use crate::rng::Rng;
 use crate::{
-    Alarm, Body, ConfId, Config, Fetch, Message, Persist, PersistTicket, ReadId, ReadState, Ready,
-    RestoreError, Restored, Rights, Role, SoftState, Status,
+    Alarm, Body, ConfId, Config, Fetch, Message, Persist, PersistTicket, ReadContext, ReadId,
+    ReadState, Ready, RestoreError, Restored, Rights, Role, SoftState, Status,
 };
 
 /// One replica of one group.
@@ -28,6 +28,8 @@ pub struct Core {
     pub(crate) rng: Rng,
     pub(crate) now: Now,
     pub(crate) rights: Rights,
+    /// The own disk does not answer: nothing that needs it is begun.
+    pub(crate) disk_hangs: bool,
     pub(crate) healing: Healing,
     pub(crate) giving: Giving,
     pub(crate) hello: Greeting,
@@ -104,6 +106,7 @@ impl Core {
             rng,
             now,
             rights: restored.rights,
+            disk_hangs: false,
             healing: Healing::new(restored.holes, restored.rights, now),
             giving: Giving::default(),
             hello,
@@ -266,6 +269,7 @@ impl Core {
             lease: self.would_answer_from_lease(),
             quiet: self.quiet,
             rights: self.rights,
+            disk_hangs: self.disk_hangs,
             holes: self.healing.missing().clone(),
             waits_for: self.waits_for(),
         }
@@ -319,7 +323,7 @@ impl Core {
         if self.hard.is_durable() || is(Defect::VoteBeforeSync) {
             self.out.messages.push(message);
         } else {
-            self.out.held.push(message);
+            self.out.hold(message);
         }
     }
 
@@ -340,6 +344,25 @@ impl Core {
 }
 
 impl Outbox {
+    /// Lets a message wait for the hard state, however long the disk takes: of each kind only the
+    /// newest to each peer, which says all that the ones before did. Reads are told apart by their
+    /// contexts, and go when they are given up.
+    fn hold(&mut self, message: Message) {
+        let kind = core::mem::discriminant(&message.body);
+        if !matches!(message.body, Body::ReadIndex { .. } | Body::ReadIndexResp { .. }) {
+            let same = |m: &Message| m.to == message.to && core::mem::discriminant(&m.body) == kind;
+            self.held.retain(|held| !same(held));
+        }
+        self.held.push(message);
+    }
+
+    /// A read is given up: nobody waits for its answer.
+    pub(crate) fn forget_question(&mut self, context: ReadContext) {
+        let asks =
+            |m: &Message| matches!(m.body, Body::ReadIndex { context: c, .. } if c == context);
+        self.held.retain(|held| !asks(held));
+    }
+
     /// Takes back every message that did not leave yet.
     pub(crate) fn void(&mut self) {
         self.messages.clear();

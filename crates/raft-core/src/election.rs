@@ -24,11 +24,17 @@ impl Core {
     /// with its present life, and no change of the membership is committed and unapplied.
     pub(crate) fn may_campaign(&self) -> bool {
         let change = self.log.configs().first().is_some_and(|(at, _)| *at <= self.commit);
-        self.rights.may_vote
+        self.may_vote()
             && self.rights.may_campaign
             && !change
             && self.holes_allow_campaign()
             && self.electorate().is_voter(self.config.me)
+    }
+
+    /// Whether this replica may promise anything to candidates: it has the right to, and a disk
+    /// that takes a promise down.
+    pub(crate) fn may_vote(&self) -> bool {
+        self.rights.may_vote && !self.disk_hangs
     }
 
     /// Whose votes count. The membership as applied; but a replica that is no voter there, and
@@ -154,7 +160,7 @@ impl Core {
         if self.role == Role::Leader {
             self.send_at_once(from);
         }
-        if !self.rights.may_vote {
+        if !self.may_vote() {
             return;
         }
         let granted = campaign > self.term() && last >= self.log.last() && !self.in_lease();
@@ -179,7 +185,7 @@ impl Core {
 
     /// Section 5.4.1. The answer is held back until the vote is durable.
     pub(crate) fn on_vote(&mut self, from: Member, last: EntryId, transfer: bool) {
-        if !self.rights.may_vote {
+        if !self.may_vote() {
             return;
         }
         let vote = self.hard.now.vote;

@@ -110,6 +110,7 @@ impl Core {
         self.tick_snapshots();
         self.leave_joint_if_due();
         self.give_up_resolving();
+        self.step_down_if_disk_hangs();
     }
 
     /// Thesis, 6.2: a leader that is cut off must not go on as if it were not.

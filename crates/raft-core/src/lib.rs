@@ -92,6 +92,7 @@ extern crate alloc;
 mod conf_change;
 mod config;
 mod core;
+mod disk;
 mod election;
 mod error;
 mod follower;

@@ -233,10 +233,10 @@ impl Core {
 
     /// The leader changed: what was asked gets no answer that could be trusted to come.
     pub(crate) fn fail_reads(&mut self) {
-        let out = &mut self.out.failed_reads;
-        out.append(&mut self.asking.waiting);
-        for asked in self.asking.asked.drain(..) {
-            out.extend(asked.ids);
+        self.out.failed_reads.append(&mut self.asking.waiting);
+        for asked in core::mem::take(&mut self.asking.asked) {
+            self.out.failed_reads.extend(asked.ids);
+            self.out.forget_question(asked.context);
         }
     }
 
@@ -255,6 +255,7 @@ impl Core {
         let now = self.now;
         while let Some(asked) = self.asking.asked.pop_front_if(|a| now >= a.give_up_at) {
             self.out.failed_reads.extend(asked.ids);
+            self.out.forget_question(asked.context);
         }
     }
 }

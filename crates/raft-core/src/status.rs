@@ -57,6 +57,8 @@ pub struct Status {
     pub quiet: bool,
     /// What the replica may do.
     pub rights: Rights,
+    /// Whether the host said that the own disk does not answer.
+    pub disk_hangs: bool,
     /// Entries that cannot be read here.
     pub holes: IndexSet,
     /// For whom a leader with holes waits, or waited in vain: members that neither have the

@@ -73,6 +73,7 @@ fn run(seed: u64, steps: u64) -> Checks {
 fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64, damage: bool) {
     let ids: Vec<u64> = c.nodes.keys().copied().collect();
     let id = ids[chance.below(ids.len() as u64) as usize];
+    let n = ids.len() as u64;
     let up = c.nodes[&id].core.is_some();
     match chance.below(100) {
         0..50 => deliver(c, chance),
@@ -105,6 +106,8 @@ fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64, da
             let _ = c.with_core(id, |core, now| core.transfer_leader(now, to));
         }
         98 if up => c.with_core(id, |core, _| core.on_unreachable(member(1))),
+        99 if up && c.status(id).disk_hangs => c.answer(id),
+        99 if up && chance.one_in(2) => c.hang(id, ids.get(chance.below(2 * n) as usize).copied()),
         _ => {}
     }
 }
@@ -271,10 +274,11 @@ fn heal(c: &mut Cluster, seed: u64) {
     c.wire.clear();
     let ids: Vec<u64> = c.nodes.keys().copied().collect();
     for id in &ids {
+        c.node(*id).hangs = false;
         if c.nodes[id].core.is_none() {
             c.restart(*id);
         }
-        c.persist_all(*id);
+        c.answer(*id);
         c.follow(*id);
     }
     // Streams of before died with the faults.

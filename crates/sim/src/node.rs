@@ -40,6 +40,8 @@ pub(crate) struct Machine {
     pub(crate) slow_until: u64,
     /// The disk does not answer until then.
     pub(crate) hangs_until: u64,
+    /// How often this process noticed that, and how many groups it led, when it was last looked at.
+    pub(crate) seen: (u64, u64),
     /// What it tells whoever joins the cluster.
     pub(crate) card: Option<Bytes>,
     /// What was done to its synced data, if anything.

@@ -153,6 +153,7 @@ impl World {
                 paused_until: 0,
                 slow_until: 0,
                 hangs_until: 0,
+                seen: (0, 0),
                 card: None,
                 hurt: Hurt::default(),
                 fresh: true,
@@ -331,6 +332,13 @@ impl World {
         }
         let limits = [self.settings.memory_limit, MAX_PENDING];
         self.checks.on_counters(machine.id(), &counters, limits);
+        let led = status.groups.iter().filter(|g| g.role == "leader").count() as u64;
+        let machine = &mut self.machines[node];
+        let before = std::mem::replace(&mut machine.seen, (counters.disk_hangs, led));
+        if counters.disk_hangs > before.0 {
+            *self.reached.entry("hanging disks noticed").or_default() += 1;
+            *self.reached.entry("leaders whose disk hung").or_default() += before.1;
+        }
     }
 
     fn set_alarm(&mut self, node: usize) {

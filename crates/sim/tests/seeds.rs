@@ -74,6 +74,22 @@ fn full_and_hanging_disks_stop_no_node_for_good() {
 }
 
 #[test]
+fn w21_leaders_whose_disk_hangs_leave_the_lead_to_others_and_the_writes_go_on() {
+    let faults = FaultRates { hanging_disks: 1.0, ..FaultRates::none() };
+    let settings = Settings { faults, fault_us: 6_000_000, ..Settings::default() };
+    let simulation = Simulation::new(settings);
+    let (mut noticed, mut led) = (0, 0);
+    for report in (1..=8).map(|seed| simulation.run(seed)) {
+        assert!(report.violation.is_none(), "{report}");
+        let reached = |name| report.reached.get(name).copied().unwrap_or_default();
+        noticed += reached("hanging disks noticed");
+        led += reached("leaders whose disk hung");
+        assert!(report.acknowledged > 300, "{report}");
+    }
+    assert!(noticed > 5 && led > 3, "{noticed} noticed, {led} groups led");
+}
+
+#[test]
 fn members_come_and_go_and_every_node_is_a_voter_again_in_the_end() {
     let faults = FaultRates { memberships: 6.0, transfers: 1.0, kills: 0.5, ..FaultRates::none() };
     let sum = counts(&Settings { faults, ..short() }, 1..13);

@@ -139,6 +139,7 @@ impl NodeCore {
             dirty: Vec::new(),
             timers: BTreeSet::new(),
             tickets: VecDeque::new(),
+            disk_hangs: false,
             writes: Vec::new(),
             stalled: VecDeque::new(),
             unregistered: BTreeMap::new(),

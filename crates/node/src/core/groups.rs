@@ -172,6 +172,11 @@ impl NodeCore {
             snapshots: Transfers::after(snapshot),
             bulk_until: Now(0),
         }));
+        if self.disk_hangs
+            && let Some(group) = self.slots[slot].as_mut()
+        {
+            group.core.disk_hangs(self.time.now, None);
+        }
         self.by_id.insert(key.id, slot);
         self.by_key.insert(key, slot);
         self.mark(slot);

@@ -4,6 +4,7 @@ mod admin;
 mod apply;
 mod boot;
 mod catalog;
+mod disk;
 mod effects;
 mod envelope;
 mod flow;
@@ -32,7 +33,7 @@ pub(crate) mod versions;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use refloat_log_store::identity::NodeIdentity;
-use refloat_log_store::{LogStore, RequestId, Ticket};
+use refloat_log_store::{LogStore, RequestId};
 use refloat_raft_core::PersistTicket;
 use refloat_types::{EntryId, GroupId, GroupKey, GroupWrite, Index, Member, NodeId, Now};
 
@@ -45,6 +46,7 @@ use crate::status::Counters;
 
 pub use boot::StartError;
 pub(crate) use catalog::{Catalog, GroupCommand};
+use disk::Awaited;
 use flow::Flow;
 use formation::Formation;
 use group::Group;
@@ -84,7 +86,9 @@ pub struct NodeCore {
     timers: BTreeSet<(Now, usize)>,
 
     /// What waits for a ticket of the store, in ticket order.
-    tickets: VecDeque<(Ticket, Durable)>,
+    tickets: VecDeque<Awaited>,
+    /// The disk does not answer: others are to lead.
+    disk_hangs: bool,
     /// Writes of this turn.
     writes: Vec<Write>,
     /// What found no space, oldest first; later ones queue behind them.
@@ -236,7 +240,7 @@ impl NodeCore {
             flow,
             self.versions_at,
         ];
-        let own = [timer, sweep, announce, stop, self.store.wake_at()];
+        let own = [timer, sweep, announce, stop, self.store.wake_at(), self.disk_wake_at()];
         own.into_iter().chain(membership).flatten().min()
     }
 

@@ -147,7 +147,7 @@ impl NodeCore {
         match self.store.submit(self.time.now, std::slice::from_ref(&write.write)) {
             Ok(ticket) => {
                 if let Some(persisted) = write.ticket {
-                    self.tickets.push_back((ticket, Durable::Persisted(write.slot, persisted)));
+                    self.await_ticket(ticket, Durable::Persisted(write.slot, persisted));
                 }
             }
             Err(SubmitError::TooLarge { .. }) if splits(&write) => {
@@ -206,8 +206,8 @@ impl NodeCore {
     fn order_taken(&mut self, order: Order, at: Ticket) {
         match order {
             Order::Install { slot, ticket, .. } => {
-                self.tickets.push_back((at, Durable::Persisted(slot, ticket)));
-                self.tickets.push_back((at, Durable::Installed(slot)));
+                self.await_ticket(at, Durable::Persisted(slot, ticket));
+                self.await_ticket(at, Durable::Installed(slot));
             }
             Order::Create { key, conf, me } => {
                 self.start_new_group(key, &conf, me);
@@ -215,10 +215,12 @@ impl NodeCore {
                 let life = rebirth::encode_life(me);
                 let name = (me != self.me).then_some(Stalled::Order(Order::Name { slot, life }));
                 self.unregistered.insert(slot, name.into_iter().collect());
-                self.tickets.push_back((at, Durable::Registered(slot)));
+                self.await_ticket(at, Durable::Registered(slot));
             }
-            Order::NewLife { slot, .. } => self.tickets.push_back((at, Durable::NewLife(slot))),
-            Order::NodeState { then, .. } => self.tickets.extend(then.map(|then| (at, then))),
+            Order::NewLife { slot, .. } => self.await_ticket(at, Durable::NewLife(slot)),
+            Order::NodeState { then, .. } => {
+                then.into_iter().for_each(|then| self.await_ticket(at, then));
+            }
             Order::Healed { .. }
             | Order::Amnesia { .. }
             | Order::Name { .. }

@@ -28,6 +28,7 @@ impl NodeCore {
             rank: self.config.rank,
             lease_drift: self.config.lease_drift,
             forming: self.formation.waits_for().or_else(|| self.waits_to_be_taken_in()),
+            disk: self.disk_says(),
             refused: self.refusals(),
             groups,
         }
@@ -61,6 +62,7 @@ impl NodeCore {
             }),
             waits_for: waits_for(group, &status)
                 .or_else(|| group.taking_in.clone())
+                .or_else(|| self.disk_says())
                 .or_else(|| self.lost_majority(&status.conf)),
             quiet: status.quiet,
             lease: status.lease,

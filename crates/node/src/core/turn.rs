@@ -20,6 +20,7 @@ impl NodeCore {
             if self.over {
                 return;
             }
+            self.watch_disk();
             if self.dirty.is_empty() || self.is_closing() {
                 break;
             }
@@ -197,7 +198,7 @@ impl NodeCore {
             Ok(ticket) => {
                 for write in &writes {
                     if let Some(persisted) = write.ticket {
-                        self.tickets.push_back((ticket, Durable::Persisted(write.slot, persisted)));
+                        self.await_ticket(ticket, Durable::Persisted(write.slot, persisted));
                     }
                 }
                 writes.clear();
@@ -232,9 +233,8 @@ impl NodeCore {
     /// Tells the cores what became durable.
     fn durable_notices(&mut self) {
         let durable = self.store.durable();
-        while self.tickets.front().is_some_and(|(ticket, _)| *ticket <= durable) {
-            let (_, what) = self.tickets.pop_front().expect("just seen");
-            match what {
+        while let Some(awaited) = self.tickets.pop_front_if(|a| a.ticket <= durable) {
+            match awaited.what {
                 Durable::Persisted(slot, ticket) => {
                     let now = self.now();
                     if let Some(group) = self.slots[slot].as_mut() {

@@ -89,6 +89,8 @@ pub struct Node {
     /// Whether `config.run` counts the starts.
     pub counts_runs: bool,
     pub runs: u64,
+    /// Its disk takes writes and never says that they are durable.
+    pub hangs: bool,
 }
 
 impl Node {
@@ -168,6 +170,7 @@ impl Cluster {
             healed: 0,
             counts_runs: false,
             runs: 0,
+            hangs: false,
         };
         self.nodes.insert(id, node);
         self.restart(id);
@@ -193,6 +196,7 @@ impl Cluster {
     pub fn crash(&mut self, id: u64) {
         let node = self.node(id);
         node.core = None;
+        node.hangs = false;
         node.memory = node.disk.clone();
         node.pending.clear();
         node.to_apply.clear();
@@ -216,6 +220,19 @@ impl Cluster {
         }
         node.core = Some(Core::new(config, restored, now).expect("a sound disk"));
         self.follow(id);
+    }
+
+    /// A disk stops answering, and after some time the host says so.
+    pub fn hang(&mut self, id: u64, successor: Option<u64>) {
+        self.node(id).hangs = true;
+        self.with_core(id, |core, now| core.disk_hangs(now, successor.map(NodeId)));
+    }
+
+    /// It answers again, with all that it was given.
+    pub fn answer(&mut self, id: u64) {
+        self.node(id).hangs = false;
+        self.persist_all(id);
+        self.with_core(id, Core::disk_answers);
     }
 
     /// Does what a core wishes, in the order of `Ready`.
@@ -294,6 +311,9 @@ impl Cluster {
     fn persist_one(&mut self, id: u64) -> bool {
         let now = self.now;
         let node = self.node(id);
+        if node.hangs {
+            return false;
+        }
         let Some(pending) = node.pending.pop_front() else { return false };
         node.disk.persist(&pending.persist);
         if let Some((at, conf)) = pending.install {

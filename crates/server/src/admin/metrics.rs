@@ -43,6 +43,9 @@ const NODE: &[Row<Counters>] = &[
     }),
     ("scrubs_total", "counter", "Walks over all sealed files.", |c| c.scrubs),
     ("rot_total", "counter", "Places of sealed files that do not hold.", |c| c.rot),
+    ("disk_hangs_total", "counter", "Times the own disk did not answer for too long.", |c| {
+        c.disk_hangs
+    }),
     ("log_batches_total", "counter", "Batches written to the logs.", |c| c.batches),
     ("log_syncs_total", "counter", "Syncs of the logs.", |c| c.syncs),
     ("pending_bytes", "gauge", "Bytes of requests in flight.", |c| c.pending_bytes),

@@ -186,6 +186,9 @@ pub struct Tuning {
     /// Stand for election so many election timeouts later than others: 0 for nodes that should lead
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub rank: u32,
+    /// A write may wait for the disk for so many election timeouts, then others lead; 0 is no limit
+    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub disk_patience: u32,
     /// Groups in which nothing happens for so long send nothing any more [default: they beat]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub quiet_after: Option<Duration>,

@@ -41,6 +41,9 @@ fn table(status: &Value) -> String {
     if !status["forming"].is_null() {
         text.push_str(&format!("forming: {}\n", plain(&status["forming"])));
     }
+    if !status["disk"].is_null() {
+        text.push_str(&format!("disk: {}\n", plain(&status["disk"])));
+    }
     text.push_str(&format!(
         "{:>6} {:<13} {:>6} {:>6} {:>12} {:>12} {:>12}  {}\n",
         "group", "role", "term", "leader", "commit", "applied", "durable", "state"

@@ -153,7 +153,7 @@ impl Settings {
         tracing::info!(
             "settings: log file {}, votes file {}, largest value {}, election timeout {} us, \
              heartbeat {} us, snapshot every {} entries or {}, rank {}, lease drift {:?} us, \
-             quiet after {:?} us",
+             quiet after {:?} us, disk patience {}",
             show_size(self.store.wal_file_size),
             show_size(self.store.votes_file_size),
             show_size(self.bounds.limits.value_len as u64),
@@ -164,6 +164,7 @@ impl Settings {
             self.node.rank,
             self.node.lease_drift,
             self.node.quiet_after,
+            self.node.disk_patience,
         );
     }
 }
@@ -224,6 +225,7 @@ fn node_config(args: &Serve, bounds: &Bounds) -> Result<Config, Failure> {
     let mut config = Config::default();
     config.lease_drift = tuning.lease_drift.map(|drift| drift.as_micros() as u64);
     config.rank = tuning.rank;
+    config.disk_patience = tuning.disk_patience;
     config.quiet_after = tuning.quiet_after.map(|after| after.as_micros() as u64);
     config.snapshot_rate = tuning.snapshot_rate;
     config.snapshot_inflight_bytes = tuning.snapshot_inflight;

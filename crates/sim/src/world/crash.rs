@@ -108,7 +108,7 @@ impl World {
         }
         let machine = &mut self.machines[node];
         machine.process = None;
-        (machine.paused_until, machine.hangs_until) = (0, 0);
+        (machine.paused_until, machine.hangs_until, machine.seen) = (0, 0, (0, 0));
         (machine.armed, machine.disk_error, machine.asked_to_stop) = (None, None, false);
         let inside = machine.fs.is_crashed();
         machine.fs = match how {
