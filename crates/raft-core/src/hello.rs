@@ -121,11 +121,10 @@ impl Core {
             _ if regressed => Index::ZERO,
             _ => hello.holes.first().map_or(Index(u64::MAX), |(at, _)| at.prev()),
         };
-        // The index alone would count entries that this log overwrote and that are back there.
-        let shared = match hello.state {
-            Declared::Clean => hello.last.index,
-            _ => self.log.shared(hello.last),
-        };
+        // The index alone would count entries that this log overwrote and that are back there, also
+        // where the replica does not know it. An end of a higher term than what it acknowledged is
+        // no proof of that: such an end may stand above it, not overwritten yet.
+        let shared = self.log.shared(hello.last);
         let last =
             self.log.meet(hello.last).map_or(self.log.compacted().index.prev(), |id| id.index);
         let Some(peer) = self.leading.peer(from) else { return Verdict::Sound };

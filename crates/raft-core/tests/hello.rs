@@ -352,6 +352,70 @@ fn w11_overwritten_entries_that_are_back_do_not_count_as_the_leaders() {
     assert_eq!(c.node(1).progress(3).matched, Index(1), "of term 1 the leader has only the first");
 }
 
+/// Node 3 has an end of term 3, above which or in place of which node 1, that leads in term 4, has
+/// entries of term 2. It acknowledged these, and nothing of term 4.
+fn acknowledged_below_an_end_of_a_higher_term(end: &[u64]) -> (Cluster, Cluster) {
+    let mut c = with_logs(3, &[&[1, 2, 2], &[1, 2, 2], end]);
+    for node in 1..=3 {
+        c.crash(node);
+        c.node(node).counts_runs = true;
+        c.node(node).config.max_append_bytes = 1;
+        c.node(node).config.max_inflight_msgs = 1;
+        if node < 3 {
+            c.restart(node);
+        }
+    }
+    c.elect(1);
+    c.restart(3);
+    let before = with_logs(3, &[&[], &[], end]);
+    for _ in 0..12 {
+        c.now = c.now.after(BEAT);
+        c.tick_all();
+        while !c.wire.is_empty() {
+            let message = c.wire.remove(0);
+            c.deliver_one(message);
+            // What comes of term 4 does not get to its disk.
+            let disk = &c.nodes[&3].disk;
+            let there = disk.id(Index(3)) == Some(EntryId::new(Term(2), Index(3)));
+            let there = there && disk.hard.term == Term(4);
+            c.node(3).hangs |= there;
+        }
+    }
+    assert_eq!(c.node(1).progress(3).matched, Index(3), "the entries of term 2");
+    (c, before)
+}
+
+/// The leader went on to believe the acknowledgement, so it looked for the end of the log above
+/// it, where the replica refused everything, for ever.
+#[test]
+fn c16_an_old_end_of_a_higher_term_that_came_back_is_no_alarm_does_not_count_and_is_overwritten() {
+    let (mut c, before) = acknowledged_below_an_end_of_a_higher_term(&[1, 3, 3, 3]);
+    c.crash(3);
+    assert_eq!(c.nodes[&3].disk.last(), EntryId::new(Term(2), Index(3)), "it was overwritten");
+    c.node(3).disk.entries = before.nodes[&3].disk.entries.clone();
+    c.node(3).memory = c.nodes[&3].disk.clone();
+    c.restart(3);
+    c.with_core(1, |core, now| core.tick(now.after(BEAT)));
+    c.deliver(|m| m.to.node.0 == 3);
+    c.deliver(|m| matches!(m.body, Body::Hello(_)));
+    assert_eq!(c.node(1).progress(3).matched, Index(0), "of term 3 the leader has nothing");
+    c.run(5 * BEAT);
+    assert_eq!(c.node(1).progress(3).matched, Index(4));
+    assert_eq!(c.status(3).last, c.status(1).last);
+    assert!(c.nodes[&1].alarms.is_empty(), "{:?}", c.nodes[&1].alarms);
+}
+
+#[test]
+fn c16_an_end_of_a_higher_term_above_what_was_acknowledged_is_no_loss() {
+    let (mut c, _) = acknowledged_below_an_end_of_a_higher_term(&[1, 2, 2, 3, 3]);
+    c.crash(3);
+    assert_eq!(c.nodes[&3].disk.last(), EntryId::new(Term(3), Index(5)), "not overwritten yet");
+    c.restart(3);
+    c.run(5 * BEAT);
+    assert!(c.nodes[&1].alarms.is_empty(), "{:?}", c.nodes[&1].alarms);
+    assert_eq!((c.status(3).rights, c.status(3).last), (Rights::ALL, c.status(1).last));
+}
+
 #[test]
 fn w11_where_a_lost_ends_term_is_unknown_nothing_counts_and_the_probe_finds_it() {
     let mut c = with_logs(2, &[&[1, 1, 1], &[1, 1, 1], &[1, 1, 1]]);
