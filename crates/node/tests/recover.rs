@@ -73,6 +73,11 @@ fn m18_after_a_recovery_the_lost_majority_returns_and_is_superseded() {
     for node in [2, 3] {
         let forming = cluster.nodes[&node].status().forming.unwrap_or_default();
         assert!(forming.contains("superseded"), "{forming}");
+        // One thing to do, and everywhere the same.
+        for group in cluster.nodes[&node].status().groups {
+            assert_eq!(group.waits_for.as_deref(), Some(&forming[..]), "{group:#?}");
+        }
+        assert!(forming.ends_with("come back with join") && !forming.contains("restart"));
         assert!(cluster.proposed(node, 1, "never").is_err());
         assert!(cluster.read(node, 1, Consistency::Linearizable).is_err());
     }

@@ -3,8 +3,8 @@
 
 mod support;
 
-use refloat_node::{Consistency, GroupStatus, Input, NodeChange};
-use refloat_types::{GroupId, NodeId};
+use refloat_node::{Consistency, GroupStatus, Input, MemberChange, NodeChange};
+use refloat_types::{GroupId, Incarnation, Member, NodeId};
 use support::Cluster;
 
 const LIFE: u128 = 0xA1A1_0000_0000_0003;
@@ -464,6 +464,127 @@ fn m17_a_new_life_is_made_a_voter_though_all_nodes_start_again_while_it_is_a_lea
     cluster.run_for(500);
     cluster.kill(third);
     write(&mut cluster, victim, 10, 20);
+}
+
+/// How many times a replica on a node asked to be taken back, in all that was recorded.
+fn asked_back(cluster: &Cluster, node: u64) -> usize {
+    const HEADER: usize = 1 + 8 + 8 + 24;
+    const REBORN: u8 = 10;
+    let asks = |frame: &[u8]| {
+        let (mut at, mut found) = (HEADER, 0);
+        while let Some(head) = frame.get(at..at + 5) {
+            found += usize::from(head[0] == REBORN);
+            at += 5 + u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        }
+        found
+    };
+    let frames = cluster.frames().filter(|(from, _, _)| from.node.0 == node);
+    frames.map(|(_, _, bytes)| asks(bytes)).sum()
+}
+
+#[test]
+fn m17_a_new_life_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is_added_again() {
+    let mut cluster = Cluster::formed(2);
+    write(&mut cluster, 1, 0, 10);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    let member = Member::new(NodeId(victim), Incarnation(0x1000 + u128::from(victim)));
+    let group = GroupId(1);
+    cluster.run_for(300);
+    cluster.kill(victim);
+    cluster.forget(victim, 1);
+    let change = |cluster: &mut Cluster, change| {
+        let at = cluster.leader(1).expect("led");
+        let ask = |to| Input::ChangeMembers { to, group, change, expected: None };
+        let token = cluster.input(at, ask);
+        cluster.answer(token).expect("taken");
+    };
+    // Group 0 says nothing of a first member, so nobody brings it in again by himself.
+    change(&mut cluster, MemberChange::Remove(member));
+    cluster.run_for(500);
+    cluster.start(victim);
+    let told = |c: &Cluster| {
+        let text = group_of(c, victim, 1).waits_for.unwrap_or_default();
+        text.contains("was removed") && text.contains("the tests say so")
+    };
+    assert!(cluster.run_until(10, told), "{:#?}", cluster.nodes[&victim].status());
+    cluster.record();
+    cluster.run_for(10_000);
+    assert_eq!(asked_back(&cluster, victim), 0, "it has its answer");
+    assert!(told(&cluster) && group_of(&cluster, victim, 1).state == "amnesia");
+    cluster.proposed(victim, 2, "other group").expect("the node goes on");
+    // The operator takes it in after all, by the name that it had.
+    change(&mut cluster, MemberChange::AddLearner(member));
+    let back = cluster.run_until(20, |c| is_voter_again(c, leader, 1, victim));
+    assert!(back, "{:#?}", cluster.statuses());
+    assert!(cluster.run_until(5, |c| group_of(c, victim, 1).waits_for.is_none()));
+}
+
+#[test]
+fn m17_a_new_life_on_a_node_that_left_the_cluster_asks_no_more() {
+    let mut cluster = Cluster::of(4, 1);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0, 10);
+    cluster.run_for(300);
+    cluster.kill(4);
+    cluster.forget(4, 1);
+    let change = NodeChange::Remove { node: NodeId(4) };
+    let token = cluster.input(1, |to| Input::ChangeNodes { to, change });
+    cluster.answer(token).expect("written down");
+    let gone = |c: &Cluster| c.members_of(1, 1).iter().all(|m| m.0 != 4);
+    assert!(cluster.run_until(10, gone), "{:#?}", cluster.statuses());
+    cluster.start(4);
+    let told = |c: &Cluster| {
+        let text = group_of(c, 4, 1).waits_for.unwrap_or_default();
+        text.contains("was removed")
+    };
+    assert!(cluster.run_until(10, told), "{:#?}", cluster.nodes[&4].status());
+    cluster.record();
+    cluster.run_for(10_000);
+    assert_eq!(asked_back(&cluster, 4), 0, "it has its answer");
+    assert!(!cluster.nodes[&4].status().refused.is_empty(), "{:#?}", cluster.nodes[&4].status());
+}
+
+/// A leader that heard only of the first of two lives took the second for the one to replace.
+#[test]
+fn m17_of_two_lives_of_one_directory_the_later_run_counts_whichever_was_heard_last() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
+    cluster.run_for(300);
+    // Its first life is heard by the third node alone, its second by the leader alone.
+    let forget = |cluster: &mut Cluster, unheard_by| {
+        cluster.kill(victim);
+        cluster.forget(victim, 1);
+        cluster.heal();
+        cluster.partition(victim, unheard_by);
+        cluster.start(victim);
+    };
+    forget(&mut cluster, leader);
+    cluster.run_for(300);
+    forget(&mut cluster, third);
+    let back = cluster.run_until(4, |c| is_voter_again(c, leader, 1, victim));
+    assert!(back, "{:#?}", cluster.statuses());
+    let life = |c: &Cluster, at| {
+        let of = c.members_of(at, 1).into_iter().find(|m| m.0 == victim);
+        of.map(|m| m.1)
+    };
+    let second = life(&cluster, leader);
+    let (group, target) = (GroupId(1), NodeId(third));
+    let token = cluster.input(leader, |to| Input::Transfer { to, group, target });
+    cluster.answer(token).expect("handed over");
+    assert!(cluster.run_until(1, |c| c.leader(1) == Some(third)));
+    cluster.heal();
+    cluster.run_for(8_000);
+    assert_eq!(cluster.leader(1), Some(third));
+    assert_eq!(life(&cluster, third), second, "the life that runs");
+    // A third one is later than both.
+    forget(&mut cluster, leader);
+    let third_life = |c: &Cluster| is_voter_again(c, third, 1, victim) && life(c, third) != second;
+    assert!(cluster.run_until(20, third_life), "{:#?}", cluster.statuses());
 }
 
 #[test]

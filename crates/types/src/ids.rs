@@ -182,6 +182,14 @@ impl Incarnation {
     pub const fn is_of(self, directory: Incarnation) -> bool {
         (self.0 ^ directory.0) << (128 - Self::RUN_SHIFT) == 0
     }
+
+    /// The run of a directory that gave this life out to a replica, 0 for the directory's own: of
+    /// two lives of one replica the later one has the higher. `None`: of another directory.
+    #[must_use]
+    pub const fn run_on(self, directory: Incarnation) -> Option<u32> {
+        let run = (self.0 ^ directory.0) >> Self::RUN_SHIFT;
+        if self.is_of(directory) { Some(run as u32) } else { None }
+    }
 }
 
 impl fmt::Display for Incarnation {

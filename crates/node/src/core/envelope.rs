@@ -41,6 +41,7 @@ mod kind {
     pub(super) const VERSION_SAYS: u8 = 17;
 }
 
+    pub(super) const DISMISSED: u8 = 18;
 /// One item of a frame. Payloads are slices of the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
@@ -81,6 +82,9 @@ pub(crate) enum Item {
     Reborn { group: GroupKey, life: Incarnation },
     /// The receiver's life, in this run, is not taken in.
     Unwelcome { life: Incarnation, run: u64, why: Unwelcome },
+    /// The receiver's replica of a group is not taken back under this life: the sender leads the
+    /// group, and the receiver's node was removed from it.
+    Dismissed { group: GroupKey, life: Incarnation },
 }
 
 /// Part of [`Item::Unwelcome`].
@@ -331,6 +335,10 @@ impl FrameWriter {
             Item::Unwelcome { life, run: of, why } => self.put(run, to, kind::UNWELCOME, |out| {
                 out.put_u128(life.0);
                 out.put_u64(*of);
+            Item::Dismissed { group, life } => self.put(run, to, kind::DISMISSED, |out| {
+                out.put_group(*group);
+                out.put_u128(life.0);
+            }),
                 put_unwelcome(out, *why);
             }),
         }
@@ -465,6 +473,9 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
             Item::Unwelcome { life, run, why: read_unwelcome(&mut r)? }
         }
         _ => return Err(r.invalid("item kind")),
+        kind::DISMISSED => {
+            Item::Dismissed { group: r.group("group")?, life: Incarnation(r.u128("life")?) }
+        }
     };
     Ok(item)
 }
@@ -550,6 +561,7 @@ mod tests {
         for item in all_items() {
             writer.put_item(RUN, to, &item);
         }
+            Item::Dismissed { group, life: member.incarnation },
         let frame = writer.take();
         assert!(writer.is_empty());
         assert_eq!(decode(&frame), Ok((Header { run: RUN, to }, all_items())));

@@ -209,13 +209,18 @@ impl NodeCore {
 
     /// Ends a replica in this process: its machine failed. Its log stays; the other groups go on.
     pub(super) fn halt_group(&mut self, slot: usize, reason: String) {
+        self.stop_group(slot, format!("stopped, restart the node: {reason}"));
+    }
+
+    /// Ends a replica in this process; what it waits for says why, and what to do.
+    pub(super) fn stop_group(&mut self, slot: usize, waits_for: String) {
         let Some(group) = self.slots[slot].take() else { return };
         let key = group.key;
-        tracing::error!(node = %self.me.node, group = %key, reason, "group stopped");
+        tracing::error!(node = %self.me.node, group = %key, waits_for, "group stopped");
         let status = group.core.status();
         let asleep = Asleep {
             state: GroupState::Clean,
-            waits_for: Some(format!("stopped, restart the node: {reason}")),
+            waits_for: Some(waits_for),
             term: status.term,
             commit: status.commit,
             applied: group.apply.applied.index,

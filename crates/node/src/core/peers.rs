@@ -230,6 +230,7 @@ impl NodeCore {
             Item::Arrival { joined, address } => self.arrival(from, run, joined, address),
             Item::Reborn { group, life } => self.reborn_elsewhere(from, group, life),
             Item::Unwelcome { life, run, why } => self.unwelcome(from, life, run, why),
+            Item::Dismissed { group, life } => self.dismissed(from, group, life),
         }
     }
 
@@ -249,6 +250,7 @@ impl NodeCore {
         self.catch_up_with_beats(slot);
         let Some(group) = self.group(slot) else { return };
         let result = group.core.step(now, message);
+        let meant = message.to;
         self.note_quiet(slot);
         self.counters.messages_received += 1;
         if let Err(error) = result {
@@ -256,6 +258,7 @@ impl NodeCore {
             if let StepError::NotMe { me, .. } = error {
                 self.send_item(from.node, Lane::Urgent, &Item::NotMe { expected: me });
             }
+                self.called_by_an_old_name(slot, meant);
             tracing::debug!(node = %self.me.node, peer = %from, %error, "message refused");
         }
         self.mark(slot);
@@ -331,6 +334,7 @@ impl NodeCore {
             | Item::Arrival { .. }
             | Item::Reborn { .. }
             | Item::Unwelcome { .. } => Header::any_life(to),
+            | Item::Dismissed { .. }
             _ => peer.address(to),
         };
         let writer = match lane {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use refloat_log_store::{GroupBoot, GroupState};
 use refloat_types::codec::{Put, Reader};
-use refloat_types::{GroupWrite, HardState, Incarnation, Member, Now};
+use refloat_types::{GroupKey, GroupWrite, HardState, Incarnation, Member, NodeId, Now};
 
 use super::envelope::Item;
 use super::{NodeCore, Order};
@@ -20,6 +20,26 @@ pub(crate) struct Rebirth {
     /// Its name is durable: others may hear it.
     pub(crate) noted: bool,
     pub(crate) say_at: Now,
+    /// Who said that the node was removed: it does not ask any more.
+    pub(crate) dismissed_by: Option<NodeId>,
+}
+
+impl Rebirth {
+    fn is_due(&self, now: Now) -> bool {
+        self.dismissed_by.is_none() && now >= self.say_at
+    }
+
+    /// What it waits for, as a sentence.
+    pub(crate) fn waits_for(&self) -> String {
+        let what = match self.dismissed_by {
+            None => "its new life to be taken in as a voter".to_owned(),
+            Some(node) => format!(
+                "nothing any more: node {node} says that this node was removed, and its new life \
+                 is not taken in"
+            ),
+        };
+        format!("{what}; because {}", self.evidence)
+    }
 }
 
 impl NodeCore {
@@ -66,7 +86,7 @@ impl NodeCore {
         let Some(group) = self.slots[slot].as_mut() else { return };
         if !group.core.conf().is_voter(me) {
             let evidence = "what its old life had promised was lost before this start".to_owned();
-            group.rebirth = Some(Rebirth { evidence, noted: true, say_at });
+            group.rebirth = Some(Rebirth { evidence, noted: true, say_at, dismissed_by: None });
             self.rebirths.insert(slot);
         }
         if nameless {
@@ -82,7 +102,7 @@ impl NodeCore {
             "replica begins a new life"
         );
         let key = group.key;
-        group.rebirth = Some(Rebirth { evidence, noted: false, say_at: now });
+        group.rebirth = Some(Rebirth { evidence, noted: false, say_at: now, dismissed_by: None });
         let write = GroupWrite { group: key, hard_state: Some(hard_state), log: None };
         self.order(Order::NewLife { slot, life: encode_life(me), write });
     }
@@ -116,7 +136,7 @@ impl NodeCore {
                 tracing::info!(node = %self.me.node, group = %group.key, "replica is taken in");
                 group.rebirth = None;
                 self.rebirths.remove(&slot);
-            } else if let Some(rebirth) = group.rebirth.as_mut().filter(|r| now >= r.say_at) {
+            } else if let Some(rebirth) = group.rebirth.as_mut().filter(|r| r.is_due(now)) {
                 rebirth.say_at = now.after(pause);
                 due.push(Item::Reborn { group: group.key, life: group.me.incarnation });
             }
@@ -133,7 +153,44 @@ impl NodeCore {
     /// When a new life speaks next.
     pub(super) fn rebirth_wake_at(&self) -> Option<Now> {
         let groups = self.rebirths.iter().filter_map(|slot| self.slots[*slot].as_ref());
-        groups.filter_map(|group| group.rebirth.as_ref()).map(|rebirth| rebirth.say_at).min()
+        let asking = groups.filter_map(|group| group.rebirth.as_ref());
+        asking.filter(|rebirth| rebirth.dismissed_by.is_none()).map(|rebirth| rebirth.say_at).min()
+    }
+
+    /// The leader of a group does not take this node's new life in.
+    pub(super) fn dismissed(&mut self, from: Member, key: GroupKey, life: Incarnation) {
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        if self.slots[slot].as_ref().is_some_and(|group| group.me.incarnation == life) {
+            self.stop_asking(slot, from.node);
+        }
+    }
+
+    /// This node belongs to no group any more.
+    pub(super) fn all_dismissed(&mut self, by: NodeId) {
+        for slot in self.rebirths.clone() {
+            self.stop_asking(slot, by);
+        }
+    }
+
+    fn stop_asking(&mut self, slot: usize, by: NodeId) {
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let Some(rebirth) = group.rebirth.as_mut().filter(|r| r.dismissed_by.is_none()) else {
+            return;
+        };
+        rebirth.dismissed_by = Some(by);
+        tracing::error!(
+            node = %self.me.node, group = %group.key, %by,
+            "this node was removed: the replica's new life is not taken in"
+        );
+    }
+
+    /// A leader has the replica as a member in its former life: the node was added again.
+    pub(super) fn called_by_an_old_name(&mut self, slot: usize, meant: Member) {
+        let (now, me) = (self.now(), self.me);
+        let Some(group) = self.slots[slot].as_mut().filter(|_| meant.is_of(me)) else { return };
+        if let Some(rebirth) = group.rebirth.as_mut().filter(|r| r.dismissed_by.is_some()) {
+            (rebirth.dismissed_by, rebirth.say_at) = (None, now);
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use refloat_types::{ConfState, GroupKey, Incarnation, Index, Member, NodeId, Now
 
 use super::NodeCore;
 use super::catalog::NodeRecord;
+use super::envelope::Item;
+use crate::api::Lane;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +39,15 @@ pub(crate) struct Asked {
     at: Now,
 }
 
+impl Asked {
+    /// Whether it asked in a later life than this one. What it asked for may be long done, and
+    /// undone by a start that forgot again; a life of another directory came before in any case,
+    /// or group 0 would not have this directory.
+    fn is_later_than(&self, life: Incarnation) -> bool {
+        life.run_on(self.directory).is_none_or(|run| self.life.run_on(self.directory) > Some(run))
+    }
+}
+
 impl NodeCore {
     /// A replica on another node asks to be taken back under a new life.
     pub(super) fn reborn_elsewhere(&mut self, from: Member, key: GroupKey, life: Incarnation) {
@@ -44,11 +55,35 @@ impl NodeCore {
             self.counters.refused += 1;
             return;
         }
+        if self.goes_on_without(key, from.node) {
+            let item = Item::Dismissed { group: key, life };
+            return self.send_item(from.node, Lane::Urgent, &item);
+        }
         let asked = Asked { life, directory: from.incarnation, at: self.now() };
-        let known = self.asked.insert((key, from.node), asked);
+        let known = self.asked.get(&(key, from.node)).copied();
+        if known.is_some_and(|known| !asked.is_later_than(known.life) && known.life != life) {
+            return; // it was overtaken by what a later life said
+        }
+        self.asked.insert((key, from.node), asked);
         if known.is_none_or(|known| known.life != life) {
             self.tend_now();
         }
+    }
+
+    /// Whether this node leads a group of which a node is no member, nor is to be one. Only with an
+    /// own entry applied is that known.
+    fn goes_on_without(&self, key: GroupKey, node: NodeId) -> bool {
+        let slot = self.by_key.get(&key).copied().filter(|slot| self.leads(*slot));
+        let Some(group) = slot.and_then(|slot| self.slots[slot].as_ref()) else { return false };
+        let lives = self.record(node).is_some_and(|record| record.life.is_some() && !record.gone);
+        group.apply.applied.term == group.term()
+            && group.core.conf().member(node).is_none()
+            && !(lives && self.is_everywhere(key))
+    }
+
+    /// Whether every node is to be a member of a group.
+    fn is_everywhere(&self, key: GroupKey) -> bool {
+        key.id.0 <= u64::from(self.identity.groups)
     }
 
     pub(super) fn tend_now(&mut self) {
@@ -121,10 +156,9 @@ impl NodeCore {
             Some(life) => life == asked.directory,
             None => member.incarnation.is_of(asked.directory),
         });
+        let asked = asked.filter(|asked| asked.is_later_than(member.incarnation));
         match (asked.map(|asked| asked.life), life) {
-            (Some(life), _) if life != member.incarnation => {
-                Due::Replace(Member::new(member.node, life))
-            }
+            (Some(life), _) => Due::Replace(Member::new(member.node, life)),
             (None, Some(life)) if !member.incarnation.is_of(life) => {
                 Due::Replace(Member::new(member.node, life))
             }
@@ -150,7 +184,7 @@ impl NodeCore {
         if self.due(key, me, nodes) == Due::Leave {
             return Some(self.leave(slot));
         }
-        let everywhere = key.id.0 <= u64::from(self.identity.groups);
+        let everywhere = self.is_everywhere(key);
         let missing = nodes.iter().filter(|(node, _)| everywhere && conf.member(**node).is_none());
         let mut new = missing.filter_map(|(node, r)| Some(Member::new(*node, r.life?)));
         let Some(new) = new.next() else { return catching_up };

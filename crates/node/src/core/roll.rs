@@ -304,6 +304,9 @@ impl NodeCore {
         if known.is_none_or(|(known, _)| known != why) {
             tracing::error!(node = %self.me.node, peer = %from, %why, "this node is refused");
         }
+        if matches!(why, Unwelcome::Unknown | Unwelcome::Superseded) {
+            self.all_dismissed(from.node);
+        }
         let over = match why {
             Unwelcome::RunTaken { nonce: 0, .. } => true,
             Unwelcome::RunTaken { nonce, .. } => {
@@ -320,12 +323,14 @@ impl NodeCore {
     /// A node does not let this one in.
     pub(super) fn peer_refused(&mut self, node: NodeId, reason: String, superseded: bool) {
         if superseded && self.superseded.is_none() {
-            let text = format!("node {node} refuses: {reason}; come back with join");
+            let text = format!(
+                "node {node} refuses: {reason}; erase the data directory and come back with join"
+            );
             tracing::error!(node = %self.me.node, text, "the cluster went on without this node");
             let body = text.clone().into_bytes().into();
             self.order(Order::NodeState { slot: slot::SUPERSEDED, body, then: None });
             for at in 0..self.slots.len() {
-                self.halt_group(at, text.clone());
+                self.stop_group(at, text.clone());
             }
             self.superseded = Some(text);
         }

@@ -78,8 +78,11 @@ impl NodeCore {
 /// What a replica that is not whole waits for, in a sentence.
 fn waits_for(group: &Group, status: &refloat_raft_core::Status) -> Option<String> {
     if let Some(rebirth) = &group.rebirth {
-        let evidence = &rebirth.evidence;
-        return Some(format!("its new life to be taken in as a voter; because {evidence}"));
+        return Some(rebirth.waits_for());
+    }
+    if let Some(evidence) = &group.snapshots.lost {
+        let index = status.applied;
+        return Some(format!("any member that has a snapshot up to {index}; because {evidence}"));
     }
     let unwell = group.unwell.as_ref()?;
     let mut text = match unwell.state {

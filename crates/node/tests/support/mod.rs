@@ -415,6 +415,11 @@ impl Cluster {
         let payload = Bytes::from(payload.to_owned());
         self.input(node, |to| Input::Propose {
             to,
+    /// All remembered frames: from whom, to whom.
+    pub fn frames(&self) -> impl Iterator<Item = &(Member, u64, Bytes)> {
+        self.recorded.iter().flatten()
+    }
+
             group: GroupId(group),
             payload,
             stamp: false,
