@@ -74,6 +74,16 @@ pub enum Event {
         /// What it says about itself.
         meta: SnapshotMeta,
     },
+    /// What came of a snapshot could not be written, or is not what was announced. What verifies of
+    /// it stays, and the next attempt goes on from there.
+    SnapshotRefused {
+        /// Whose.
+        group: GroupKey,
+        /// Which snapshot.
+        id: EntryId,
+        /// Why.
+        reason: String,
+    },
     /// Sealed bytes are not what they were, or cannot be read: found in the background.
     Rot {
         /// Which file, where, and what does not hold.

@@ -89,6 +89,9 @@ pub struct MemberStatus {
     pub matched: Option<u64>,
     /// How the leader sends to it: `probe`, `replicate` or `snapshot`; null except at the leader.
     pub sending: Option<&'static str>,
+    /// Why it could not take the last snapshot that it was sent, in its own words; null except at
+    /// the leader, and once it took one.
+    pub refusal: Option<String>,
 }
 
 /// Counters since this start. They only grow, except the gauges at the end.

@@ -331,6 +331,60 @@ fn n07_live_entries_take_the_place_of_own_ones_that_never_were_committed() {
     assert_eq!(payloads_on_disk(&mut cluster, deposed, &indexes), expected);
 }
 
+/// What a leader says of why a member took no snapshot.
+fn refusal(cluster: &Cluster, leader: u64, node: u64) -> Option<String> {
+    let group = cluster.nodes[&leader].status().groups.remove(1);
+    group.members.into_iter().find(|m| m.node == node).and_then(|m| m.refusal)
+}
+
+#[test]
+fn s13_why_a_member_cannot_write_a_snapshot_is_in_its_leaders_status_until_it_can() {
+    let mut cluster = without_node_3(1, |_| {});
+    write_large(&mut cluster, 1, 1, 20);
+    cluster.start(3);
+    let used = cluster.disks[&3].used();
+    cluster.disks[&3].set_capacity(Some(used));
+    let told = cluster.run_until(20, |c| refusal(c, 1, 3).is_some());
+    assert!(told, "{:#?}", cluster.statuses());
+    let text = refusal(&cluster, 1, 3).unwrap_or_default();
+    assert!(text.starts_with("snapshot up to ") && text.contains("no space"), "{text}");
+    cluster.disks[&3].set_capacity(None);
+    rejoins(&mut cluster, 3, 1, 1);
+    assert_eq!(refusal(&cluster, 1, 3), None);
+}
+
+/// Takes commands, and no state of before.
+struct Picky;
+
+impl StateMachine for Picky {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        vec![Bytes::new(); batch.len()]
+    }
+    fn snapshot(&mut self) -> Chunks {
+        Box::new(std::iter::empty())
+    }
+    fn restore(&mut self, _: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        Err(RestoreError::new("a state of another program"))
+    }
+}
+
+#[test]
+fn s13_why_a_members_machine_refuses_a_snapshot_is_in_its_leaders_status() {
+    let mut cluster = without_node_3(1, |c| {
+        c.machines = Some(Arc::new(|node, _| match node {
+            3 => Box::new(Picky) as Box<dyn StateMachine>,
+            _ => Box::<support::Journal>::default(),
+        }));
+    });
+    write_large(&mut cluster, 1, 1, 20);
+    cluster.start(3);
+    let told = cluster.run_until(20, |c| refusal(c, 1, 3).is_some());
+    assert!(told, "{:#?}", cluster.statuses());
+    let text = refusal(&cluster, 1, 3).unwrap_or_default();
+    assert!(text.contains("a state of another program"), "{text}");
+    assert_eq!(cluster.nodes[&3].status().groups[1].role, "stopped");
+}
+
 #[test]
 fn a_reception_that_stands_still_makes_room_for_another_group() {
     let mut cluster = without_node_3(2, |c| {

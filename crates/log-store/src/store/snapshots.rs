@@ -330,7 +330,11 @@ impl LogStore {
             }
             Err(e) if e.is_poison() => return Err(Poisoned { reason: with_cause(&e) }),
             // The part file stays and is resumed with what verifies in it.
-            Err(_) => drop(self.snapshots.receiving.remove(&group)),
+            Err(e) => {
+                let (id, reason) = (reception.meta.id, with_cause(&e));
+                self.snapshots.receiving.remove(&group);
+                self.events.push(Event::SnapshotRefused { group, id, reason });
+            }
         }
         Ok(())
     }

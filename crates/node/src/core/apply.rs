@@ -186,7 +186,11 @@ impl NodeCore {
         let batch = std::mem::take(&mut group.apply.batch);
         let answers = match result {
             Ok(answers) => answers,
-            Err(MachineFailure::Restore(reason)) => return self.halt_group(slot, reason),
+            Err(MachineFailure::Restore(reason)) => {
+                self.tell_leader(slot, last, reason.clone());
+                return self.halt_group(slot, reason);
+            }
+            Err(MachineFailure::Rotten(reason)) => return self.snapshot_lost(slot, last, reason),
             Err(MachineFailure::Broken(reason)) => {
                 self.counters.panics += 1;
                 return self.halt_group(slot, reason);

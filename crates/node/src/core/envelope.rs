@@ -18,6 +18,8 @@ use super::quiet::Sum;
 use crate::error::RequestError;
 
 const VERSION: u8 = 1;
+/// The most bytes of a reason that are sent.
+const MAX_REASON: usize = 500;
 const HEADER_LEN: usize = 1 + 8 + 8 + 24;
 
 /// The kinds of items; a number is never used twice.
@@ -39,9 +41,9 @@ mod kind {
     pub(super) const SNAPSHOT_LIVE: u8 = 15;
     pub(super) const VERSION_ASK: u8 = 16;
     pub(super) const VERSION_SAYS: u8 = 17;
+    pub(super) const DISMISSED: u8 = 18;
 }
 
-    pub(super) const DISMISSED: u8 = 18;
 /// One item of a frame. Payloads are slices of the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
@@ -61,8 +63,8 @@ pub(crate) enum Item {
     SnapshotWants { group: GroupKey, id: EntryId, live: IndexSet },
     /// Some of them, as a message between replicas that gives entries; `last` of what was asked.
     SnapshotLive { group: GroupKey, id: EntryId, last: bool, message: Bytes },
-    /// What the receiver of a snapshot has, or that it is done with it.
-    SnapshotState { group: GroupKey, id: EntryId, next: u32, end: SnapshotEnd },
+    /// What the receiver of a snapshot has, or that it is done with it; `why` it failed, if it did.
+    SnapshotState { group: GroupKey, id: EntryId, next: u32, end: SnapshotEnd, why: String },
     /// The receiver of an earlier frame is not who the sender meant, or does not take the sender
     /// for who it says it is.
     NotMe { expected: Member },
@@ -80,11 +82,11 @@ pub(crate) enum Item {
     /// The sender's replica of a group forgot what it had promised, and asks to be taken back
     /// under this life.
     Reborn { group: GroupKey, life: Incarnation },
-    /// The receiver's life, in this run, is not taken in.
-    Unwelcome { life: Incarnation, run: u64, why: Unwelcome },
     /// The receiver's replica of a group is not taken back under this life: the sender leads the
     /// group, and the receiver's node was removed from it.
     Dismissed { group: GroupKey, life: Incarnation },
+    /// The receiver's life, in this run, is not taken in.
+    Unwelcome { life: Incarnation, run: u64, why: Unwelcome },
 }
 
 /// Part of [`Item::Unwelcome`].
@@ -298,12 +300,13 @@ impl FrameWriter {
                     out.put_slice(message);
                 });
             }
-            Item::SnapshotState { group, id, next, end } => {
+            Item::SnapshotState { group, id, next, end, why } => {
                 self.put(run, to, kind::SNAPSHOT_STATE, |out| {
                     out.put_group(*group);
                     out.put_entry_id(*id);
                     out.put_u32(*next);
                     out.put_u8(*end as u8);
+                    out.put_slice(&why.as_bytes()[..why.floor_char_boundary(MAX_REASON)]);
                 });
             }
             Item::NotMe { expected } => {
@@ -332,13 +335,13 @@ impl FrameWriter {
                 out.put_group(*group);
                 out.put_u128(life.0);
             }),
-            Item::Unwelcome { life, run: of, why } => self.put(run, to, kind::UNWELCOME, |out| {
-                out.put_u128(life.0);
-                out.put_u64(*of);
             Item::Dismissed { group, life } => self.put(run, to, kind::DISMISSED, |out| {
                 out.put_group(*group);
                 out.put_u128(life.0);
             }),
+            Item::Unwelcome { life, run: of, why } => self.put(run, to, kind::UNWELCOME, |out| {
+                out.put_u128(life.0);
+                out.put_u64(*of);
                 put_unwelcome(out, *why);
             }),
         }
@@ -446,7 +449,9 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
                 4 => SnapshotEnd::Again,
                 _ => return Err(r.invalid("snapshot end")),
             };
-            Item::SnapshotState { group, id, next, end }
+            // An older sender gives no reason.
+            let why = String::from_utf8_lossy(&rest(&r)).into_owned();
+            Item::SnapshotState { group, id, next, end, why }
         }
         kind::NOT_ME => Item::NotMe { expected: r.member("expected member")? },
         kind::QUIET_BEAT => {
@@ -468,14 +473,14 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
         kind::REBORN => {
             Item::Reborn { group: r.group("group")?, life: Incarnation(r.u128("life")?) }
         }
+        kind::DISMISSED => {
+            Item::Dismissed { group: r.group("group")?, life: Incarnation(r.u128("life")?) }
+        }
         kind::UNWELCOME => {
             let (life, run) = (Incarnation(r.u128("life")?), r.u64("run")?);
             Item::Unwelcome { life, run, why: read_unwelcome(&mut r)? }
         }
         _ => return Err(r.invalid("item kind")),
-        kind::DISMISSED => {
-            Item::Dismissed { group: r.group("group")?, life: Incarnation(r.u128("life")?) }
-        }
     };
     Ok(item)
 }
@@ -542,7 +547,13 @@ mod tests {
             Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload.clone() },
             Item::SnapshotWants { group, id, live: [Index(3), Index(4)].into_iter().collect() },
             Item::SnapshotLive { group, id, last: true, message: payload },
-            Item::SnapshotState { group, id, next: 3, end: SnapshotEnd::Installed },
+            Item::SnapshotState {
+                group,
+                id,
+                next: 3,
+                end: SnapshotEnd::Failed,
+                why: "no space left".into(),
+            },
             Item::NotMe { expected: member },
             Item::QuietBeat(Sum { count: 2, hash: 99 }),
             Item::NotQuiet,
@@ -550,6 +561,7 @@ mod tests {
             Item::VersionSays { group, life: member.incarnation, version: 5 },
             Item::Arrival { joined: true, address: "b:1".into() },
             Item::Reborn { group, life: member.incarnation },
+            Item::Dismissed { group, life: member.incarnation },
             Item::Unwelcome { life: member.incarnation, run: 4, why: Unwelcome::Superseded },
         ]
     }
@@ -561,7 +573,6 @@ mod tests {
         for item in all_items() {
             writer.put_item(RUN, to, &item);
         }
-            Item::Dismissed { group, life: member.incarnation },
         let frame = writer.take();
         assert!(writer.is_empty());
         assert_eq!(decode(&frame), Ok((Header { run: RUN, to }, all_items())));

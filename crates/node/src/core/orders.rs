@@ -233,9 +233,10 @@ impl NodeCore {
         if let Order::Create { key, .. } = order {
             self.unmakeable.insert(*key);
         }
-        if let Order::Install { slot, .. } = order
+        if let Order::Install { slot, id, .. } = order
             && !self.over
         {
+            self.tell_leader(*slot, *id, error.to_string());
             self.halt_group(*slot, format!("a snapshot cannot be installed: {error}"));
         }
     }

@@ -212,7 +212,8 @@ impl NodeCore {
             Item::SnapshotLive { group, id, last, message } => {
                 self.snapshot_live(group, id, last, &message);
             }
-            Item::SnapshotState { group, id, next, end } => {
+            Item::SnapshotState { group, id, next, end, why } => {
+                self.note_refusal(from, group, id, end, why);
                 self.snapshot_state(from, group, id, next, end);
             }
             Item::NotMe { expected } => {
@@ -229,8 +230,8 @@ impl NodeCore {
             Item::NotQuiet => self.not_quiet(from.node),
             Item::Arrival { joined, address } => self.arrival(from, run, joined, address),
             Item::Reborn { group, life } => self.reborn_elsewhere(from, group, life),
-            Item::Unwelcome { life, run, why } => self.unwelcome(from, life, run, why),
             Item::Dismissed { group, life } => self.dismissed(from, group, life),
+            Item::Unwelcome { life, run, why } => self.unwelcome(from, life, run, why),
         }
     }
 
@@ -249,16 +250,16 @@ impl NodeCore {
         let now = self.now();
         self.catch_up_with_beats(slot);
         let Some(group) = self.group(slot) else { return };
-        let result = group.core.step(now, message);
         let meant = message.to;
+        let result = group.core.step(now, message);
         self.note_quiet(slot);
         self.counters.messages_received += 1;
         if let Err(error) = result {
             self.counters.refused += 1;
             if let StepError::NotMe { me, .. } = error {
                 self.send_item(from.node, Lane::Urgent, &Item::NotMe { expected: me });
-            }
                 self.called_by_an_old_name(slot, meant);
+            }
             tracing::debug!(node = %self.me.node, peer = %from, %error, "message refused");
         }
         self.mark(slot);
@@ -333,8 +334,8 @@ impl NodeCore {
             | Item::NotMe { .. }
             | Item::Arrival { .. }
             | Item::Reborn { .. }
-            | Item::Unwelcome { .. } => Header::any_life(to),
             | Item::Dismissed { .. }
+            | Item::Unwelcome { .. } => Header::any_life(to),
             _ => peer.address(to),
         };
         let writer = match lane {

@@ -197,7 +197,35 @@ impl NodeCore {
         next: u32,
         end: SnapshotEnd,
     ) {
-        self.send_item(to, Lane::Urgent, &Item::SnapshotState { group: key, id, next, end });
+        let why = String::new();
+        self.send_item(to, Lane::Urgent, &Item::SnapshotState { group: key, id, next, end, why });
+    }
+
+    /// Tells who sent a snapshot why it could not be taken.
+    pub(super) fn say_refusal(&mut self, to: NodeId, group: GroupKey, id: EntryId, why: String) {
+        let item = Item::SnapshotState { group, id, next: 0, end: SnapshotEnd::Failed, why };
+        self.send_item(to, Lane::Urgent, &item);
+    }
+
+    /// Tells the leader, which heard that a snapshot has arrived, why it is of no use here.
+    pub(super) fn tell_leader(&mut self, slot: usize, id: EntryId, why: String) {
+        let Some(group) = self.slots[slot].as_ref() else { return };
+        if let Some(leader) = group.leader().filter(|leader| *leader != group.me.node) {
+            self.say_refusal(leader, group.key, id, why);
+        }
+    }
+
+    /// The disk did not take what came of a snapshot.
+    pub(super) fn snapshot_refused(&mut self, key: GroupKey, id: EntryId, reason: String) {
+        tracing::warn!(node = %self.me.node, group = %key, %id, reason, "snapshot not received");
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        if group.snapshots.incoming.as_ref().is_some_and(|incoming| incoming.meta.id == id)
+            && let Some(incoming) = group.snapshots.incoming.take()
+        {
+            self.say_refusal(incoming.from, key, id, reason);
+            self.reception_over(key);
+        }
     }
 
     /// A whole snapshot is here: verified, synced, under its name. The core decides, once nothing
@@ -229,6 +257,7 @@ impl NodeCore {
         self.mark(slot);
     }
 
+                from.into_iter().for_each(|to| self.say_refusal(to, key, id, error.to_string()));
     /// There is room for another reception.
     pub(super) fn reception_over(&mut self, key: GroupKey) {
         if let Some((next, from, id)) = self.flow.received(key) {

@@ -158,6 +158,34 @@ impl NodeCore {
     pub(super) fn snapshot_wants(
         &mut self,
         from: Member,
+    /// Remembers why a peer could not take a snapshot, until it takes one. It may have said before
+    /// that it has all of it.
+    pub(super) fn note_refusal(
+        &mut self,
+        from: Member,
+        key: GroupKey,
+        id: EntryId,
+        end: SnapshotEnd,
+        why: String,
+    ) {
+        let Some(slot) = self.by_key.get(&key).copied() else { return };
+        let Some(group) = self.slots[slot].as_mut().filter(|group| group.is_leader()) else {
+            return;
+        };
+        match end {
+            SnapshotEnd::Installed => drop(group.snapshots.refusals.remove(&from.node)),
+            SnapshotEnd::Failed if group.core.conf().member(from.node).is_some() => {
+                tracing::warn!(
+                    node = %self.me.node, group = %key, peer = %from, %id, why,
+                    "a member could not take a snapshot"
+                );
+                let text = format!("snapshot up to {}: {why}", id.index);
+                group.snapshots.refusals.insert(from.node, text);
+            }
+            _ => {}
+        }
+    }
+
         key: GroupKey,
         id: EntryId,
         wants: &IndexSet,

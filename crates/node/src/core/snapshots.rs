@@ -36,6 +36,8 @@ pub(crate) struct Transfers {
     pub(super) sending: BTreeMap<NodeId, Outgoing>,
     pub(super) incoming: Option<Incoming>,
 }
+    /// Why a peer could not take the last one, in its own words.
+    pub(super) refusals: BTreeMap<NodeId, String>,
 
 impl Transfers {
     /// Nothing is on its way, and this snapshot is there (zero: none).

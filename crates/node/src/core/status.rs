@@ -46,6 +46,10 @@ impl NodeCore {
             let peer = status.progress.iter().find(|p| p.member == member);
             peer.filter(|_| group.is_leader()).map(|p| sending_name(p.state))
         };
+        let refusal = |member: Member| {
+            let refusal = group.snapshots.refusals.get(&member.node);
+            refusal.filter(|_| group.is_leader()).cloned()
+        };
         GroupStatus {
             group: group.key.id.0,
             epoch: group.key.epoch.0,
@@ -70,7 +74,7 @@ impl NodeCore {
             machine_newest: group.rules.newest,
             transfer: status.transfer.map(|member| member.node.0),
             membership: status.conf_id,
-            members: members(&status.conf, matched, sending),
+            members: members(&status.conf, matched, sending, refusal),
         }
     }
 }
@@ -154,6 +158,7 @@ fn members(
     matched: impl Fn(Member) -> Option<u64>,
     sending: impl Fn(Member) -> Option<&'static str>,
 ) -> Vec<MemberStatus> {
+    refusal: impl Fn(Member) -> Option<String>,
     let standing = |member: Member| {
         let (old, new) = (conf.outgoing.contains(&member), conf.voters.contains(&member));
         match (conf.is_joint(), old, new) {
@@ -172,6 +177,7 @@ fn members(
             matched: matched(member),
             sending: sending(member),
         })
+            refusal: refusal(member),
         .collect();
     members.sort_by_key(|member| member.node);
     members

@@ -142,6 +142,7 @@ impl NodeCore {
             for proposal in parked {
                 self.route(slot, proposal);
             }
+        group.snapshots.refusals.clear();
             self.flush_proposals(slot);
             self.flush_reads(slot);
         }
@@ -264,6 +265,9 @@ impl NodeCore {
                 Event::Rot { evidence, group, entries, configs, snapshot } => {
                     let missing = Holes { missing: entries, may_be_config: configs };
                     self.rot(group, &missing, snapshot, evidence);
+                }
+                Event::SnapshotRefused { group, id, reason } => {
+                    self.snapshot_refused(group, id, reason);
                 }
                 _ => {}
             }
