@@ -133,6 +133,8 @@ pub(crate) struct MachineAnswers {
 pub(crate) enum MachineFailure {
     /// It refused the snapshot.
     Restore(String),
+    /// The snapshot cannot be read.
+    Rotten(String),
     /// It panicked, or returned another number of replies than it got commands.
     Broken(String),
 }
@@ -227,7 +229,7 @@ impl MachineJob {
         if let Some(file) = self.restore.take() {
             // What the machine kept itself may be ahead.
             if !kept(file.meta().id.index) {
-                restore(machine.as_mut(), &file).map_err(MachineFailure::Restore)?;
+                restore(machine.as_mut(), &file)?;
                 let (now, id) = (machine.applied(), file.meta().id);
                 if now.is_some_and(|at| at > id.index) {
                     return Err(stands_elsewhere(now, Some(id.index)));
@@ -294,7 +296,10 @@ fn stands_elsewhere(at: Option<Index>, expected: Option<Index>) -> MachineFailur
 }
 
 /// Feeds a snapshot to a machine. A damaged file ends early, and its error counts, not the machine's.
-pub(crate) fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Result<(), String> {
+pub(crate) fn restore(
+    machine: &mut dyn StateMachine,
+    file: &SnapshotFile,
+) -> Result<(), MachineFailure> {
     let mut damage = None;
     let mut chunks = file.chunks().map_while(|chunk| match chunk {
         Ok(bytes) => Some(bytes),
@@ -316,8 +321,8 @@ pub(crate) fn restore(machine: &mut dyn StateMachine, file: &SnapshotFile) -> Re
     });
     drop(chunks);
     match (damage, restored) {
-        (Some(damage), _) => Err(damage),
-        (None, restored) => restored.map_err(|error| error.to_string()),
+        (Some(damage), _) => Err(MachineFailure::Rotten(damage)),
+        (None, restored) => restored.map_err(|error| MachineFailure::Restore(error.to_string())),
     }
 }
 

@@ -257,24 +257,6 @@ fn a_leader_that_cannot_read_what_the_others_have_compacted_makes_a_snapshot_of_
     assert!(cluster.nodes[&leader].counters().snapshots_sent > 0);
 }
 
-/// Damages the middle of every file of a kind on a node's disk; says how many there are.
-fn rot_files(cluster: &Cluster, node: u64, folder: &str, ending: &str) -> usize {
-    let disk = &cluster.disks[&node];
-    let is_it = |path: &PathBuf| {
-        path.starts_with(PathBuf::from(DIR).join(folder))
-            && path.extension().is_some_and(|found| found == ending)
-    };
-    let files: Vec<PathBuf> = disk.files().into_keys().filter(is_it).collect();
-    for path in &files {
-        disk.corrupt(path, |bytes| {
-            let at = bytes.len() / 2;
-            bytes[at..at + 100].iter_mut().for_each(|byte| *byte ^= 0x40);
-        })
-        .expect("a file");
-    }
-    files.len()
-}
-
 #[test]
 fn n13_rot_below_applied_is_found_and_cured_without_a_peer() {
     let mut cluster = Cluster::formed(1);
@@ -284,7 +266,7 @@ fn n13_rot_below_applied_is_found_and_cured_without_a_peer() {
     let leader = cluster.leader(1).expect("formed");
     let victim = 1 + leader % 3;
     cluster.run_for(200);
-    assert!(rot_files(&cluster, victim, "seg", "seg") > 0);
+    assert!(cluster.rot_files(victim, "seg", "seg") > 0);
     // Nobody can help.
     for other in (1..=3).filter(|node| *node != victim) {
         cluster.partition(victim, other);
@@ -312,7 +294,7 @@ fn n13_a_rotten_snapshot_is_found_and_written_anew() {
     let token = cluster.input(victim, snapshot);
     cluster.answer(token).expect("written");
     let of = group_of(&cluster, victim, 1).snapshot;
-    assert_eq!(rot_files(&cluster, victim, "snap", "snap"), 1);
+    assert_eq!(cluster.rot_files(victim, "snap", "snap"), 1);
     cluster.run_for(70_000);
     assert!(cluster.nodes[&victim].counters().rot > 0);
     cluster.kill(victim);

@@ -219,6 +219,64 @@ fn n04_a_second_snapshot_that_arrives_while_the_first_is_applied_takes_its_place
     assert_eq!(cluster.read(lagging, 1, Consistency::Linearizable), Ok(expected(110)));
 }
 
+/// A member whose snapshot from the leader has rotted when it is to be restored from it.
+fn rotten_before_use(cluster: &mut Cluster) -> (u64, u64) {
+    let (leader, lagging) = lagging(cluster);
+    cluster.hold(lagging, JobLane::Apply);
+    cluster.heal();
+    let arrived = cluster.run_until(20, |c| c.held(lagging, JobLane::Apply) == 1);
+    assert!(arrived, "it is about to be restored");
+    assert!(cluster.rot_files(lagging, "snap", "snap") > 0);
+    (leader, lagging)
+}
+
+fn state_of(cluster: &Cluster, node: u64) -> (&'static str, String) {
+    let group = cluster.nodes[&node].status().groups.remove(1);
+    (group.state, group.waits_for.unwrap_or_default())
+}
+
+#[test]
+fn n02_a_snapshot_that_rots_between_its_arrival_and_its_use_is_asked_for_again() {
+    let mut cluster = snapshotting(1);
+    let (leader, lagging) = rotten_before_use(&mut cluster);
+    let other = 1 + lagging % 3;
+    cluster.partition(lagging, leader);
+    cluster.partition(lagging, other);
+    cluster.release(lagging, JobLane::Apply);
+    cluster.run_for(300);
+    let (state, waits_for) = state_of(&cluster, lagging);
+    assert_eq!(state, "damaged", "{waits_for}");
+    assert!(waits_for.contains("any member that has a snapshot"), "{waits_for}");
+    assert_eq!(cluster.files(lagging, "snap", "bad").len(), 1, "what rotted is kept aside");
+    // It leads nobody meanwhile, whatever it has of the log.
+    cluster.run_for(3_000);
+    assert_ne!(cluster.nodes[&lagging].status().groups[1].role, "leader");
+    cluster.heal();
+    caught_up(&mut cluster, lagging, 60);
+    assert_eq!(state_of(&cluster, lagging), ("clean", String::new()));
+    // What it has now outlives a start, and it can lead.
+    cluster.power_cut(lagging);
+    cluster.start(lagging);
+    cluster.run_for(1_000);
+    cluster.kill(leader);
+    cluster.wait_for_leaders(1);
+    assert_eq!(cluster.read(lagging, 1, Consistency::Linearizable), Ok(expected(60)));
+    write(&mut cluster, lagging, 60..63);
+}
+
+#[test]
+fn n02_who_leads_by_now_makes_a_snapshot_for_a_member_whose_own_rotted() {
+    let mut cluster = snapshotting(1);
+    let (leader, lagging) = rotten_before_use(&mut cluster);
+    // Only the third one is left, whose own snapshots may be older.
+    cluster.kill(leader);
+    cluster.release(lagging, JobLane::Apply);
+    cluster.wait_for_leaders(1);
+    caught_up(&mut cluster, lagging, 60);
+    assert_eq!(state_of(&cluster, lagging), ("clean", String::new()));
+    write(&mut cluster, lagging, 60..63);
+}
+
 #[test]
 fn w16_a_snapshot_that_finds_the_log_full_is_installed_when_there_is_space() {
     let mut cluster = snapshotting(2);

@@ -11,6 +11,7 @@ use crate::hello::Greeting;
 use crate::holes::Healing;
 use crate::leader::Leading;
 use crate::log::Log;
+use crate::lost::Lost;
 use crate::read::Asking;
 use crate::rng::Rng;
 use crate::{
@@ -30,6 +31,8 @@ pub struct Core {
     pub(crate) rights: Rights,
     /// The own disk does not answer: nothing that needs it is begun.
     pub(crate) disk_hangs: bool,
+    /// While the state as of `applied` is lost.
+    pub(crate) lost: Option<Lost>,
     pub(crate) healing: Healing,
     pub(crate) giving: Giving,
     pub(crate) hello: Greeting,
@@ -84,6 +87,7 @@ pub(crate) struct Outbox {
     pub(crate) healed: bool,
     pub(crate) amnesia: bool,
     pub(crate) alarms: Vec<Alarm>,
+    pub(crate) make_snapshot: bool,
 }
 
 impl Core {
@@ -107,6 +111,7 @@ impl Core {
             now,
             rights: restored.rights,
             disk_hangs: false,
+            lost: None,
             healing: Healing::new(restored.holes, restored.rights, now),
             giving: Giving::default(),
             hello,
@@ -138,6 +143,7 @@ impl Core {
         self.advance(now);
         self.give_up_reads();
         self.tick_holes();
+        self.tick_lost();
         if self.quiet {
             return;
         }
@@ -156,7 +162,8 @@ impl Core {
             Role::Leader => self.leading.wake_at(),
             _ => Some(self.election_at),
         };
-        [role, self.asking.wake_at(), self.healing.wake_at()].into_iter().flatten().min()
+        let own = [self.asking.wake_at(), self.healing.wake_at(), self.lost_wake_at()];
+        own.into_iter().chain([role]).flatten().min()
     }
 
     /// Everything handed out up to `ticket` is durable. Held messages may leave, acks are made,
@@ -206,6 +213,7 @@ impl Core {
             healed: core::mem::take(&mut out.healed),
             amnesia: core::mem::take(&mut out.amnesia),
             alarms: core::mem::take(&mut out.alarms),
+            make_snapshot: core::mem::take(&mut out.make_snapshot),
         };
         (!ready.is_empty()).then_some(ready)
     }

@@ -21,12 +21,14 @@ impl Core {
     }
 
     /// Whether this replica may ask for votes: it has the right to, it belongs to the electorate
-    /// with its present life, and no change of the membership is committed and unapplied.
+    /// with its present life, no change of the membership is committed and unapplied, and the state
+    /// that it would lead with is there.
     pub(crate) fn may_campaign(&self) -> bool {
         let change = self.log.configs().first().is_some_and(|(at, _)| *at <= self.commit);
         self.may_vote()
             && self.rights.may_campaign
             && !change
+            && self.lost.is_none()
             && self.holes_allow_campaign()
             && self.electorate().is_voter(self.config.me)
     }

@@ -11,7 +11,7 @@ use crate::{Body, Core, Fetch, FetchId, Fetched, HoleRange, Rights};
 pub(crate) struct Giving {
     under_way: Vec<(FetchId, Member)>,
     /// Up to where a snapshot of the host reaches, as it said last. The log may reach below it.
-    snapshot: Index,
+    pub(crate) snapshot: Index,
 }
 
 /// The most fetches for others at a time.
@@ -125,7 +125,9 @@ impl Core {
 
     /// Somebody needs what is compacted, and has no leader to send it.
     pub(crate) fn on_snapshot_ask(&mut self, from: Member, index: Index) {
-        if self.snapshot_reaches() >= index && !self.out.send_snapshot.contains(&from) {
+        if self.snapshot_reaches() < index {
+            self.out.make_snapshot |= self.applied >= index && self.lost.is_none();
+        } else if !self.out.send_snapshot.contains(&from) {
             self.out.send_snapshot.push(from);
         }
     }

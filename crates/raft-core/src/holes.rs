@@ -176,7 +176,7 @@ impl Core {
     }
 
     /// The leader, then all other members.
-    fn givers(&self) -> Vec<Member> {
+    pub(crate) fn givers(&self) -> Vec<Member> {
         let leader = self.leader;
         let members = self.conf.iter().filter(|m| Some(*m) != leader);
         leader.into_iter().chain(members).filter(|m| *m != self.config.me).collect()

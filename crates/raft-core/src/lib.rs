@@ -101,6 +101,7 @@ mod hello;
 mod holes;
 mod leader;
 mod log;
+mod lost;
 mod membership;
 mod message;
 mod progress;

@@ -59,6 +59,9 @@ pub struct Ready {
     pub amnesia: bool,
     /// What a leader noticed of peers, for the operator.
     pub alarms: Vec<Alarm>,
+    /// A member needs a snapshot that reaches further than the newest one here. One of what is
+    /// applied is to be made; the member asks again.
+    pub make_snapshot: bool,
 }
 
 /// Something that no sound peer does.
@@ -103,6 +106,7 @@ impl Ready {
             && !self.healed
             && !self.amnesia
             && self.alarms.is_empty()
+            && !self.make_snapshot
     }
 }
 

@@ -29,6 +29,7 @@ impl Core {
     /// It was not applied yet.
     pub fn on_snapshot_made(&mut self, up_to: Index) {
         assert!(up_to <= self.applied, "only what is applied can be in a snapshot");
+        self.giving.snapshot = self.giving.snapshot.max(up_to);
         self.forget_holes_up_to(up_to);
         self.resolving_goes_on();
         self.heal_if_whole();
@@ -85,7 +86,8 @@ impl Core {
         if id.term > self.term() {
             return Err(SnapshotError::Malformed("a term that this replica has not seen yet"));
         }
-        let cures = self.healing.first().is_some_and(|hole| hole <= id.index);
+        let cures =
+            self.lost.is_some() || self.healing.first().is_some_and(|hole| hole <= id.index);
         if id.index <= if cures { self.applied } else { self.commit } {
             return Ok(SnapshotOutcome::Obsolete);
         }
@@ -120,6 +122,7 @@ impl Core {
         self.log.install(id, self.commit);
         self.commit = self.commit.max(id.index);
         self.applied = id.index;
+        self.lost = None;
         self.out.committed = id.index;
         self.conf = conf.clone();
         self.validated = self.validated.max(id.index);

@@ -341,8 +341,12 @@ fn hole_that_a_giver_lost_too_is_cured_by_the_snapshot_that_covers_it() {
     assert_eq!(said[0].body, Body::HoleCompacted { up_to: Index(3) });
     core.step(now, from(1, 2, term.0, Body::SnapshotAsk { index: Index(2) })).unwrap();
     assert_eq!(core.ready().expect("a wish").send_snapshot, [member(1)]);
+    // No snapshot here reaches so far, but one could be made that does.
     core.step(now, from(1, 2, term.0, Body::SnapshotAsk { index: Index(4) })).unwrap();
-    assert!(core.ready().is_none(), "no snapshot here reaches so far");
+    let ready = core.ready().expect("a wish");
+    assert!(ready.make_snapshot && ready.send_snapshot.is_empty());
+    core.step(now, from(1, 2, term.0, Body::SnapshotAsk { index: Index(5) })).unwrap();
+    assert!(core.ready().is_none(), "nothing of that is applied here");
 }
 
 #[test]

@@ -142,3 +142,100 @@ fn old_entries_are_fetched_and_a_failed_fetch_is_asked_again() {
     c.run(3 * BEAT);
     assert_eq!(c.status(3).last, c.status(1).last);
 }
+
+fn asks(c: &Cluster, of: u64) -> Vec<(u64, Index)> {
+    let ask = |m: &Message| match m.body {
+        Body::SnapshotAsk { index } if m.from.node.0 == of => Some((m.to.node.0, index)),
+        _ => None,
+    };
+    c.wire.iter().filter_map(ask).collect()
+}
+
+#[test]
+fn n02_who_lost_the_state_behind_its_log_leads_nobody_and_asks_one_member_after_the_other() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.propose(1, "a").unwrap();
+    c.stabilize();
+    c.compact(1);
+    c.with_core(1, Core::on_state_lost);
+    assert_eq!(c.status(1).role, Role::Follower, "whoever leads answers reads from the state");
+    c.with_core(1, Core::campaign);
+    assert_eq!(c.status(1).role, Role::Follower);
+    c.run(3 * E);
+    assert!([Some(2), Some(3)].contains(&c.leader()), "it votes");
+    c.wire.clear();
+    let applied = c.status(1).last;
+    assert_eq!(c.status(1).applied, applied.index);
+    let mut asked = Vec::new();
+    for _ in 0..12 {
+        c.now = c.now.after(E);
+        c.with_core(1, Core::tick);
+        asked.extend(asks(&c, 1));
+        c.wire.clear();
+    }
+    assert!(asked.iter().all(|(_, index)| *index == applied.index), "{asked:?}");
+    assert!([2, 3].iter().all(|n| asked.iter().any(|(to, _)| to == n)), "{asked:?}");
+    let (now, conf) = (c.now, conf(1..=3));
+    c.with_core(1, Core::on_state_back);
+    c.now = now.after(9 * E);
+    c.with_core(1, Core::tick);
+    assert_eq!(asks(&c, 1), [], "it has what it needs");
+    let again = c.with_core(1, |core, now| {
+        core.on_state_lost(now);
+        core.on_snapshot_received(now, applied, conf)
+    });
+    assert_eq!(again, Ok(SnapshotOutcome::Obsolete), "the very same is the host's to put in place");
+}
+
+#[test]
+fn n02_a_snapshot_of_what_is_committed_but_not_applied_is_installed_where_the_state_is_lost() {
+    for lost in [false, true] {
+        let mut c = Cluster::of(3);
+        c.elect(1);
+        c.auto.apply = false;
+        for text in ["a", "b", "c"] {
+            c.propose(1, text).unwrap();
+        }
+        for _ in 0..3 {
+            while c.deliver(|_| true) > 0 {}
+            c.now = c.now.after(BEAT);
+            c.tick_all();
+        }
+        assert_eq!((c.status(3).commit, c.status(3).applied), (Index(4), Index(1)));
+        let (id, conf) = (EntryId::new(Term(1), Index(3)), conf(1..=3));
+        let outcome = c.with_core(3, |core, now| {
+            if lost {
+                core.on_state_lost(now);
+            }
+            core.on_snapshot_received(now, id, conf)
+        });
+        let expected = if lost { SnapshotOutcome::Install } else { SnapshotOutcome::Obsolete };
+        assert_eq!(outcome, Ok(expected));
+        assert_eq!(c.status(3).applied, if lost { Index(3) } else { Index(1) });
+    }
+}
+
+#[test]
+fn n02_a_member_that_is_asked_for_more_than_its_snapshot_has_makes_one_and_then_sends_it() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.propose(1, "a").unwrap();
+    c.stabilize();
+    let (term, index) = (c.status(2).term, Index(2));
+    let ask = |index| {
+        let body = Body::SnapshotAsk { index };
+        Message { from: member(3), to: member(2), group: GROUP, term, body }
+    };
+    let now = c.now;
+    let core = c.node(2).core();
+    core.step(now, ask(index)).unwrap();
+    let ready = core.ready().expect("a wish");
+    assert!(ready.make_snapshot && ready.send_snapshot.is_empty());
+    core.on_snapshot_made(index);
+    core.step(now, ask(index)).unwrap();
+    let ready = core.ready().expect("a wish");
+    assert!(!ready.make_snapshot && ready.send_snapshot == [member(3)]);
+    core.step(now, ask(Index(9))).unwrap();
+    assert!(core.ready().is_none_or(|r| !r.make_snapshot && r.send_snapshot.is_empty()));
+}

@@ -140,6 +140,33 @@ impl LogStore {
         self.snapshots.newest.get(&group).cloned()
     }
 
+    /// The newest snapshot of a group turned out to be unreadable. Its file is kept under another
+    /// name, and another one of the same entry takes its place without a new record, be it written
+    /// here or received. `false`: it is not the newest.
+    pub fn lose_snapshot(&mut self, group: GroupKey, id: EntryId) -> bool {
+        if self.state.groups.get(&group).is_none_or(|record| record.snapshot != id) {
+            return false;
+        }
+        self.snapshots.rotten.insert(group, id);
+        if self.snapshots.newest.remove(&group).is_some() {
+            let path = self.snapshot_path(group, id);
+            self.queue.push_back(Job::snapshot(SnapshotJob::SetAside(vec![path])));
+        }
+        true
+    }
+
+    /// The file in place of a rotten one: the record that names it is there, and so is the name.
+    fn takes_the_place(&mut self, file: &Arc<SnapshotFile>) -> bool {
+        let (group, id) = (file.meta().group, file.meta().id);
+        let named = self.state.groups.get(&group).is_some_and(|record| record.snapshot == id);
+        if !named || self.snapshots.rotten.get(&group) != Some(&id) {
+            return false;
+        }
+        self.snapshots.rotten.remove(&group);
+        self.snapshots.newest.insert(group, file.clone());
+        true
+    }
+
     /// Reads one chunk of the newest published snapshot; [`Event::SnapshotChunk`] follows.
     /// `None` if there is no snapshot of this `id` any more.
     pub fn read_snapshot_chunk(
@@ -270,13 +297,11 @@ impl LogStore {
             }
         };
         let id = file.meta().id;
-        let Some(record) = self.state.groups.get(&group) else { return Ok(()) };
-        if record.snapshot == id && self.snapshots.rotten.remove(&group) == Some(id) {
-            // The record that names it is there, and so is the name: the file is another.
-            self.snapshots.newest.insert(group, file);
+        if self.takes_the_place(&file) {
             self.events.push(Event::SnapshotWritten { group, id });
             return Ok(());
         }
+        let Some(record) = self.state.groups.get(&group) else { return Ok(()) };
         if record.snapshot.index >= id.index {
             self.discard_snapshot(group, id); // one from the leader overtook it
             return Ok(());
@@ -324,8 +349,10 @@ impl LogStore {
             }
             Ok(Received::Whole(file)) => {
                 self.snapshots.receiving.remove(&group);
-                let meta = file.meta().clone();
-                self.snapshots.waiting.insert((group, meta.id), Arc::new(*file));
+                let (meta, file) = (file.meta().clone(), Arc::new(*file));
+                if !self.takes_the_place(&file) {
+                    self.snapshots.waiting.insert((group, meta.id), file);
+                }
                 self.events.push(Event::SnapshotReceived { group, meta });
             }
             Err(e) if e.is_poison() => return Err(Poisoned { reason: with_cause(&e) }),

@@ -24,8 +24,10 @@ impl NodeCore {
         if apply.busy || apply.fetching.is_some() {
             return;
         }
-        if let Restoring::Wanted(id) = apply.restoring {
-            return self.restore_machine(slot, id);
+        match apply.restoring {
+            Restoring::Wanted(id) => return self.restore_machine(slot, id),
+            Restoring::Lost(_) => return,
+            Restoring::No | Restoring::Running(_) => {}
         }
         let (first, committed) = (apply.applied.index.next(), apply.committed);
         // A snapshot that waited for a moment without work might wait for ever.
@@ -209,6 +211,9 @@ impl NodeCore {
         self.carry_effects(slot, answers.begun, answers.effects);
         if let Some((chunks, live)) = answers.captured {
             self.captured(slot, last, chunks, live);
+        }
+        if answers.restored {
+            self.snapshot_found(slot);
         }
         if answers.restored && key == GroupKey::META {
             self.reconcile_catalog(last.index);

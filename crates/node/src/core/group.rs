@@ -126,6 +126,8 @@ pub(crate) enum Restoring {
     Wanted(EntryId),
     /// A job does it.
     Running(EntryId),
+    /// It cannot be read: as soon as a member gave another one that reaches as far.
+    Lost(EntryId),
 }
 
 /// What is held against a replica that runs, until it is healed.

@@ -5,7 +5,7 @@ use refloat_raft_core::{Alarm, Holes};
 use refloat_types::{EntryId, GroupKey, Index, IndexSet};
 
 use super::envelope::Unwelcome;
-use super::group::Unwell;
+use super::group::{Restoring, Unwell};
 use super::{NodeCore, Order};
 
 impl NodeCore {
@@ -115,6 +115,40 @@ impl NodeCore {
         }
         if let Some(slot) = slot {
             self.mark(slot);
+        }
+    }
+
+    /// The snapshot that a machine was to be restored from cannot be read any more. It stands for
+    /// what is compacted, so another member has one that reaches as far, or makes it when asked;
+    /// without one a start may still find an older snapshot and the log above it.
+    pub(super) fn snapshot_lost(&mut self, slot: usize, id: EntryId, reason: String) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        group.apply.busy = false;
+        if group.apply.restoring != Restoring::Running(id) {
+            return self.mark(slot); // a newer one took its place
+        }
+        let alone = group.core.conf().iter().all(|member| member == group.me);
+        if alone || !self.store.lose_snapshot(group.key, id) {
+            return self.halt_group(slot, reason);
+        }
+        tracing::warn!(
+            node = %self.me.node, group = %group.key, %id, reason,
+            "a snapshot rotted before its use: asking the other members for one"
+        );
+        group.apply.restoring = Restoring::Lost(id);
+        group.snapshots.lost = Some(reason);
+        group.core.on_state_lost(now);
+        self.mark(slot);
+    }
+
+    /// The machine is restored.
+    pub(super) fn snapshot_found(&mut self, slot: usize) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        if group.snapshots.lost.take().is_some() {
+            tracing::info!(node = %self.me.node, group = %group.key, "the state is there again");
+            group.core.on_state_back(now);
         }
     }
 

@@ -9,6 +9,7 @@ use refloat_types::{
 };
 
 use super::envelope::{Item, SnapshotEnd};
+use super::group::Restoring;
 use super::sending::LIVE_RANGES;
 use super::{NodeCore, Write};
 use crate::api::Lane;
@@ -46,7 +47,11 @@ impl NodeCore {
         let status = group.core.status();
         let cures = status.applied < meta.id.index
             && status.holes.first().is_some_and(|hole| hole <= meta.id.index);
-        if group.apply.committed >= meta.id.index && !cures {
+        let lost = match group.apply.restoring {
+            Restoring::Lost(id) => id.index <= meta.id.index,
+            _ => false,
+        };
+        if group.apply.committed >= meta.id.index && !cures && !lost {
             return self.say_state(from.node, key, meta.id, meta.chunks, SnapshotEnd::Installed);
         }
         let incoming = group.snapshots.incoming.as_ref();
@@ -244,20 +249,25 @@ impl NodeCore {
         let (id, chunks) = (meta.id, meta.chunks);
         let from = group.snapshots.incoming.take().map(|incoming| incoming.from);
         let end = match group.core.on_snapshot_received(now, id, meta.conf) {
+            // It stands in the place of the one that was lost already.
+            Ok(SnapshotOutcome::Obsolete) if group.apply.restoring == Restoring::Lost(id) => {
+                group.apply.restoring = Restoring::Wanted(id);
+                SnapshotEnd::Installed
+            }
             Ok(SnapshotOutcome::Install | SnapshotOutcome::Obsolete) => SnapshotEnd::Installed,
             Err(error) => {
                 tracing::warn!(node = %self.me.node, group = %key, %error, "snapshot refused");
+                from.into_iter().for_each(|to| self.say_refusal(to, key, id, error.to_string()));
                 SnapshotEnd::Failed
             }
         };
-        if let Some(from) = from {
+        if let Some(from) = from.filter(|_| end == SnapshotEnd::Installed) {
             self.say_state(from, key, id, chunks, end);
         }
         self.reception_over(key);
         self.mark(slot);
     }
 
-                from.into_iter().for_each(|to| self.say_refusal(to, key, id, error.to_string()));
     /// There is room for another reception.
     pub(super) fn reception_over(&mut self, key: GroupKey) {
         if let Some((next, from, id)) = self.flow.received(key) {

@@ -67,6 +67,10 @@ impl NodeCore {
             group.core.on_snapshot_sent(now, to, false);
             return self.mark(slot);
         };
+        let under_way = group.snapshots.sending.get(&to.node);
+        if under_way.is_some_and(|outgoing| outgoing.to == to && outgoing.meta == meta) {
+            return; // it is asked for again
+        }
         let outgoing = Outgoing {
             to,
             meta,
@@ -154,10 +158,6 @@ impl NodeCore {
         }
     }
 
-    /// The peer lacks live entries, and asks for them before any chunk.
-    pub(super) fn snapshot_wants(
-        &mut self,
-        from: Member,
     /// Remembers why a peer could not take a snapshot, until it takes one. It may have said before
     /// that it has all of it.
     pub(super) fn note_refusal(
@@ -186,6 +186,10 @@ impl NodeCore {
         }
     }
 
+    /// The peer lacks live entries, and asks for them before any chunk.
+    pub(super) fn snapshot_wants(
+        &mut self,
+        from: Member,
         key: GroupKey,
         id: EntryId,
         wants: &IndexSet,

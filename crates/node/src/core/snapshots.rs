@@ -32,12 +32,14 @@ pub(crate) struct Transfers {
     wanted: bool,
     /// One that is rotten: where it is the newest, another of the same index takes its place.
     rotten: Option<EntryId>,
+    /// Why the newest cannot be read, while another one is asked for.
+    pub(super) lost: Option<String>,
     clients: Vec<Token>,
     pub(super) sending: BTreeMap<NodeId, Outgoing>,
-    pub(super) incoming: Option<Incoming>,
-}
     /// Why a peer could not take the last one, in its own words.
     pub(super) refusals: BTreeMap<NodeId, String>,
+    pub(super) incoming: Option<Incoming>,
+}
 
 impl Transfers {
     /// Nothing is on its way, and this snapshot is there (zero: none).

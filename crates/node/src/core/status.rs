@@ -62,6 +62,7 @@ impl NodeCore {
             snapshot: group.snapshots.published.index.0,
             state: state_name(match &group.rebirth {
                 Some(_) => GroupState::Amnesia,
+                None if group.snapshots.lost.is_some() => GroupState::Damaged,
                 None => group.unwell.as_ref().map_or(GroupState::Clean, |u| u.state),
             }),
             waits_for: waits_for(group, &status)
@@ -122,7 +123,7 @@ fn resting(key: GroupKey, asleep: &Asleep) -> GroupStatus {
         machine_newest: 0,
         transfer: None,
         membership: MembershipId::of(&asleep.conf),
-        members: members(&asleep.conf, |_| None, |_| None),
+        members: members(&asleep.conf, |_| None, |_| None, |_| None),
     }
 }
 
@@ -157,8 +158,8 @@ fn members(
     conf: &ConfState,
     matched: impl Fn(Member) -> Option<u64>,
     sending: impl Fn(Member) -> Option<&'static str>,
-) -> Vec<MemberStatus> {
     refusal: impl Fn(Member) -> Option<String>,
+) -> Vec<MemberStatus> {
     let standing = |member: Member| {
         let (old, new) = (conf.outgoing.contains(&member), conf.voters.contains(&member));
         match (conf.is_joint(), old, new) {
@@ -176,8 +177,8 @@ fn members(
             member: standing(member),
             matched: matched(member),
             sending: sending(member),
-        })
             refusal: refusal(member),
+        })
         .collect();
     members.sort_by_key(|member| member.node);
     members

@@ -117,6 +117,11 @@ impl NodeCore {
         for read in ready.reads {
             self.reads_confirmed(slot, read.id, read.index);
         }
+        if ready.make_snapshot
+            && let Some(group) = self.slots[slot].as_mut()
+        {
+            group.snapshots.renew(None);
+        }
         self.reads_failed(slot, &ready.failed_reads);
         for member in ready.send_snapshot {
             self.send_snapshot(slot, member);
@@ -137,12 +142,12 @@ impl NodeCore {
         (group.catch_up, group.taking_in) = (Vec::new(), None);
         group.reign.end();
         group.rules.forget();
+        group.snapshots.refusals.clear();
         if soft.leader.is_some() {
             let parked = std::mem::take(&mut group.parked);
             for proposal in parked {
                 self.route(slot, proposal);
             }
-        group.snapshots.refusals.clear();
             self.flush_proposals(slot);
             self.flush_reads(slot);
         }
@@ -261,13 +266,13 @@ impl NodeCore {
                 Event::SnapshotProgress { group, id, next_chunk } => {
                     self.snapshot_progress(group, id, next_chunk);
                 }
+                Event::SnapshotRefused { group, id, reason } => {
+                    self.snapshot_refused(group, id, reason);
+                }
                 Event::SnapshotReceived { group, meta } => self.snapshot_received(group, meta),
                 Event::Rot { evidence, group, entries, configs, snapshot } => {
                     let missing = Holes { missing: entries, may_be_config: configs };
                     self.rot(group, &missing, snapshot, evidence);
-                }
-                Event::SnapshotRefused { group, id, reason } => {
-                    self.snapshot_refused(group, id, reason);
                 }
                 _ => {}
             }

@@ -382,6 +382,29 @@ impl Cluster {
         }
     }
 
+    /// Damages the middle of every file of a kind on a node's disk; says how many there are.
+    pub fn rot_files(&self, node: u64, folder: &str, ending: &str) -> usize {
+        let disk = &self.disks[&node];
+        let files = self.files(node, folder, ending);
+        for path in &files {
+            disk.corrupt(path, |bytes| {
+                let at = bytes.len() / 2;
+                bytes[at..at + 100].iter_mut().for_each(|byte| *byte ^= 0x40);
+            })
+            .expect("a file");
+        }
+        files.len()
+    }
+
+    /// The files of a kind on a node's disk.
+    pub fn files(&self, node: u64, folder: &str, ending: &str) -> Vec<PathBuf> {
+        let is_it = |path: &PathBuf| {
+            path.starts_with(PathBuf::from(DIR).join(folder))
+                && path.extension().is_some_and(|found| found == ending)
+        };
+        self.disks[&node].files().into_keys().filter(is_it).collect()
+    }
+
     /// How many jobs of a node's lane are held.
     pub fn held(&self, node: u64, lane: JobLane) -> usize {
         self.held.iter().filter(|(at, job)| *at == node && job.lane() == lane).count()
@@ -390,6 +413,11 @@ impl Cluster {
     /// Remembers every frame from now on.
     pub fn record(&mut self) {
         self.recorded = Some(Vec::new());
+    }
+
+    /// All remembered frames: from whom, to whom.
+    pub fn frames(&self) -> impl Iterator<Item = &(Member, u64, Bytes)> {
+        self.recorded.iter().flatten()
     }
 
     /// Delivers once more all remembered frames from one node to another.
@@ -415,11 +443,6 @@ impl Cluster {
         let payload = Bytes::from(payload.to_owned());
         self.input(node, |to| Input::Propose {
             to,
-    /// All remembered frames: from whom, to whom.
-    pub fn frames(&self) -> impl Iterator<Item = &(Member, u64, Bytes)> {
-        self.recorded.iter().flatten()
-    }
-
             group: GroupId(group),
             payload,
             stamp: false,

@@ -7,7 +7,6 @@ use refloat_types::{Epoch, GroupId, GroupKey};
 
 use super::operate::is_passing;
 use super::{Event, World};
-use crate::faults::Damage;
 use crate::invariants::{ANSWERS, BLACK_BOX, LIVENESS};
 use crate::node::Crash;
 
@@ -95,7 +94,6 @@ impl World {
 
     /// What is not yet as it should be.
     fn unsettled(&mut self) -> Option<String> {
-        self.restart_who_asks();
         let groups = (1..=u64::from(self.settings.groups)).map(GroupId);
         let missing: Vec<String> = groups.filter_map(|group| self.mend_members(group)).collect();
         if let Some(text) = missing.into_iter().next() {
@@ -120,21 +118,6 @@ impl World {
             return Some(format!("the groups here are {groups:?} and there {other:?}: {views:#?}"));
         }
         groups.iter().find_map(|group| self.unsettled_group(*group))
-    }
-
-    /// A node of which a group stopped and says that a restart is needed gets it. So does a snapshot
-    /// that rots between its arrival and its use.
-    fn restart_who_asks(&mut self) {
-        let Damage::One(node) = self.plan.damage else { return };
-        let Some(process) = &self.machines[node].process else { return };
-        let asks = |group: &GroupStatus| {
-            let why = group.waits_for.as_deref().unwrap_or_default();
-            group.role == "stopped" && why.starts_with("stopped, restart the node: read snapshot")
-        };
-        if process.core.status().groups.iter().any(asks) {
-            self.count("restarts because a group asked for it");
-            self.crash(node, Crash::Kill);
-        }
     }
 
     /// The groups that a node knows, if it can know.
