@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use refloat_node::{
-    Chunks, Command, Consistency, Effect, Effects, RestoreError, SnapshotReader, StateMachine,
-    Versions,
+    Chunks, Command, Consistency, Effect, Effects, Input, RestoreError, SnapshotReader,
+    StateMachine, Versions,
 };
+use refloat_types::{GroupId, NodeId};
 use support::Cluster;
 
 /// Owes notices: `owe x` until `done x`, `later x` until a timer of a second says `done x`.
@@ -46,6 +47,15 @@ impl StateMachine for Debts {
                 ["never", name] => {
                     self.timers.remove(name);
                     self.new.push(Effect::Cancel { id: name.len() as u64 });
+                }
+                ["many", count] => {
+                    let ids = 0..count.parse().expect("a number");
+                    let timers = ids.map(|id| Effect::Timer {
+                        id,
+                        at_ms: u64::MAX,
+                        command: b"".as_slice().into(),
+                    });
+                    self.new.extend(timers);
                 }
                 ["done", name] => {
                     self.owed.remove(name);
@@ -160,7 +170,6 @@ fn a_timer_proposes_its_command_and_outlives_its_leader() {
     cluster.proposed(leader, 1, &format!("later bb {late}")).expect("applied");
     cluster.proposed(leader, 1, &format!("later ccc {late}")).expect("applied");
     cluster.proposed(leader, 1, "never ccc").expect("applied");
-    let open = |debts: &Debts| debts.timers.keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(look(&mut cluster, leader, open), "a bb");
     cluster.run_for(600);
     for node in 1..=3 {
@@ -173,6 +182,70 @@ fn a_timer_proposes_its_command_and_outlives_its_leader() {
     let left = late.saturating_sub(cluster.time().wall_ms);
     cluster.run_for(left + 500);
     assert_eq!(look(&mut cluster, heir, open), "");
+    // What is done is not proposed again.
+    let applied = cluster.applied(heir, 1);
+    cluster.run_for(1_000);
+    assert_eq!(cluster.applied(heir, 1), applied);
+}
+
+fn hand_over(cluster: &mut Cluster, to: u64) {
+    let leader = cluster.leader(1).expect("formed");
+    if leader != to {
+        let (group, target) = (GroupId(1), NodeId(to));
+        let token = cluster.input(leader, |to| Input::Transfer { to, group, target });
+        cluster.answer(token).expect("under way");
+        assert!(cluster.run_until(5, |c| c.leader(1) == Some(to)));
+    }
+    cluster.run_for(500);
+}
+
+fn open(debts: &Debts) -> String {
+    debts.timers.keys().cloned().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_timer_that_is_set_anew_is_due_at_its_new_time_only() {
+    let mut cluster = with_debts();
+    let leader = cluster.leader(1).expect("formed");
+    let now = cluster.time().wall_ms;
+    for at in [now + 300, now + 2_000] {
+        cluster.proposed(leader, 1, &format!("later a {at}")).expect("applied");
+    }
+    cluster.run_for(1_000);
+    assert_eq!(look(&mut cluster, leader, open), "a");
+    cluster.run_for(1_500);
+    assert_eq!(look(&mut cluster, leader, open), "");
+}
+
+#[test]
+fn a_timers_command_that_is_not_taken_while_the_lead_is_handed_over_is_proposed_again() {
+    let mut cluster = with_debts();
+    let leader = cluster.leader(1).expect("formed");
+    let (target, other) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.kill(target);
+    let at = cluster.time().wall_ms + 200;
+    cluster.proposed(leader, 1, &format!("later a {at}")).expect("applied");
+    // Nobody takes it, and for an election timeout nothing can be proposed.
+    let (group, to_node) = (GroupId(1), NodeId(target));
+    let token = cluster.input(leader, |to| Input::Transfer { to, group, target: to_node });
+    cluster.answer(token).expect("under way");
+    cluster.run_for(400);
+    assert_eq!(look(&mut cluster, other, open), "a");
+    cluster.run_for(1_000);
+    assert_eq!(cluster.leader(1), Some(leader));
+    assert_eq!(look(&mut cluster, other, open), "");
+}
+
+#[test]
+fn a_machine_that_never_cancels_its_timers_is_stopped_with_a_sentence() {
+    let mut cluster = with_debts();
+    let leader = cluster.leader(1).expect("formed");
+    let _ = cluster.proposed(leader, 1, "many 65536");
+    assert_eq!(cluster.nodes[&leader].status().groups[1].role, "leader", "as many as may be");
+    let _ = cluster.proposed(leader, 1, "many 65537");
+    let group = cluster.nodes[&leader].status().groups.remove(1);
+    assert_eq!(group.role, "stopped");
+    assert!(group.waits_for.is_some_and(|why| why.contains("more than 65536 timers")));
 }
 
 /// Remembers each command with the version by which it was applied.
@@ -296,9 +369,59 @@ fn o06_a_member_that_is_away_puts_a_newer_version_off() {
     }
     cluster.run_for(5_000);
     assert_eq!((in_force(&cluster, 1), in_force(&cluster, 2)), (0, 0));
+    let (leader, applied) = (cluster.leader(1), cluster.applied(1, 1));
     programs.lock().expect("no panic").insert(3, 1);
     cluster.start(3);
     assert!(cluster.run_until(20, |c| (1..=3).all(|node| in_force(c, node) == 1)));
+    cluster.run_for(2_000);
+    assert_eq!(cluster.leader(1), leader);
+    assert_eq!(cluster.applied(1, 1), applied.next(), "one entry is enough");
+}
+
+/// Whether node 3, whose program is an old one, is asked before the others' version comes into
+/// force, though it once said that it could run that one.
+fn asks_node_3_again(mut cluster: Cluster, programs: &Programs) {
+    replace_program(&mut cluster, programs, 2, 1);
+    cluster.run_for(5_000);
+    assert_eq!(cluster.leader(1), Some(1));
+    assert_eq!((in_force(&cluster, 1), in_force(&cluster, 2)), (0, 0));
+    assert_eq!(cluster.nodes[&3].status().groups[1].role, "follower", "it would be stopped");
+}
+
+/// Node 1 leads, and heard of node 3, but not yet of node 2, that it can run version 1.
+fn node_3_said_1() -> (Cluster, Programs) {
+    let (mut cluster, programs) = with_programs(1_000);
+    for node in [1, 3] {
+        replace_program(&mut cluster, &programs, node, 1);
+    }
+    hand_over(&mut cluster, 1);
+    cluster.run_for(2_000);
+    (cluster, programs)
+}
+
+#[test]
+fn o06_what_a_member_said_in_another_life_does_not_count_for_this_one() {
+    const LIFE: u128 = 0xA1A1_0000_0000_0003;
+    let (mut cluster, programs) = node_3_said_1();
+    cluster.kill(3);
+    programs.lock().expect("no panic").insert(3, 0);
+    cluster.join(3, LIFE, 1);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| c.is_voter(1, 3, LIFE)), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.leader(1), Some(1));
+    asks_node_3_again(cluster, &programs);
+}
+
+#[test]
+fn o06_what_a_member_said_to_an_earlier_leadership_does_not_count() {
+    let (mut cluster, programs) = node_3_said_1();
+    hand_over(&mut cluster, 2);
+    cluster.kill(3);
+    programs.lock().expect("no panic").insert(3, 0);
+    cluster.start(3);
+    cluster.run_for(500);
+    hand_over(&mut cluster, 1);
+    asks_node_3_again(cluster, &programs);
 }
 
 #[test]

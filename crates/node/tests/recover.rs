@@ -335,3 +335,36 @@ fn a_node_that_never_formed_a_cluster_has_nothing_to_go_on_with() {
     let error = plan_on(&cluster, 1, nobody).expect_err("it was never started");
     assert!(matches!(error, RecoverError::NoMember { .. }), "{error}");
 }
+
+/// Its logs know the node by the life before until the entry that takes it in has come.
+#[test]
+fn m18_a_directory_that_joined_does_not_go_on_with_a_group_that_has_not_taken_it_in_yet() {
+    let mut cluster = Cluster::new(1);
+    (cluster.config.max_append_bytes, cluster.config.max_inflight_msgs) = (1, 1);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    for n in 0..20 {
+        cluster.proposed(1 + n % 3, 1, &format!("entry-{n}")).expect("applied");
+    }
+    cluster.run_for(300);
+    cluster.kill(3);
+    cluster.join(3, LIFE, 1);
+    cluster.start(3);
+    let has =
+        |c: &Cluster| c.nodes[&3].status().groups.iter().any(|g| g.group == 1 && g.durable > 2);
+    assert!(cluster.run_until(20, has), "{:#?}", cluster.statuses());
+    let named = cluster.members_of(3, 1).iter().any(|m| m.1.ends_with("1003"));
+    assert!(named, "by its life before: {:?}", cluster.members_of(3, 1));
+    cluster.kill(3);
+    let goes_on = |c: &Cluster| match plan_on(c, 3, nobody) {
+        Ok(planned) => planned.groups.iter().any(|group| group.group == 1),
+        Err(error) => !matches!(error, RecoverError::NoMember { .. }),
+    };
+    assert!(!goes_on(&cluster), "it is no member of group 1");
+    // Taken in it could go on.
+    cluster.start(3);
+    assert!(cluster.run_until(60, |c| c.is_voter(1, 3, LIFE)), "{:#?}", cluster.statuses());
+    cluster.run_for(500);
+    cluster.kill(3);
+    assert!(goes_on(&cluster));
+}

@@ -180,3 +180,18 @@ pub(crate) fn read_head(snapshot: &mut SnapshotReader<'_>) -> Result<u32, Restor
         [other] => Err(RestoreError::new(format!("the snapshot begins with {other}, not with 0"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_was_written_and_another_form_is_refused() {
+        let read = |bytes: Bytes| read_head(&mut SnapshotReader::new(&mut std::iter::once(bytes)));
+        assert_eq!(read(snapshot_head(7)).ok(), Some(7));
+        let mut other = snapshot_head(7).to_vec();
+        other[0] = 1;
+        let error = read(other.into()).expect_err("of a later form").to_string();
+        assert!(error.contains("begins with 1"), "{error}");
+    }
+}
