@@ -256,3 +256,86 @@ async fn r04_a_session_over_tcp_counts_every_command_once_while_a_node_goes() {
         node.shutdown().await;
     }
 }
+
+/// Writing the state of group 1 takes as long as this is not set.
+static WRITTEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+#[derive(Default)]
+struct Slow {
+    sum: Sum,
+    waits: bool,
+}
+
+impl StateMachine for Slow {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        self.sum.0 += batch.len() as u64;
+        vec![Bytes::new(); batch.len()]
+    }
+    fn snapshot(&mut self) -> Chunks {
+        let (mut chunks, waits) = (self.sum.snapshot(), self.waits);
+        Box::new(std::iter::from_fn(move || {
+            while waits && !WRITTEN.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            chunks.next()
+        }))
+    }
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        self.sum.restore(snapshot)
+    }
+}
+
+async fn start_slow(home: &Path, node: u64) -> Node<Slow> {
+    let dir = home.join(node.to_string());
+    let mut options = refloat_log_store::Options::new(&dir);
+    options.wal_file_size = 256 << 10;
+    let machine = |key: refloat_types::GroupKey| Slow { waits: key.id.0 == 1, ..Slow::default() };
+    let builder = Node::builder(Config::default(), dir).store(options).machine(machine);
+    builder.tcp(None).start().await.expect("started")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_state_takes_long_to_write_holds_up_no_reads_of_another() {
+    let home = tempfile::tempdir().expect("a directory");
+    let addresses = addresses();
+    let members: Vec<(u64, &str)> = (1..).zip(addresses.iter().map(String::as_str)).collect();
+    let mut nodes = Vec::new();
+    for node in 1..=3 {
+        init(home.path().join(node.to_string()), "slow", node, &members, 2).expect("empty");
+        nodes.push(start_slow(home.path(), node).await);
+    }
+    let again = |error: &RequestError| error.is_retryable();
+    let propose = async |node: &Node<Slow>, group: u64| {
+        while let Err(error) = node.group(GroupId(group)).propose(vec![7; 20 << 10]).await {
+            assert!(again(&error), "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    propose(&nodes[0], 1).await;
+    propose(&nodes[0], 2).await;
+    nodes.pop().expect("the third").shutdown().await;
+    // What the third one misses stands in segments in the end.
+    for _ in 0..100 {
+        propose(&nodes[0], 2).await;
+    }
+    for node in &nodes {
+        let group = node.group(GroupId(1));
+        tokio::spawn(async move { drop(group.snapshot().await) });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    nodes.push(start_slow(home.path(), 3).await);
+    let mut has = 0;
+    for _ in 0..150 {
+        let third = nodes[2].group(GroupId(2));
+        has = third.read(Consistency::Stale, |slow| slow.sum.0).await.unwrap_or(0);
+        if has >= 101 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    WRITTEN.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(has >= 101, "it has {has}");
+    for node in &nodes {
+        node.shutdown().await;
+    }
+}

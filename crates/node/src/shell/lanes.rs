@@ -29,18 +29,19 @@ impl Lanes {
         apply_threads: usize,
     ) -> io::Result<Lanes> {
         let mut lanes = Lanes { fixed: BTreeMap::new(), apply: Vec::new(), threads: Vec::new() };
-        // Votes are small and urgent and never wait behind a large batch; preparing a file and
-        // flushing may take long, so that nothing else shares their thread.
-        let threads: [(&str, &[JobLane]); 5] = [
-            ("wal", &[JobLane::Wal]),
-            ("votes", &[JobLane::Votes]),
-            ("prepare", &[JobLane::Prepare]),
-            ("flush", &[JobLane::Flush]),
-            ("read", &[JobLane::Read, JobLane::Snapshot]),
+        // Votes are small and urgent and never wait behind a large batch; preparing a file, flushing
+        // and writing a group's state may take long, so that nothing else shares their thread.
+        let threads = [
+            ("wal", JobLane::Wal),
+            ("votes", JobLane::Votes),
+            ("prepare", JobLane::Prepare),
+            ("flush", JobLane::Flush),
+            ("read", JobLane::Read),
+            ("snapshot", JobLane::Snapshot),
         ];
-        for (thread, served) in threads {
+        for (thread, lane) in threads {
             let sender = lanes.spawn(&format!("{name}-{thread}"), vfs, shared)?;
-            lanes.fixed.extend(served.iter().map(|lane| (*lane, sender.clone())));
+            lanes.fixed.insert(lane, sender);
         }
         for n in 0..apply_threads.max(1) {
             let sender = lanes.spawn(&format!("{name}-apply-{n}"), vfs, shared)?;
