@@ -190,27 +190,25 @@ impl Log {
     }
 
     /// The changes to make durable under `ticket`. With `only_cut`, entries wait for a later turn.
-    pub(crate) fn hand_out(&mut self, ticket: PersistTicket, only_cut: bool) -> Vec<LogOp> {
-        let mut ops = Vec::new();
-        if let Some(from) = self.cut.take() {
-            ops.push(LogOp::Cut { from });
-        }
+    pub(crate) fn hand_out(&mut self, ticket: PersistTicket, only_cut: bool) -> [Option<LogOp>; 3] {
+        let cut = self.cut.take().map(|from| LogOp::Cut { from });
+        let (mut fill, mut append) = (None, None);
         if only_cut {
             self.in_flight.push_back(InFlight { ticket, up_to: self.handed });
-            return ops;
+            return [cut, fill, append];
         }
         if !self.fills.is_empty() {
             let filled = self.fills.iter().map(|e| e.id.index).collect();
             self.fills_in_flight.push_back((ticket, filled));
-            ops.push(LogOp::Fill { entries: core::mem::take(&mut self.fills) });
+            fill = Some(LogOp::Fill { entries: core::mem::take(&mut self.fills) });
         }
         if self.handed < self.last.index {
             let entries = self.copy(self.handed.next(), u64::MAX);
-            ops.push(LogOp::Append { prev: self.id(self.handed), entries });
+            append = Some(LogOp::Append { prev: self.id(self.handed), entries });
             self.handed = self.last.index;
             self.in_flight.push_back(InFlight { ticket, up_to: self.handed });
         }
-        ops
+        [cut, fill, append]
     }
 
     /// Whether [`Log::hand_out`] would have something.

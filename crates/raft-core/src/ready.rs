@@ -117,8 +117,8 @@ pub struct Persist {
     pub ticket: PersistTicket,
     /// The new term and vote, if they changed.
     pub hard_state: Option<HardState>,
-    /// The changes of the log, in this order. Mostly one.
-    pub log: Vec<LogOp>,
+    /// The changes of the log, in this order: a cut, what fills holes, an append. Mostly one.
+    pub log: [Option<LogOp>; 3],
 }
 
 /// A wish for old entries.

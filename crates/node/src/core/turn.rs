@@ -165,7 +165,7 @@ impl NodeCore {
     ) {
         let Some(key) = self.slots[slot].as_ref().map(|group| group.key) else { return };
         let mut hard_state = persist.hard_state;
-        let mut ops = persist.log.into_iter().peekable();
+        let mut ops = persist.log.into_iter().flatten().peekable();
         let ticket = persist.ticket;
         while ops.peek().is_some() || hard_state.is_some() {
             let write = GroupWrite { group: key, hard_state: hard_state.take(), log: ops.next() };

@@ -64,7 +64,7 @@ impl Disk {
             assert!(hard.term >= self.hard.term, "terms only rise on disk");
             self.hard = hard;
         }
-        for op in &persist.log {
+        for op in persist.log.iter().flatten() {
             self.change(op);
         }
     }

@@ -90,7 +90,7 @@ fn persist(p: &Persist) -> String {
         let vote = hard.vote.map_or("-".into(), |m| m.node.to_string());
         parts.push(format!("term {} vote {vote}", hard.term));
     }
-    for op in &p.log {
+    for op in p.log.iter().flatten() {
         let entries = op.entries().iter().map(|e| id(e.id)).collect::<Vec<_>>().join(" ");
         parts.push(match op {
             LogOp::Append { prev, .. } => format!("append after {} [{entries}]", id(*prev)),
