@@ -185,3 +185,20 @@ fn r03_a_question_is_answered_by_a_round_until_the_own_term_is_committed() {
     c.deliver(|m| m.to.node.0 == 2);
     assert!(!c.wire.iter().any(|m| matches!(m.body, Body::ReadIndexResp { .. })));
 }
+
+#[test]
+fn r03_a_question_confirms_nothing_before_the_hello_of_its_run_is_answered() {
+    let mut c = Cluster::of(3);
+    c.nodes.values_mut().for_each(|node| node.counts_runs = true);
+    c.elect(1);
+    c.run(2 * BEAT);
+    c.crash(2);
+    c.restart(2);
+    c.wire.clear();
+    c.now = c.now.after(BEAT);
+    c.with_core(1, Core::tick);
+    c.deliver(|m| m.to.node.0 == 2);
+    assert!(!is_answered_at_once(&mut c), "what this run lost is not known yet");
+    c.run(4 * BEAT);
+    assert!(is_answered_at_once(&mut c));
+}
