@@ -272,7 +272,10 @@ impl Writer {
         if bulky && self.is_short() && !self.carry.stays_light(records) {
             return Err(SubmitError::NoSpace { size, left: 0 });
         }
-        let kept = if has_next || !bulky { 0 } else { (blocks / 16).clamp(2, 64) };
+        // A file that is begun for these records takes them whole, unless the disk is known to be
+        // full: what only a whole file holds would else be refused, and a file begun, for ever.
+        let is_for_them = self.queue.plan.is_fresh() && !self.pool.is_full_disk();
+        let kept = if has_next || !bulky || is_for_them { 0 } else { (blocks / 16).clamp(2, 64) };
         let room = blocks.saturating_sub(kept);
         if self.queue.end_with(records).map_err(malformed)?.0 <= room {
             return Ok(());
