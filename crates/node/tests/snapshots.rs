@@ -254,7 +254,12 @@ fn n02_a_snapshot_that_rots_between_its_arrival_and_its_use_is_asked_for_again()
     cluster.heal();
     caught_up(&mut cluster, lagging, 60);
     assert_eq!(state_of(&cluster, lagging), ("clean", String::new()));
-    // What it has now outlives a start, and it can lead.
+    // It can lead, and what it has now outlives a start.
+    let target = refloat_types::NodeId(lagging);
+    let from = cluster.leader(1).expect("led");
+    let token = cluster.input(from, |to| Input::Transfer { to, group: GroupId(1), target });
+    cluster.answer(token).expect("under way");
+    assert!(cluster.run_until(2, |c| c.leader(1) == Some(lagging)), "{:#?}", cluster.statuses());
     cluster.power_cut(lagging);
     cluster.start(lagging);
     cluster.run_for(1_000);
@@ -275,6 +280,85 @@ fn n02_who_leads_by_now_makes_a_snapshot_for_a_member_whose_own_rotted() {
     caught_up(&mut cluster, lagging, 60);
     assert_eq!(state_of(&cluster, lagging), ("clean", String::new()));
     write(&mut cluster, lagging, 60..63);
+}
+
+#[test]
+fn n02_a_snapshot_that_rots_while_a_newer_one_takes_its_place_is_not_missed() {
+    let mut cluster = snapshotting(1);
+    let (leader, lagging) = rotten_before_use(&mut cluster);
+    let first = cluster.nodes[&lagging].counters().snapshots_installed;
+    let other = 1 + lagging % 3;
+    cluster.partition(lagging, leader);
+    cluster.partition(lagging, other);
+    write(&mut cluster, leader, 60..110);
+    cluster.run_for(500);
+    cluster.heal();
+    let second = |c: &Cluster| c.nodes[&lagging].counters().snapshots_installed > first;
+    assert!(cluster.run_until(30, second), "{:#?}", cluster.statuses());
+    cluster.run_for(200);
+    cluster.release(lagging, JobLane::Apply);
+    caught_up(&mut cluster, lagging, 110);
+    assert_eq!(state_of(&cluster, lagging), ("clean", String::new()));
+}
+
+#[test]
+fn n02_a_leader_that_has_no_snapshot_makes_one_for_a_member_whose_own_rotted() {
+    let mut cluster = Cluster::new(1);
+    for (node, entries) in [(1, 10), (2, 1_000_000), (3, 1_000_000)] {
+        cluster.config.snapshot_entries = entries;
+        cluster.config.rank = if node == 1 { 0 } else { 5 };
+        cluster.start(node);
+    }
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0..5);
+    let (group, target) = (GroupId(1), refloat_types::NodeId(1));
+    let from = cluster.leader(1).expect("led");
+    if from != 1 {
+        let token = cluster.input(from, |to| Input::Transfer { to, group, target });
+        cluster.answer(token).expect("under way");
+        assert!(cluster.run_until(2, |c| c.leader(1) == Some(1)));
+    }
+    cluster.partition(3, 1);
+    cluster.partition(3, 2);
+    write(&mut cluster, 1, 5..60);
+    cluster.run_for(500);
+    cluster.hold(3, JobLane::Apply);
+    cluster.heal();
+    assert!(cluster.run_until(20, |c| c.held(3, JobLane::Apply) == 1), "about to be restored");
+    assert!(cluster.rot_files(3, "snap", "snap") > 0);
+    assert_eq!(cluster.nodes[&2].status().groups[1].snapshot, 0, "it has the whole log");
+    cluster.kill(1);
+    cluster.release(3, JobLane::Apply);
+    cluster.wait_for_leaders(1);
+    caught_up(&mut cluster, 3, 60);
+}
+
+#[test]
+fn n02_a_node_alone_whose_snapshot_rots_while_it_starts_stops_the_group_and_says_what_to_do() {
+    let mut cluster = Cluster::of(1, 1);
+    cluster.config.snapshot_entries = 10;
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0..35);
+    cluster.run_for(500);
+    cluster.kill(1);
+    let newest = cluster.files(1, "snap", "snap").into_iter().max().expect("a snapshot");
+    cluster.hold(1, JobLane::Apply);
+    cluster.start(1);
+    assert!(cluster.run_until(2, |c| c.held(1, JobLane::Apply) == 1), "about to be restored");
+    let flip = |bytes: &mut Vec<u8>| {
+        let at = bytes.len() / 2;
+        bytes[at..at + 100].iter_mut().for_each(|byte| *byte ^= 0x40);
+    };
+    cluster.disks[&1].corrupt(&newest, flip).expect("a file");
+    cluster.release(1, JobLane::Apply);
+    cluster.run_for(500);
+    let (_, why) = state_of(&cluster, 1);
+    assert!(why.starts_with("stopped, restart the node: read snapshot"), "{why}");
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.wait_for_leaders(1);
+    assert_eq!(cluster.read(1, 1, Consistency::Linearizable), Ok(expected(35)));
 }
 
 #[test]

@@ -42,8 +42,7 @@ impl Core {
     pub(crate) fn on_quiet(&mut self, from: Member, last: EntryId) {
         self.hear_leader(from);
         let same = self.log.last() == last && self.log.durable() == last.index;
-        let whole = self.healing.first().is_none() && self.lost.is_none();
-        self.quiet = same && self.acked == last.index && whole;
+        self.quiet = same && self.acked == last.index && self.healing.first().is_none();
         if self.quiet {
             self.commit_to(last.index);
         }

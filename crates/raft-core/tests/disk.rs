@@ -135,6 +135,19 @@ fn w21_a_candidate_whose_disk_hangs_gives_up_and_takes_no_leadership_that_is_han
 }
 
 #[test]
+fn w21_who_can_write_again_waits_for_a_leader_before_it_stands_for_election() {
+    let mut c = led(3);
+    c.hang(2, None);
+    c.now = c.now.after(5 * E);
+    c.answer(2);
+    c.with_core(2, Core::tick);
+    assert_eq!(c.status(2).role, Role::Follower, "what it slept through is no reason");
+    c.now = c.now.after(2 * E);
+    c.with_core(2, Core::tick);
+    assert_eq!(c.status(2).role, Role::PreCandidate, "there is none");
+}
+
+#[test]
 fn r02_no_lease_is_left_to_a_leader_that_hands_over_because_its_disk_hangs() {
     let mut c = Cluster::with(3, |config| config.lease_drift = Some(E / 10));
     c.elect(1);

@@ -60,11 +60,7 @@ impl NodeCore {
             return self.send_item(from.node, Lane::Urgent, &item);
         }
         let asked = Asked { life, directory: from.incarnation, at: self.now() };
-        let known = self.asked.get(&(key, from.node)).copied();
-        if known.is_some_and(|known| !asked.is_later_than(known.life) && known.life != life) {
-            return; // it was overtaken by what a later life said
-        }
-        self.asked.insert((key, from.node), asked);
+        let known = self.asked.insert((key, from.node), asked);
         if known.is_none_or(|known| known.life != life) {
             self.tend_now();
         }

@@ -67,10 +67,6 @@ impl NodeCore {
             group.core.on_snapshot_sent(now, to, false);
             return self.mark(slot);
         };
-        let under_way = group.snapshots.sending.get(&to.node);
-        if under_way.is_some_and(|outgoing| outgoing.to == to && outgoing.meta == meta) {
-            return; // it is asked for again
-        }
         let outgoing = Outgoing {
             to,
             meta,
