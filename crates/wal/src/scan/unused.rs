@@ -33,7 +33,10 @@ pub(super) struct Unused {
 impl Unused {
     /// Chooses what may be used, and what only takes up space.
     pub(super) fn sort_out(self, vfs: &dyn Vfs, options: &Options, chain: &Chain, tail: &mut Tail) {
-        let mut taken = BTreeSet::new();
+        // A file of the log whose header a power cut took says no more whose it is.
+        let in_use = chain.present().map(|member| Known::of(member.candidate.number(), None));
+        let mut taken: BTreeSet<Known> =
+            in_use.filter(|known| matches!(known, Known::Number(_))).collect();
         // The highest goes first: renaming it up keeps numbers ascending. Until the next file
         // has its name it must stay, and the lower ones may be other names of it.
         let mut names = chain.never_existed.iter();
@@ -54,8 +57,6 @@ impl Unused {
                 false => tail.garbage.push(path),
             }
         }
-        let in_use = chain.present().map(|member| Known::of(member.candidate.number(), None));
-        taken.extend(in_use.filter(|known| matches!(known, Known::Number(_))));
         for path in self.parts {
             let usual = offset_of(options.file_blocks());
             match look_at(vfs, options, &path) {
