@@ -310,6 +310,33 @@ fn w21_another_node_leads_within_a_bound_and_who_hung_is_a_useful_follower_again
     assert_eq!(text.lines().count(), 2 + 54 + 2, "each once: {text}");
 }
 
+/// Hangs a leader's disk; whoever leads before an election could be held was chosen by it.
+fn heir(cluster: &mut Cluster, old: u64, cut: Option<u64>) -> Option<u64> {
+    hang(cluster, old);
+    cluster.propose(old, 1, "waits for the disk");
+    cluster.run_for(200);
+    cut.iter().for_each(|node| cluster.partition(old, *node));
+    cluster.run_for(3_100);
+    cluster.leader(1).filter(|node| *node != old)
+}
+
+#[test]
+fn w21_the_lead_goes_to_a_connected_member_that_has_most_of_the_log() {
+    let mut cluster = Cluster::formed(1);
+    let old = cluster.leader(1).expect("formed");
+    let others: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
+    let found = heir(&mut cluster, old, Some(others[0]));
+    assert_eq!(found, Some(others[1]), "the other one is not to be reached");
+    let mut cluster = Cluster::of(5, 1);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    let old = cluster.leader(1).expect("formed");
+    let slow = (1..=5).find(|node| *node != old).expect("others");
+    hang(&mut cluster, slow);
+    let found = heir(&mut cluster, old, None).expect("three disks work");
+    assert_ne!(found, slow, "it has not written what the others have");
+}
+
 #[test]
 fn w21_a_leader_that_can_reach_nobody_to_hand_over_to_steps_down_and_fails_its_reads() {
     let mut cluster = Cluster::formed(1);
