@@ -227,7 +227,9 @@ impl Chain {
     /// that stand under lower ones.
     pub(crate) fn resolve(candidates: Vec<Candidate>, misnamed: &[Generation]) -> Chain {
         let mut chain = Chain::default();
-        let named_later: Vec<Option<Previous>> = candidates.iter().map(|c| c.previous).collect();
+        // A file that never existed says nothing of the one before it: neither may have been synced.
+        let says = |c: &Candidate| c.previous.filter(|_| c.first_batch || c.was_in_use());
+        let named_later: Vec<Option<Previous>> = candidates.iter().map(says).collect();
         for (at, candidate) in candidates.into_iter().enumerate() {
             let mut later = named_later.iter().skip(at + 1).flatten();
             let is_named_later = later.any(|previous| previous.file == candidate.generation.0);
