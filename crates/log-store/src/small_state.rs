@@ -194,7 +194,8 @@ impl SmallState {
     }
 
     /// The records that a new file of the votes log begins with: term, vote and value of every
-    /// group.
+    /// group that has any. Of a group that has none yet nothing is said: its registration may not
+    /// be durable in the main log, and a start that finds it here alone takes it for deleted.
     pub(crate) fn votes_checkpoint(&self) -> Vec<(GroupKey, Bytes)> {
         let vote = |(key, record): (&GroupKey, &GroupRecord)| {
             let change = match record.value.get() {
@@ -203,7 +204,10 @@ impl SmallState {
             };
             (*key, change.encode())
         };
-        self.groups.iter().map(vote).collect()
+        let has_any = |(_, record): &(&GroupKey, &GroupRecord)| {
+            record.hard_state != HardState::default() || record.value.change > 0
+        };
+        self.groups.iter().filter(has_any).map(vote).collect()
     }
 }
 
@@ -426,7 +430,7 @@ fn read_names(r: &mut Reader<'_>) -> Result<Vec<SegmentName>, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use refloat_types::{Incarnation, Member, NodeId, Term};
+    use refloat_types::{Epoch, GroupId, Incarnation, Member, NodeId, Term};
 
     fn samples() -> Vec<Change> {
         let member = Member::new(NodeId(1), Incarnation(7));
@@ -563,5 +567,20 @@ mod tests {
         assert_eq!(later(voted, HardState { term: Term(2), vote: Some(member) }), voted);
         let next = HardState { term: Term(4), vote: None };
         assert_eq!(later(voted, next), next);
+    }
+
+    #[test]
+    fn a_votes_checkpoint_names_no_group_that_may_not_be_registered_yet() {
+        let mut state = SmallState::default();
+        let conf = ConfState::of_voters([Member::new(NodeId(1), Incarnation(7))]);
+        let [new, voted] = [1, 2].map(|id| GroupKey::new(GroupId(id), Epoch(1)));
+        state.apply(new, &Change::Created(conf.clone()));
+        state.apply(voted, &Change::Created(conf));
+        let hard_state = HardState { term: Term(1), vote: None };
+        state.apply(voted, &Change::HardState { hard_state, value: 0 });
+        let named: Vec<GroupKey> =
+            state.votes_checkpoint().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(named, [voted]);
+        assert_eq!(state.checkpoint().iter().filter(|(key, _)| *key == new).count(), 1);
     }
 }

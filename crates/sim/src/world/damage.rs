@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use refloat_log_store::identity;
+use refloat_types::Generation;
 use refloat_vfs::{Harm, SimFs, Vfs};
 
 use super::{Event, World};
 use crate::client::REQUEST_LEN;
 use crate::faults::Damage;
-use crate::node::DATA_DIR;
+use crate::node::{DATA_DIR, data_dir};
 
 const SECTOR: usize = 512;
 const BLOCK: usize = 4096;
@@ -55,15 +57,40 @@ impl World {
                 let from = self.place(&good) / BLOCK;
                 ("rot: stale blocks", Harm::Stale { block: at / BLOCK, from })
             }
-            92..96 => ("rot: files cut", Harm::Cut { len: at }),
+            // Nor is a file cut under an open handle, which would write on behind its end.
+            92..96 if self.machines[node].process.is_none() => {
+                ("rot: files cut", Harm::Cut { len: at })
+            }
             _ => return self.lose_file(node, &path),
         };
         let older = files[self.rng.index(files.len())].clone();
         let older = fs.contents(older).unwrap_or_default();
         let Some(bad) = harm.apply(&good, &older) else { return };
+        if self.hits_an_unproven_end(node, &path, &good, &bad) {
+            return;
+        }
         if fs.corrupt(&path, |bytes| *bytes = bad).is_ok() {
             self.hurt(node, &path, name);
         }
+    }
+
+    /// Whether damage reads like a write that never came, at the end of the log and with no seal
+    /// behind it: the one window that is left, and known (docs/recovery.md).
+    fn hits_an_unproven_end(&self, node: usize, path: &Path, good: &[u8], bad: &[u8]) -> bool {
+        let (fs, dir) = (&self.machines[node].fs, data_dir().join("wal"));
+        let in_log = |path: &PathBuf| path.starts_with(&dir) && generation_of(path).is_some();
+        if fs.files().into_keys().filter(in_log).max().as_deref() != Some(path) {
+            return false;
+        }
+        let Some((generation, id)) = generation_of(path).zip(identity::load(fs, data_dir()).ok())
+        else {
+            return false;
+        };
+        let options = refloat_wal::Options::new(dir, id.identity);
+        let batches = refloat_wal::batches(fs, &options, generation).unwrap_or_default();
+        let Some(last) = batches.last() else { return false };
+        let first = good.iter().zip(bad).position(|(good, bad)| good != bad);
+        !last.is_seal && !last.is_closed && first.is_some_and(|at| at as u64 >= last.offset)
     }
 
     fn lose_file(&mut self, node: usize, path: &Path) {
@@ -167,6 +194,11 @@ impl World {
         let wait = 50_000 + self.rng.below(2_500_000);
         self.after(wait, Event::SpaceBack { node });
     }
+}
+
+fn generation_of(path: &Path) -> Option<Generation> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".wal")?;
+    name.parse().ok().map(Generation)
 }
 
 fn zero(good: &[u8], at: usize, len: usize) -> Harm {

@@ -104,7 +104,14 @@ impl World {
         }
         if let Some((token, request)) = self.clients.open.iter().next() {
             let (node, group) = (self.machines[request.node].id(), request.group);
-            return Some(format!("request {token} to node {node}, group {group} is not answered"));
+            let views = (
+                self.views_of(GroupId(0)),
+                self.views_of(group),
+                (0..3).map(|n| self.catalog(n)).collect::<Vec<_>>(),
+            );
+            return Some(format!(
+                "request {token} to node {node}, group {group} is not answered: {views:#?}"
+            ));
         }
         let probes = self.queue.values().filter(|e| matches!(e, Event::Probe { .. })).count();
         if probes > 0 {
