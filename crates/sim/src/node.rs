@@ -1,6 +1,6 @@
 //! One simulated machine: a disk, and at times a process on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -90,6 +90,8 @@ pub(crate) struct Process {
     /// Which wake-up counts; later ones replace earlier ones.
     pub(crate) wake: u64,
     pub(crate) lanes: BTreeMap<LaneKey, Lane>,
+    /// The groups that it led behind its last turn.
+    pub(crate) led: BTreeSet<GroupKey>,
 }
 
 /// Jobs of one lane run one after another; those of `Apply` by group.
@@ -103,7 +105,14 @@ pub(crate) struct Lane {
 
 impl Process {
     pub(crate) fn new(core: NodeCore) -> Process {
-        Process { core, inbox: VecDeque::new(), turn_at: None, wake: 0, lanes: BTreeMap::new() }
+        Process {
+            core,
+            inbox: VecDeque::new(),
+            turn_at: None,
+            wake: 0,
+            lanes: BTreeMap::new(),
+            led: BTreeSet::new(),
+        }
     }
 }
 

@@ -10,12 +10,12 @@ mod seen;
 mod settle;
 mod wipe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use refloat_log_store::{Options, identity};
-use refloat_node::{Config, GroupStatus, Input, JobDone, Output, StopReason};
-use refloat_types::{ClusterId, GroupId, Identity, Incarnation, Member, NodeId};
+use refloat_node::{Config, GroupStatus, Input, JobDone, Output, Status, StopReason};
+use refloat_types::{ClusterId, Epoch, GroupId, GroupKey, Identity, Incarnation, Member, NodeId};
 use refloat_vfs::{Rng, SimFs};
 
 use self::seen::Seen;
@@ -321,8 +321,11 @@ impl World {
         let status = process.core.status();
         let counters = process.core.counters();
         self.checks.on_turn(machine.id(), machine.boot, &status.groups);
-        // What rots between its arrival and its use may stop a group, and so may a lost cluster.
-        let stopped = status.groups.iter().find(|group| group.role == "stopped");
+        // What rots between its arrival and its use may stop a group, so may a lost cluster, and
+        // who is no member is not asked which rules it can run.
+        let member = |group: &&GroupStatus| group.members.iter().any(|m| m.node == machine.id());
+        let mut stopped = status.groups.iter().filter(|group| group.role == "stopped");
+        let stopped = stopped.find(member);
         if let Some(group) =
             stopped.filter(|_| !machine.hurt.any && !machine.asked_to_stop && !self.recovered)
         {
@@ -334,6 +337,9 @@ impl World {
         self.checks.on_counters(machine.id(), &counters, limits);
         let led = status.groups.iter().filter(|g| g.role == "leader").count() as u64;
         let machine = &mut self.machines[node];
+        if let Some(process) = machine.process.as_mut() {
+            process.led = led_groups(&status);
+        }
         let before = std::mem::replace(&mut machine.seen, (counters.disk_hangs, led));
         if counters.disk_hangs > before.0 {
             *self.reached.entry("hanging disks noticed").or_default() += 1;
@@ -368,11 +374,11 @@ impl World {
             Output::Reply { to, result } => self.reply(node, to.0, result),
             Output::Places { card, .. } => self.machines[node].card = Some(card),
             Output::Notice { group, .. } => {
-                let leads = self.status(node).is_some_and(|status| {
-                    let is_it =
-                        |g: &&GroupStatus| (g.group, g.epoch) == (group.id.0, group.epoch.0);
-                    status.groups.iter().find(is_it).is_some_and(|g| g.role == "leader")
-                });
+                // It may have led when the turn began.
+                let led =
+                    self.machines[node].process.as_ref().is_some_and(|p| p.led.contains(&group));
+                let leads =
+                    led || self.status(node).is_some_and(|s| led_groups(&s).contains(&group));
                 let text = || format!("node {} of {group} does not lead", node + 1);
                 self.checks.note(LEADER_ALONE, if leads { Ok(()) } else { Err(text()) });
             }
@@ -555,6 +561,11 @@ impl World {
             log: self.trace.lines.take().unwrap_or_default(),
         }
     }
+}
+
+fn led_groups(status: &Status) -> BTreeSet<GroupKey> {
+    let led = status.groups.iter().filter(|group| group.role == "leader");
+    led.map(|group| GroupKey::new(GroupId(group.group), Epoch(group.epoch))).collect()
 }
 
 const LEADER_WAIT: u64 = 1_000_000;
