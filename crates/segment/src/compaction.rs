@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{GroupKey, Index, IndexSet};
 use refloat_vfs::Vfs;
 
@@ -330,7 +331,8 @@ fn is_apart(names: &[SegmentName], at: usize, lost: &[SegmentName]) -> bool {
     else {
         return false;
     };
-    lost.iter().any(|lost| before < lost && lost < here)
+    let between = lost.iter().any(|lost| before < lost && lost < here);
+    between && !is(Defect::MergedAcrossALoss)
 }
 
 fn windows(

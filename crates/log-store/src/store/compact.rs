@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use refloat_planted::{Defect, is};
 use refloat_segment::{Compaction, Keep, Limits, Segment, SegmentError, SegmentName};
 use refloat_types::Now;
 use refloat_vfs::Vfs;
@@ -39,9 +38,7 @@ impl LogStore {
         limits.live_percent = self.options.live_percent;
         limits.avoid = self.rotten.clone();
         limits.worn = self.worn.clone();
-        if !is(Defect::MergedAcrossALoss) {
-            limits.lost = self.lost.clone();
-        }
+        limits.lost = self.lost.clone();
         let plan = refloat_segment::plan_compaction(&self.segments, &keep, &limits);
         self.worth_planning = plan.is_some();
         self.compacting = plan.is_some();
