@@ -129,14 +129,14 @@ impl Pool {
     /// Whether a next file may be begun, behind those that are `planned`, or is likely to be soon.
     /// What brings entries leaves two files behind: with one the node starts once more, with the
     /// other that start's file is replaced, and so on. Nor does it take another one before it is
-    /// known whether there is space for one in the place of the last.
+    /// known whether there is space for one in the place of the last; where there is, it may wait
+    /// for that one.
     pub(crate) fn has_next(&self, bulky: bool, planned: usize) -> bool {
         let left = self.spares().saturating_sub(planned);
         match (bulky, self.no_space) {
             (true, true) => left > SPARES,
-            (true, false) => {
-                left + usize::from(self.claimed) >= SPARES || is(Defect::SpaceTakenUnseen)
-            }
+            (true, false) if self.claimed => self.spares() >= planned,
+            (true, false) => left >= SPARES || is(Defect::SpaceTakenUnseen),
             (false, no_space) => !no_space || left > 0,
         }
     }

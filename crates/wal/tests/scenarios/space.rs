@@ -578,3 +578,37 @@ fn w35_entries_take_no_other_file_before_it_is_known_whether_there_is_space() {
     let (mut disk, _) = Disk::begin(fs, options(), 0);
     start(&mut disk, "with what was left");
 }
+
+#[test]
+fn entries_that_outrun_the_preparation_of_files_wait_for_it_where_there_is_space() {
+    let mut disk = Disk::new();
+    disk.settle();
+    // Of each piece of background work only the first, which claims the space, comes to its end
+    // before all files that are ready are full.
+    let (mut index, mut files, mut claimed, mut held) = (1, 0, false, None);
+    while files < 3 {
+        match disk.submit(&[append(1, index, 1, 60_000)]) {
+            Ok(_) => index += 1,
+            Err(SubmitError::Full { .. }) => {
+                files += 1;
+                disk.writer.roll(checkpoint(3));
+            }
+            Err(error) => panic!("{error} at entry {index}, file {files}"),
+        }
+        while let Some(job) = disk.writer.poll(Now(disk.now)) {
+            if job.is_background() && claimed {
+                held = Some(job);
+                continue;
+            }
+            claimed |= job.is_background();
+            let done = job.run(&disk.fs);
+            disk.writer.done(Now(disk.now), done).unwrap();
+        }
+    }
+    let at = disk.submit(&[append(1, index, 1, 100)]).unwrap();
+    assert!(disk.writer.durable() < at, "its file is not there yet");
+    let done = held.expect("a file is being prepared").run(&disk.fs);
+    disk.writer.done(Now(disk.now), done).unwrap();
+    disk.settle();
+    assert!(disk.writer.durable() >= at);
+}
