@@ -120,6 +120,8 @@ pub(crate) struct Light {
     pub(crate) carry: Carry,
     /// What its own header says of the file before it.
     pub(crate) previous: Previous,
+    /// Links to write instead of [`Tail::links`] where the next file takes its place.
+    pub(crate) links: Vec<(Generation, PathBuf, Link)>,
 }
 
 impl Tail {
@@ -237,7 +239,7 @@ pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<S
                 tail.go_on_behind(member, &ended, newest);
                 if newest {
                     tail.first = ended.first;
-                    tail.light = light(&chain.places, at, &report, &mut sink);
+                    tail.light = light(&chain.places, at, &report, &tail.links, &mut sink);
                 }
                 files.push(report);
             }
@@ -412,9 +414,18 @@ impl Tail {
 }
 
 /// What the next file needs to take the place of the newest one. There must be a file before it
-/// whose link names it: that link goes on to prove that a newest file existed, and until the next
-/// file is linked too a start goes by it.
-fn light(places: &[Place], at: usize, report: &FileReport, sink: &mut Sink<'_>) -> Option<Light> {
+/// that goes on to prove that a newest file existed, and until the next file is linked too a start
+/// goes by the newest one. Either that file's link names the newest one, which then is linked to
+/// the next; or it names nothing yet, since the start that made the newest one was cut off, and
+/// will name the next one itself: of one unlinked file after the other each would keep its space,
+/// and on a full disk some start would find none.
+fn light(
+    places: &[Place],
+    at: usize,
+    report: &FileReport,
+    links: &[(Generation, PathBuf, Link)],
+    sink: &mut Sink<'_>,
+) -> Option<Light> {
     let carry = std::mem::take(&mut sink.carry);
     carry.records()?;
     let Some(Place::Present(member)) = places.get(at) else { return None };
@@ -427,9 +438,17 @@ fn light(places: &[Place], at: usize, report: &FileReport, sink: &mut Sink<'_>) 
     let known_end = (previous.digest.is_some() || all_again) && before.any(is_there);
     let whole = matches!(report.verdict, Verdict::Good | Verdict::Unproven | Verdict::Torn { .. });
     let hurt = sink.damage.iter().any(|damage| damage.at.generation == report.generation);
-    let linked = member.named && member.candidate.link == LinkSeen::Absent;
     let generation = report.generation;
-    (known_end && whole && !hurt && linked).then_some(Light { generation, carry, previous })
+    let links = match (member.named, links) {
+        (true, [(newest, path, link)]) => vec![(*newest, path.clone(), *link)],
+        // The one before, whose link would name the newest, and the newest, which is passed over.
+        (false, [(before, path, link), (_, _, Link { next, .. })]) if before.0 == previous.file => {
+            vec![(*before, path.clone(), Link { next: *next, ..*link })]
+        }
+        _ => return None,
+    };
+    let absent = member.candidate.link == LinkSeen::Absent;
+    (known_end && whole && !hurt && absent).then_some(Light { generation, carry, previous, links })
 }
 
 fn missing(

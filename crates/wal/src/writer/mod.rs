@@ -171,7 +171,11 @@ impl Writer {
     ) -> Writer {
         let pool = Pool::new(options.clone(), &mut scan.tail);
         let generation = Generation(scan.tail.next);
-        let light = scan.tail.light.take().filter(|_| pool.is_scarce());
+        let mut light = scan.tail.light.take().filter(|_| pool.is_scarce());
+        let links = match &mut light {
+            Some(light) => std::mem::take(&mut light.links),
+            None => std::mem::take(&mut scan.tail.links),
+        };
         let mut writer = Writer {
             queue: Queue::new(Plan::new(generation, options.file_blocks())),
             pool,
@@ -180,7 +184,7 @@ impl Writer {
             carry: Carry::default(),
             replaced_by_boot: light.as_ref().map(|light| light.generation),
             never_used: std::mem::take(&mut scan.tail.never_used),
-            old_links: std::mem::take(&mut scan.tail.links),
+            old_links: links,
             in_flight: None,
             durable: Lsn::default(),
             ready: false,

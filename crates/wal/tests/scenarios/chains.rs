@@ -105,7 +105,15 @@ fn w26_a_file_that_never_existed_does_not_vouch_for_the_one_before_it() {
 #[test]
 #[ignore = "two minutes: cargo xtask crash --deep"]
 fn w12_no_chain_of_short_runs_among_many_more_loses_or_refuses_anything() {
-    run_chains(1500..40_000);
+    run_chains(seeds_asked_for().unwrap_or(1500..40_000));
+}
+
+/// `REFLOAT_CHAINS=FROM..TO`: other seeds than the usual ones.
+#[allow(clippy::disallowed_methods, reason = "a long run is made in pieces from outside")]
+fn seeds_asked_for() -> Option<Range<u64>> {
+    let asked = std::env::var("REFLOAT_CHAINS").ok()?;
+    let (from, to) = asked.split_once("..").expect("two numbers");
+    Some(from.parse().expect("a number")..to.parse().expect("a number"))
 }
 
 fn run_chains(seeds: Range<u64>) {

@@ -157,6 +157,15 @@ fn ready(disk: &Disk) -> usize {
     disk.fs.files().keys().filter(|path| is_ready(path)).count()
 }
 
+/// Runs what is due, writes first, until a condition holds.
+fn run_until(disk: &mut Disk, holds: impl Fn(&Writer) -> bool) {
+    while !holds(&disk.writer) {
+        let job = disk.writer.poll(Now(0)).expect("a start and a write need no space");
+        let done = job.run(&disk.fs);
+        disk.writer.done(Now(0), done).unwrap();
+    }
+}
+
 /// Runs what a start runs before it says that it is there.
 fn start(disk: &mut Disk, story: &str) {
     while !disk.writer.is_ready() || !disk.writer.knows_space() {
@@ -261,32 +270,32 @@ fn w35_a_full_disk_never_stops_votes_and_deletions() {
     assert!(disk.writer.is_ready());
 }
 
-/// Every crash of a start that takes the place of the last file, and of the start behind that.
+/// Every crash of a start that takes the place of the last file, and of the start behind that; also
+/// where the last file is that of a start that was cut off before it was linked.
 #[test]
 fn w26_a_crash_at_every_step_of_a_start_that_replaces_a_file_loses_nothing() {
     let acked = [append(1, 1, 1, 100), append(1, 2, 1, 20_000), append(2, 1, 1, 0)];
-    let prepare = || {
+    let prepare = |is_unlinked: bool| {
         let mut disk = full_disk(&options());
         disk.write(&acked[1..2]);
-        let (mut disk, _) = disk.reboot();
+        if !is_unlinked {
+            disk = disk.reboot().0;
+        }
         disk.write(&acked[2..]);
+        let disk = if is_unlinked { unlinked(disk) } else { disk };
         disk.fs.kill()
     };
     let owed = |found: &Found, story: &str| {
         assert!(found.scan.damage.is_empty(), "{story}: {}", found.words());
         assert!(acked.iter().all(|record| found.seen.has(record)), "{story}");
     };
-    let mut replaced = 0;
-    for starts in 1..=3 {
+    let mut replaced = [0, 0];
+    for (unlinked, starts) in [(false, 1), (false, 2), (false, 3), (true, 1), (true, 2)] {
         for stop in 1..200 {
-            let mut fs = prepare();
+            let mut fs = prepare(unlinked);
             for _ in 1..starts {
                 let mut disk = Disk::begin(fs, options(), 0).0;
-                while !disk.writer.is_ready() {
-                    let job = disk.writer.poll(Now(0)).expect("a start needs no space");
-                    let done = job.run(&disk.fs);
-                    disk.writer.done(Now(0), done).unwrap();
-                }
+                run_until(&mut disk, Writer::is_ready);
                 fs = disk.fs.kill();
             }
             let (mut disk, found) = Disk::begin(fs, options(), 0);
@@ -294,16 +303,17 @@ fn w26_a_crash_at_every_step_of_a_start_that_replaces_a_file_loses_nothing() {
             disk.fs.crash_at(disk.fs.op_count() + stop);
             let crashed = disk.try_settle().is_err();
             for image in disk.fs.crash_images(40) {
-                let story = format!("start {starts}, step {stop}: {}", image.story());
+                let story = format!("{unlinked} {starts}, step {stop}: {}", image.story());
                 let found = look(&image, &options());
                 owed(&found, &story);
                 let mut again = Disk::begin(image, options(), 0).0;
                 again.settle();
                 assert!(again.writer.is_ready(), "{story}: {:#?}", again.fs.files());
                 owed(&again.find(), &story);
-                // The file that the link of the one before names is in use elsewhere.
+                // The file that the link of the one before names is in use elsewhere, or the
+                // number that it passes over.
                 let files = again.find().scan.files;
-                replaced +=
+                replaced[usize::from(unlinked)] +=
                     u64::from(files.windows(2).any(|pair| {
                         pair[0].linked && pair[1].generation > pair[0].generation.next()
                     }));
@@ -313,7 +323,7 @@ fn w26_a_crash_at_every_step_of_a_start_that_replaces_a_file_loses_nothing() {
             }
         }
     }
-    assert!(replaced > 100, "{replaced}");
+    assert!(replaced.iter().all(|count| *count > 100), "{replaced:?}");
 }
 
 #[test]
@@ -351,6 +361,62 @@ fn a_checkpoint_larger_than_the_files_gets_a_longer_file() {
     for (group, body) in large {
         assert!(found.seen.has(&Record::State { group, body }));
     }
+}
+
+/// Found by the simulator: two starts in a row that were cut off behind the first batch of their
+/// file, before its link, took a file each, and a disk that had filled up while the node ran had
+/// none for the third. Every step of the first start and of the second one, on what a kill or a
+/// power cut leaves of it.
+#[test]
+fn w35_starts_that_are_cut_off_one_after_the_other_on_a_full_disk_leave_the_next_one_a_file() {
+    use refloat_vfs::Fate;
+    let acked = [append(1, 1, 1, 100), append(1, 2, 1, 20_000)];
+    let cut_off = |fs: SimFs, steps: u64, fate: Option<Fate>, story: &str| {
+        let (mut disk, found) = Disk::begin(fs, options(), 0);
+        assert!(found.scan.damage.is_empty(), "{story}: {}", found.words());
+        assert!(acked.iter().all(|record| found.seen.has(record)), "{story}: lost");
+        disk.fs.crash_at(disk.fs.op_count() + steps);
+        let went_through = loop {
+            if disk.writer.is_ready() {
+                break true;
+            }
+            let job = disk.writer.poll(Now(0));
+            let job = job.unwrap_or_else(|| panic!("{story}: no file: {:#?}", disk.fs.files()));
+            let done = job.run(&disk.fs);
+            if disk.writer.done(Now(0), done).is_err() {
+                break false;
+            }
+        };
+        let fs = match fate {
+            Some(fate) => disk.fs.power_cut(|_| fate),
+            None => disk.fs.kill(),
+        };
+        fs.set_capacity(Some(fs.used()));
+        (fs, went_through)
+    };
+    let mut cut = 0;
+    for fates in [[None, None], [None, Some(Fate::Lost)], [Some(Fate::Kept), None]] {
+        for first in 0..40 {
+            for second in 0..40 {
+                let story = format!("{fates:?}, steps {first} and {second}");
+                let mut disk = full_disk(&options());
+                disk.write(&acked[1..]);
+                let (fs, whole_first) = cut_off(disk.fs.kill(), first, fates[0], &story);
+                let (mut fs, whole_second) = cut_off(fs, second, fates[1], &story);
+                for (steps, fate) in [(second, fates[0]), (first, fates[1]), (second, fates[1])] {
+                    fs = cut_off(fs, steps, fate, &story).0;
+                }
+                let (mut disk, found) = Disk::begin(fs, options(), 0);
+                assert!(acked.iter().all(|record| found.seen.has(record)), "{story}: lost");
+                start(&mut disk, &story);
+                cut += u32::from(!whole_first && !whole_second);
+                if whole_first && whole_second {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(cut > 50, "{cut}");
 }
 
 /// A disk may fill up at any moment behind a start, while the next file is being prepared, and the
@@ -403,11 +469,7 @@ fn w35_space_that_was_claimed_for_a_next_file_is_there_for_the_next_starts() {
         let acked: Vec<Record> = (1..=3).map(|index| append(1, index, 1, 60_000)).collect();
         for record in &acked {
             let at = disk.submit(std::slice::from_ref(record)).unwrap();
-            while disk.writer.durable() < at {
-                let job = disk.writer.poll(Now(0)).expect("a write is due");
-                let done = job.run(&disk.fs);
-                disk.writer.done(Now(0), done).unwrap();
-            }
+            run_until(&mut disk, |writer| writer.durable() >= at);
         }
         for starts in 0..8 {
             let fs = match fate {
@@ -493,6 +555,38 @@ fn w28_the_newest_of_files_that_replaced_each_other_is_missed_when_it_goes() {
     }
 }
 
+/// The file that it takes the place of was never linked, and still is there.
+#[test]
+fn w28_a_file_in_the_place_of_one_that_was_never_linked_is_missed_when_it_goes() {
+    let mut disk = unlinked(full_disk(&options()));
+    run_until(&mut disk, Writer::is_ready);
+    let at = disk.submit(&[append(3, 1, 1, 100)]).unwrap();
+    run_until(&mut disk, |writer| writer.durable() >= at);
+    let newest = disk.newest_file();
+    assert!(disk.find().scan.damage.is_empty());
+    disk.fs.remove_file(&newest).unwrap();
+    assert!(!disk.find().scan.damage.is_empty(), "{:?}", disk.fs.files());
+}
+
+/// A start that was cut off behind the first batch of its file, before the link to it; the next
+/// one begins.
+fn unlinked(disk: Disk) -> Disk {
+    assert_eq!(ready(&disk), 2, "else the file before is replaced: {:?}", disk.fs.files());
+    let newest = disk.writer.generation().next();
+    for step in 1.. {
+        let mut start = Disk::begin(disk.fs.kill(), options(), 0).0;
+        start.fs.crash_at(start.fs.op_count() + step);
+        assert!(start.try_settle().is_err(), "no step is between the file and its link");
+        let fs = start.fs.kill();
+        fs.set_capacity(Some(fs.used()));
+        let (next, found) = Disk::begin(fs, options(), 0);
+        if found.newest().generation == newest && !found.scan.files.iter().any(|file| file.linked) {
+            return next;
+        }
+    }
+    unreachable!("a start ends")
+}
+
 fn must_miss_the_newest(mut disk: Disk, story: &str) {
     disk.write(&[append(3, 1, 1, 100)]);
     disk.fs.remove_file(&disk.newest_file()).unwrap();
@@ -508,11 +602,7 @@ fn w35_a_replaced_file_is_kept_until_the_next_one_is_seen_on_the_device() {
     disk.seal();
     let replaced = disk.newest_file();
     let (mut next, _) = Disk::begin(disk.fs.kill(), options(), 0);
-    while !next.writer.is_ready() {
-        let job = next.writer.poll(Now(0)).expect("a start needs no space");
-        let done = job.run(&next.fs);
-        next.writer.done(Now(0), done).unwrap();
-    }
+    run_until(&mut next, Writer::is_ready);
     assert_ne!(next.newest_file(), replaced);
     // The device acknowledged the next file's first batch and has it not.
     next.zero(2, 0..8);
