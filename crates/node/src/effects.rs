@@ -40,8 +40,8 @@ pub enum Effect {
 /// that does not know yet that it is deposed; and that it was carried out is said by a command.
 /// A timer's command is proposed again until it is applied.
 ///
-/// A machine behind [`Sessions`](crate::sessions::Sessions) has no effects: a timer's command would not bear
-/// their form.
+/// A machine behind [`Sessions`](crate::sessions::Sessions) has the same effects; its timers'
+/// commands are no session's, and reach it as they are.
 ///
 /// Effects change nothing in the state, so they are no part of what must be deterministic.
 ///

@@ -10,6 +10,7 @@ use refloat_node::{
     Chunks, Command, Consistency, Input, RequestError, RestoreError, SnapshotReader, StateMachine,
 };
 use refloat_types::{GroupId, Index};
+use support::debts::{Debts, open as open_timers, told};
 use support::{Cluster, Journal, journal_text};
 
 const LIMITS: Limits = Limits { idle_ms: 60_000, open: 8, sessions: 4, reply_bytes: 1 << 20 };
@@ -220,6 +221,73 @@ fn what_goes_around_the_sessions_is_not_understood_and_moves_no_clock() {
     assert_eq!(persist(&mut cluster, 1, &client.keep_alive()), SessionReply::Noted);
     assert_eq!(persist(&mut cluster, 1, &SessionClient::plain("plain".into())), applied("1"));
     assert_eq!(journal(&mut cluster, 1), "plain");
+}
+
+/// A formed cluster whose machines have effects, behind sessions.
+fn with_debts() -> Cluster {
+    let mut cluster = Cluster::new(1);
+    cluster.machines = Some(Arc::new(|_, _| Box::new(Sessions::new(Debts::default()))));
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    cluster
+}
+
+/// The timers that are open at a node.
+fn timers(cluster: &mut Cluster, node: u64) -> String {
+    let query = |machine: &mut dyn StateMachine| {
+        let machine: &mut dyn std::any::Any = machine;
+        let sessions: &mut Sessions<Debts> = machine.downcast_mut().expect("the tests' machine");
+        Bytes::from(open_timers(sessions.machine()))
+    };
+    cluster.ask(node, 1, Consistency::Linearizable, Box::new(query)).expect("read")
+}
+
+#[test]
+fn r04_an_attempt_that_was_applied_before_owes_no_second_effect_and_the_next_leader_owes_the_first()
+{
+    let mut cluster = with_debts();
+    let leader = cluster.leader(1).expect("formed");
+    let (asked, heir) = (1 + leader % 3, |c: &Cluster| c.leader(1).filter(|now| *now != leader));
+    let mut client = open(&mut cluster, asked, &LIMITS);
+    let number = client.begin().expect("none is open");
+    let command = client.command(number, "owe a".into(), false);
+    for _ in 0..3 {
+        assert!(persist(&mut cluster, asked, &command).is_applied());
+    }
+    assert!(once(&mut cluster, asked, &mut client, "owe b").is_applied());
+    cluster.run_for(500);
+    assert_eq!(told(&mut cluster), [(leader, "a".to_owned()), (leader, "b".to_owned())]);
+    assert!(once(&mut cluster, asked, &mut client, "done b").is_applied());
+    cluster.kill(leader);
+    assert!(cluster.run_until(20, |c| heir(c).is_some()));
+    cluster.run_for(500);
+    let heir = heir(&cluster).expect("just seen");
+    assert_eq!(told(&mut cluster), [(heir, "a".to_owned())], "what is done is not owed");
+    assert!(persist(&mut cluster, asked, &command).is_applied());
+    cluster.run_for(500);
+    assert_eq!(told(&mut cluster), []);
+}
+
+#[test]
+fn r04_a_timer_behind_sessions_proposes_its_command_outlives_its_leader_and_ends_no_session() {
+    let mut cluster = with_debts();
+    let leader = cluster.leader(1).expect("formed");
+    let asked = 1 + leader % 3;
+    let mut client = open(&mut cluster, asked, &LIMITS);
+    let now = cluster.time().wall_ms;
+    for (name, after) in [("a", 300), ("bb", 5_000)] {
+        let text = format!("later {name} {}", now + after);
+        assert!(once(&mut cluster, asked, &mut client, &text).is_applied());
+    }
+    cluster.run_for(600);
+    assert_eq!(timers(&mut cluster, asked), "bb");
+    cluster.kill(leader);
+    assert!(cluster.run_until(20, |c| c.leader(1).is_some_and(|now| now != leader)));
+    assert_eq!(timers(&mut cluster, asked), "bb");
+    let left = (now + 5_000).saturating_sub(cluster.time().wall_ms);
+    cluster.run_for(left + 500);
+    assert_eq!(timers(&mut cluster, asked), "");
+    assert_eq!(persist(&mut cluster, asked, &client.keep_alive()), SessionReply::Noted);
 }
 
 /// A machine that would have to keep the sessions with its state, and does not.

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use refloat_types::{Index, IndexSet};
 
+use super::effects::in_front;
 use super::table::{Table, Verdict};
 use super::wire::{Request, SessionReply};
-use crate::effects::Versions;
+use crate::effects::{Effect, Effects, Versions};
 use crate::machine::{Chunks, Command, RestoreError, StateMachine, split_stamp};
 use crate::snapshot_reader::SnapshotReader;
 
@@ -37,14 +38,16 @@ const SNAPSHOT_VERSION: u8 = 1;
 /// ```
 #[derive(Debug, Default)]
 pub struct Sessions<M> {
-    machine: M,
+    pub(super) machine: M,
     table: Table,
+    /// What the machine added in this batch.
+    pub(super) new_effects: Vec<Effect>,
 }
 
 impl<M> Sessions<M> {
     /// Puts sessions in front of a machine.
     pub fn new(machine: M) -> Sessions<M> {
-        Sessions { machine, table: Table::default() }
+        Sessions { machine, table: Table::default(), new_effects: Vec::new() }
     }
 
     /// The machine, for reads.
@@ -93,6 +96,8 @@ impl<M: StateMachine> Sessions<M> {
             replies[at] = SessionReply::Applied(answer).encode();
         }
         pending.commands.clear();
+        let new = self.machine.effects().map(Effects::take).unwrap_or_default();
+        self.new_effects.extend(new.into_iter().map(in_front));
     }
 
     /// Decides what one command is; it is answered at once unless the machine has to be asked.
@@ -180,7 +185,7 @@ impl Pending {
     }
 }
 
-fn with_stamp(stamp: u64, payload: &Bytes) -> Bytes {
+pub(super) fn with_stamp(stamp: u64, payload: &Bytes) -> Bytes {
     let mut out = Vec::with_capacity(8 + payload.len());
     out.extend_from_slice(&stamp.to_le_bytes());
     out.extend_from_slice(payload);
@@ -194,6 +199,7 @@ impl<M: StateMachine> StateMachine for Sessions<M> {
             "sessions cannot stand in front of a state machine that keeps its state itself: it \
              would not keep them"
         );
+        self.new_effects.clear();
         let mut replies = vec![Bytes::new(); batch.len()];
         let mut pending = Pending::default();
         for (at, command) in batch.iter().enumerate() {
@@ -225,11 +231,17 @@ impl<M: StateMachine> StateMachine for Sessions<M> {
         let len = usize::try_from(len).map_err(|e| RestoreError::new(e.to_string()))?;
         let table = snapshot.next_bytes(len)?;
         self.table = Table::decode(&table).map_err(|e| RestoreError::new(e.to_string()))?;
+        self.new_effects.clear();
         self.machine.restore(snapshot)
     }
 
     fn live_indexes(&self) -> IndexSet {
         self.machine.live_indexes()
+    }
+
+    fn effects(&mut self) -> Option<&mut dyn Effects> {
+        self.machine.effects()?;
+        Some(self)
     }
 
     fn versions(&mut self) -> Option<&mut dyn Versions> {
@@ -265,7 +277,11 @@ mod tests {
     }
 
     /// Applies commands in one batch, each stamped by a leader.
-    fn apply(machine: &mut Sessions<Counter>, from: u64, commands: &[Bytes]) -> Vec<SessionReply> {
+    fn apply<M: StateMachine>(
+        machine: &mut Sessions<M>,
+        from: u64,
+        commands: &[Bytes],
+    ) -> Vec<SessionReply> {
         let command = |(index, body): (u64, &Bytes)| Command {
             index: Index(index),
             payload: with_stamp(1000, body),
@@ -280,6 +296,73 @@ mod tests {
         let replies = apply(&mut machine, 1, &[SessionClient::register(&limits)]);
         assert_eq!(replies, [SessionReply::Opened(1)]);
         (machine, SessionClient::opened(1, &limits))
+    }
+
+    /// Wishes for each command what the command says, and remembers only its last batch's.
+    #[derive(Default)]
+    struct Wishes(Vec<Effect>);
+
+    impl StateMachine for Wishes {
+        fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+            self.0 = batch.iter().map(|c| Effect::Notice(c.payload.clone())).collect();
+            vec![Bytes::new(); batch.len()]
+        }
+        fn snapshot(&mut self) -> Chunks {
+            Box::new(std::iter::empty())
+        }
+        fn restore(&mut self, _: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+            Ok(())
+        }
+        fn effects(&mut self) -> Option<&mut dyn Effects> {
+            Some(self)
+        }
+    }
+
+    impl Effects for Wishes {
+        fn begin(&mut self) -> Vec<Effect> {
+            vec![
+                Effect::Timer { id: 7, at_ms: 9, command: "over".into() },
+                Effect::Cancel { id: 8 },
+            ]
+        }
+        fn take(&mut self) -> Vec<Effect> {
+            std::mem::take(&mut self.0)
+        }
+    }
+
+    #[test]
+    fn r04_effects_of_all_the_batches_behind_one_are_taken_once_and_a_retry_adds_none() {
+        let (mut machine, limits) = (Sessions::new(Wishes::default()), Limits::default());
+        apply(&mut machine, 1, &[SessionClient::register(&limits)]);
+        let mut client = SessionClient::opened(1, &limits);
+        let number = client.begin().expect("none is open");
+        let once = client.command(number, "a".into(), false);
+        let plain = SessionClient::plain("b".into());
+        // The second attempt waits for the first's answer, which splits the batch.
+        apply(&mut machine, 2, &[once.clone(), once.clone(), plain]);
+        let take = |machine: &mut Sessions<Wishes>| machine.effects().expect("some").take();
+        let notice = |text: &'static str| Effect::Notice(text.into());
+        assert_eq!(take(&mut machine), [notice("a"), notice("b")]);
+        apply(&mut machine, 5, &[once]);
+        assert_eq!(take(&mut machine), []);
+        assert!(Sessions::new(Counter::default()).effects().is_none());
+    }
+
+    #[test]
+    fn a_timers_command_comes_back_to_the_machine_as_it_was_and_brings_no_time() {
+        let mut machine = Sessions::new(Wishes::default());
+        apply(&mut machine, 1, &[SessionClient::register(&Limits::default())]);
+        let begun = machine.effects().expect("some").begin();
+        let [Effect::Timer { id: 7, at_ms: 9, command }, Effect::Cancel { id: 8 }] = &begun[..]
+        else {
+            panic!("{begun:?}");
+        };
+        let before = machine.table.clone();
+        let replies = machine.apply(&[Command { index: Index(2), payload: command.clone() }]);
+        assert_eq!(SessionReply::decode(&replies[0]), Ok(SessionReply::Applied(Bytes::new())));
+        assert_eq!(machine.table, before);
+        let new = machine.effects().expect("some").take();
+        assert_eq!(new, [Effect::Notice("over".into())]);
     }
 
     #[test]

@@ -19,6 +19,10 @@
 //! command for a session that is gone has no effect: the caller hears
 //! [`SessionError::Expired`], which says whether an earlier attempt may have been applied.
 //!
+//! [`Effects`](crate::Effects) of the machine are carried out as without sessions, and an attempt
+//! at a command that was applied before adds none; what a timer proposes is the machine's command
+//! outside of any session. [`Versions`](crate::Versions) are the machine's own.
+//!
 //! # Bounds
 //!
 //! [`Limits`]: sessions of a group, open commands of a session, bytes of kept replies. Each is a
@@ -34,6 +38,7 @@
 //! [`Group::propose_plain`](crate::Group::propose_plain).
 
 mod client;
+mod effects;
 mod handle;
 mod machine;
 mod table;

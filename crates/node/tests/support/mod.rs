@@ -1,6 +1,8 @@
 //! Three node cores on simulated disks, a network that is cranked by hand, one thread.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod debts;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
