@@ -5,14 +5,21 @@
 //! The ordinary tests are the bounded slice. `cargo xtask model` prints it as a table, and with
 //! `--deep` each check goes three steps further, or as far as two minutes allow.
 
+mod action;
+mod begin;
 #[path = "../common/mod.rs"]
 mod common;
 mod cores;
+mod properties;
+mod steps;
 mod world;
 
 use std::time::{Duration, Instant};
 
-use cores::*;
+use action::show;
+use begin::{Begin, Logs};
+use cores::Cores;
+use properties::*;
 use stateright::{Checker, HasDiscoveries, Model};
 use world::Budget;
 
@@ -113,6 +120,86 @@ fn m21_model_a_leader_with_a_hole() {
     check("a leader with a hole", cores(begin, budget), 12, &[CUT]);
 }
 
+/// The third's log ended with entries of a term that nobody committed; the leader's first entry
+/// there is older, so that the old end, should it come back, looks newer than it.
+const NEWER_END: Logs = [(&[1, 2], 4), (&[1], 4), (&[1, 3, 3], 4)];
+/// The overwritten end is older than what took its place.
+const OLDER_END: Logs = [(&[1, 3], 4), (&[1], 4), (&[1, 2, 2], 4)];
+
+fn overwritten(begin: Begin, budget: Budget) -> Cores {
+    Cores { one_by_one: true, ..numbered(begin, budget) }
+}
+
+/// Each end once where the store knows that something is missing, and once where it does not.
+#[test]
+fn w11_model_a_newer_end_that_comes_back() {
+    let budget = Budget { campaigns: 1, beats: 1, old_ends: 1, ..Budget::default() };
+    check(
+        "a newer end comes back",
+        overwritten(Begin::Overwritten(NEWER_END), budget),
+        9,
+        &[WHOLE],
+    );
+}
+
+#[test]
+fn w11_model_an_older_end_that_comes_back() {
+    let budget = Budget { campaigns: 1, beats: 1, old_ends: 1, ..Budget::default() };
+    check("an older end comes back", overwritten(Begin::Replaced(OLDER_END), budget), 9, &[]);
+}
+
+#[test]
+fn c16_model_a_newer_end_that_nobody_misses() {
+    let budget = Budget { campaigns: 1, beats: 1, unnoticed: 1, ..Budget::default() };
+    check("a newer end, unnoticed", overwritten(Begin::Overwritten(NEWER_END), budget), 9, &[]);
+}
+
+#[test]
+fn c16_model_an_older_end_that_nobody_misses() {
+    let budget = Budget { campaigns: 1, beats: 1, unnoticed: 1, ..Budget::default() };
+    check("an older end, unnoticed", overwritten(Begin::Replaced(OLDER_END), budget), 9, &[TOLD]);
+}
+
+/// The third has an end that was never committed, where the snapshot has another entry.
+const CONTRADICTS: Logs = [(&[1], 2), (&[1], 2), (&[1, 2, 2, 2], 2)];
+/// The third has what the snapshot ends with, and more.
+const LAGS: Logs = [(&[1], 2), (&[1], 2), (&[1], 2)];
+
+fn compacted(logs: Logs, budget: Budget) -> Cores {
+    numbered(Begin::Compacted(logs), budget)
+}
+
+#[test]
+fn n11_model_a_snapshot_with_a_crash() {
+    let budget = Budget { campaigns: 1, crashes: 1, lags: 1, ..Budget::default() };
+    check("a snapshot with a crash", compacted(CONTRADICTS, budget), 10, &[INSTALLED]);
+}
+
+#[test]
+fn n01_model_snapshots_of_several() {
+    let budget =
+        Budget { campaigns: 1, proposals: 1, compactions: 2, beats: 1, ..Budget::default() };
+    check("snapshots of several", compacted(LAGS, budget), 9, &[INSTALLED]);
+}
+
+#[test]
+fn n02_model_a_snapshot_for_a_damaged_member() {
+    let budget = Budget { campaigns: 1, damages: 1, crashes: 1, ..Budget::default() };
+    check("a snapshot cures a hole", compacted(LAGS, budget), 9, &[CURED]);
+}
+
+#[test]
+fn w21_model_a_disk_that_hangs() {
+    let budget = Budget { proposals: 1, hangs: 1, crashes: 1, ..Budget::default() };
+    check("a disk that hangs", cores(Begin::Settled, budget), 12, &[HANDED]);
+}
+
+#[test]
+fn w21_model_votes_beside_a_disk_that_hangs() {
+    let budget = Budget { campaigns: 2, hangs: 1, ..Budget::default() };
+    check("votes and a hanging disk", cores(Begin::Settled, budget), 9, &[]);
+}
+
 #[test]
 fn c12_model_everything_at_once() {
     let budget = Budget {
@@ -124,6 +211,10 @@ fn c12_model_everything_at_once() {
         wipes: 1,
         forgets: 1,
         damages: 1,
+        beats: 1,
+        compactions: 1,
+        hangs: 1,
+        ..Budget::default()
     };
     check("everything at once", numbered(Begin::Settled, budget), 5, &[]);
 }

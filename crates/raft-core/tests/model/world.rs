@@ -24,13 +24,50 @@ pub struct Budget {
     /// Replicas that forget term and vote, keep the log, and go on as a new life.
     pub forgets: u8,
     pub damages: u8,
+    /// Beats of leaders.
+    pub beats: u8,
+    /// Snapshots that replicas make of what they applied.
+    pub compactions: u8,
+    /// Overwritten ends of logs that come back, where the store knows that something is missing.
+    pub old_ends: u8,
+    /// Overwritten ends that come back and are taken for the log.
+    pub unnoticed: u8,
+    /// Disks that hang.
+    pub hangs: u8,
 }
 
 /// A batch that was submitted and is not durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pending {
-    pub persist: Persist,
+    pub persist: Option<Persist>,
     pub install: Option<(EntryId, ConfState)>,
+    /// Nothing is held against the replica any more.
+    pub healed: bool,
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stream {
+    pub from: Member,
+    pub to: Member,
+    pub at: EntryId,
+    pub conf: ConfState,
+}
+
+/// How far a disk that hangs is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hangs {
+    Untold,
+    /// The core knows.
+    Told,
+}
+
+/// What happened to a replica once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Past {
+    pub old_end: bool,
+    pub installed: bool,
+    pub answered: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,9 +78,19 @@ pub struct Replica {
     pub clock: Now,
     pub disk: Disk,
     pub pending: Vec<Pending>,
+    pub hangs: Option<Hangs>,
+    /// It lost what it acknowledged, and neither it nor its leader knows.
+    pub unnoticed: bool,
+    pub past: Past,
 }
 
 impl Replica {
+    /// For whom it votes in its term.
+    fn promise(&self) -> Option<(Term, Member)> {
+        let status = self.core.status();
+        status.vote.map(|vote| (status.term, vote))
+    }
+
     /// What it can read: the disk, and what is on its way there.
     fn memory(&self) -> Disk {
         let mut disk = self.disk.clone();
@@ -51,11 +98,44 @@ impl Replica {
         disk
     }
 
+    /// What a snapshot made now would end with.
+    pub fn compacts_at(&self) -> Option<EntryId> {
+        let status = self.core.status();
+        let new = status.applied <= status.durable && status.applied > self.disk.base.index;
+        (new && self.hangs.is_none()).then(|| self.memory().id(status.applied)).flatten()
+    }
+
+    pub fn compact(&mut self) {
+        let at = self.compacts_at().expect("something to compact");
+        self.disk.compact(at, self.core.conf().clone());
+        self.core.on_compacted(at);
+    }
+
+    /// A disk that hung has written all that it was given.
+    pub fn answer(&mut self) {
+        while !self.pending.is_empty() {
+            self.sync();
+        }
+        if self.hangs.take() == Some(Hangs::Told) {
+            self.core.disk_answers(self.clock);
+        }
+        self.past.answered = true;
+    }
+
+    /// Up to where a snapshot reaches, durable or on its way to the disk.
+    fn covered(&self) -> Index {
+        let installs = self.pending.iter().filter_map(|p| p.install.as_ref());
+        installs.map(|(at, _)| at.index).max().unwrap_or_default().max(self.disk.base.index)
+    }
+
     /// The oldest batch becomes durable, and the core hears of it.
     pub fn sync(&mut self) {
         let done = self.pending.remove(0);
+        self.past.installed |= done.install.is_some();
         write(&mut self.disk, &done);
-        self.core.on_persisted(self.clock, done.persist.ticket);
+        if let Some(persist) = done.persist {
+            self.core.on_persisted(self.clock, persist.ticket);
+        }
     }
 
     /// The power goes after so many batches under way.
@@ -67,9 +147,12 @@ impl Replica {
 }
 
 fn write(disk: &mut Disk, batch: &Pending) {
-    disk.persist(&batch.persist);
+    batch.persist.iter().for_each(|persist| disk.persist(persist));
     if let Some((at, conf)) = &batch.install {
         disk.install(*at, conf.clone());
+    }
+    if batch.healed {
+        disk.rights = Rights::ALL;
     }
 }
 
@@ -133,6 +216,7 @@ pub type Letter = Shared<Vec<u8>>;
 pub struct World {
     pub replicas: Vec<Shared<Replica>>,
     pub wire: BTreeSet<Letter>,
+    pub streams: Vec<Stream>,
     pub left: Budget,
     leaders: BTreeMap<Term, Member>,
     votes: BTreeMap<(Term, Member), Member>,
@@ -146,6 +230,7 @@ impl World {
         World {
             replicas: replicas.into_iter().map(Shared::new).collect(),
             wire: BTreeSet::new(),
+            streams: Vec::new(),
             left,
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
@@ -157,9 +242,38 @@ impl World {
     /// Gives a replica an input and follows its wishes.
     pub fn drive(&mut self, n: usize, disks: Disks, input: impl FnOnce(&mut Replica)) {
         let mut replica = (*self.replicas[n]).clone();
+        let promised = replica.promise();
         input(&mut replica);
         self.follow(&mut replica, disks);
+        if replica.hangs == Some(Hangs::Told)
+            && replica.promise().is_some_and(|p| Some(p) != promised)
+        {
+            self.break_rule("a vote that a hanging disk does not take down");
+        }
         self.replicas[n] = Shared::new(replica);
+    }
+
+    /// The replica that leads in the newest term, if one does.
+    pub fn newest_leader(&self) -> Option<&Replica> {
+        let newest = self.replicas.iter().map(|r| r.core.term()).max()?;
+        let leads = |r: &Replica| r.core.role() == Role::Leader && r.core.term() == newest;
+        self.replicas.iter().find(|r| leads(r)).map(|r| &**r)
+    }
+
+    /// Whether the leader of a replica's term, the newest one, knows all that the replica ever
+    /// acknowledged, so that it notices if the overwritten end is there again.
+    pub fn leader_would_notice(&self, replica: &Replica) -> bool {
+        let Some(leader) = self.newest_leader() else { return false };
+        let progress = leader.core.status().progress;
+        let peer = progress.iter().find(|p| p.member == replica.me);
+        !replica.disk.old.is_empty()
+            && replica.disk.hard.term == leader.core.term()
+            && peer.is_some_and(|p| p.matched == replica.disk.last().index)
+    }
+
+    /// Whether a replica lost what it acknowledged, and nobody knows.
+    pub fn loss_is_unnoticed(&self) -> bool {
+        self.replicas.iter().any(|r| r.unnoticed)
     }
 
     /// Members whose node runs in another life by now, and that life.
@@ -168,15 +282,19 @@ impl World {
         core.conf().iter().filter_map(|m| living(m).filter(|r| *r != m).map(|r| (m, r))).collect()
     }
 
-    fn break_rule(&mut self, rule: &'static str) {
+    pub fn break_rule(&mut self, rule: &'static str) {
         self.broken.get_or_insert(rule);
     }
 
     fn follow(&mut self, replica: &mut Replica, disks: Disks) {
         while let Some(ready) = replica.core.ready() {
             self.check_leader(replica, &ready);
-            if let Some(persist) = ready.persist {
-                replica.pending.push(Pending { persist, install: ready.install });
+            let Ready { persist, install, healed, .. } = ready;
+            if persist.is_some() || healed {
+                replica.pending.push(Pending { persist, install, healed });
+            }
+            if ready.amnesia {
+                replica.disk.rights = Rights::NONE;
             }
             for fetch in ready.fetch {
                 let answer = replica.memory().fetch(&fetch);
@@ -189,16 +307,24 @@ impl World {
                 entries.iter().for_each(|entry| self.check_committed(entry, term));
             }
             for message in ready.messages {
-                self.send(&message, &replica.disk);
+                self.send(&message, replica);
             }
-            if disks == Disks::Sync && replica.pending.len() == 1 {
+            for to in ready.send_snapshot {
+                let (at, conf) = (replica.disk.base, replica.disk.base_conf.clone());
+                let stream = Stream { from: replica.me, to, at, conf };
+                if !self.streams.contains(&stream) {
+                    self.streams.push(stream);
+                }
+            }
+            if disks == Disks::Sync && replica.pending.len() == 1 && replica.hangs.is_none() {
                 replica.sync();
             }
         }
     }
 
     /// No message leaves before its term, its vote, or what it acknowledges is durable.
-    fn send(&mut self, message: &Message, disk: &Disk) {
+    fn send(&mut self, message: &Message, replica: &Replica) {
+        let disk = &replica.disk;
         if disk.hard.term < message.term {
             self.break_rule("a message with a term that is not durable");
         }
@@ -206,7 +332,9 @@ impl World {
             if matched.index >= disk.base.index && disk.id(matched.index) != Some(matched) {
                 self.break_rule("an ack of what is not durable");
             }
-            if disk.lost.range(..=matched.index).next().is_some() {
+            // A snapshot on its way to the disk is committed state, which needs no ack.
+            let above = disk.lost.iter().filter(|(at, _)| **at > replica.covered());
+            if above.take_while(|(at, _)| **at <= matched.index).next().is_some() {
                 self.break_rule("an ack of what is lost");
             }
         }

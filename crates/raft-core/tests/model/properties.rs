@@ -1,0 +1,116 @@
+//! What must hold in every state, and what must be met in some.
+
+use crate::cores::Cores;
+use crate::world::{Replica, World};
+use refloat_raft_core::{Rights, Role};
+use refloat_types::{Index, Now};
+use stateright::Property;
+
+pub const SAFE: &str = "elections, commits, votes, acks and completeness are safe";
+pub const MATCH: &str = "logs match";
+pub const COMMITTED: &str = "a proposal is committed";
+pub const HEALED: &str = "a damaged replica heals";
+pub const CUT: &str = "a leader cuts at a hole that nobody else ever had";
+pub const REPLACED: &str = "a wiped member is replaced";
+pub const PROMOTED: &str = "a new life votes";
+pub const WHOLE: &str = "a replica whose overwritten end came back is whole again";
+pub const TOLD: &str = "a replica that lost what it acknowledged is told";
+pub const INSTALLED: &str = "a leader hears that its snapshot is installed";
+pub const CURED: &str = "a hole is cured by a snapshot";
+pub const HEADS: &str = "a replica whose log is a snapshot leads";
+pub const HANDED: &str = "another one leads while a disk hangs";
+pub const ANSWERED: &str = "a replica whose disk hung leads";
+
+pub fn all() -> Vec<Property<Cores>> {
+    let mut all = vec![
+        Property::always(SAFE, |_, world: &World| world.broken.is_none()),
+        Property::always(MATCH, |_, world: &World| world.logs_match()),
+        Property::sometimes(COMMITTED, |_, world: &World| {
+            world.committed.values().any(|(id, ..)| id.index > Index(1))
+        }),
+    ];
+    all.extend(of_damage());
+    all.extend(of_lives());
+    all.extend(of_snapshots());
+    all.extend(of_hanging_disks());
+    all
+}
+
+fn any(world: &World, wanted: impl Fn(&Replica) -> bool) -> bool {
+    world.replicas.iter().any(|r| wanted(r))
+}
+
+fn leads(replica: &Replica) -> bool {
+    replica.core.role() == Role::Leader
+}
+
+fn of_damage() -> Vec<Property<Cores>> {
+    vec![
+        Property::sometimes(HEALED, |model: &Cores, world: &World| {
+            world.left.damages < model.budget.damages
+                && !any(world, |r| !r.disk.lost.is_empty())
+                && world.committed.len() > 1
+        }),
+        Property::sometimes(CUT, |model: &Cores, world: &World| {
+            world.left.damages < model.budget.damages
+                && any(world, |r| leads(r) && r.clock > Now(0) && r.disk.lost.is_empty())
+        }),
+        Property::sometimes(WHOLE, |_, world: &World| {
+            let whole =
+                |r: &Replica| r.disk.rights == Rights::ALL && r.core.rights() == Rights::ALL;
+            any(world, |r| r.past.old_end && !r.unnoticed && whole(r))
+        }),
+        Property::sometimes(TOLD, |_, world: &World| {
+            any(world, |r| r.past.old_end && r.disk.rights == Rights::NONE)
+        }),
+    ]
+}
+
+fn lives_ended(model: &Cores, world: &World) -> bool {
+    (world.left.wipes, world.left.forgets) != (model.budget.wipes, model.budget.forgets)
+}
+
+fn of_lives() -> Vec<Property<Cores>> {
+    vec![
+        Property::sometimes(REPLACED, |model: &Cores, world: &World| {
+            lives_ended(model, world) && any(world, |r| r.core.conf().learners.len() == 1)
+        }),
+        Property::sometimes(PROMOTED, |model: &Cores, world: &World| {
+            let votes = |r: &Replica| world.replicas.iter().all(|m| r.core.conf().is_voter(m.me));
+            lives_ended(model, world) && any(world, votes)
+        }),
+    ]
+}
+
+fn of_snapshots() -> Vec<Property<Cores>> {
+    vec![
+        Property::sometimes(INSTALLED, |_, world: &World| {
+            let knows = |leader: &Replica, r: &Replica| {
+                let progress = leader.core.status().progress;
+                let peer = progress.iter().find(|p| p.member == r.me);
+                peer.is_some_and(|p| p.matched >= r.disk.base.index)
+            };
+            let leader = world.newest_leader();
+            any(world, |r| r.past.installed && leader.is_some_and(|leader| knows(leader, r)))
+        }),
+        Property::sometimes(CURED, |model: &Cores, world: &World| {
+            world.left.damages < model.budget.damages
+                && any(world, |r| r.past.installed && r.disk.lost.is_empty())
+        }),
+        Property::sometimes(HEADS, |_, world: &World| any(world, |r| r.past.installed && leads(r))),
+    ]
+}
+
+fn of_hanging_disks() -> Vec<Property<Cores>> {
+    vec![
+        Property::sometimes(HANDED, |_, world: &World| {
+            let hung = world.replicas.iter().find(|r| r.hangs.is_some());
+            let heir =
+                |r: &Replica| leads(r) && hung.is_some_and(|h| h.core.term() < r.core.term());
+            world.committed.len() > 1 && any(world, heir)
+        }),
+        Property::sometimes(ANSWERED, |_, world: &World| {
+            any(world, |r| r.past.answered && leads(r))
+        }),
+    ]
+}
