@@ -68,7 +68,16 @@ pub(crate) struct Chain {
 pub(crate) enum Opened {
     Candidate(Box<Candidate>),
     /// Its header says that it belongs under this higher number.
-    Misnamed(Generation),
+    Misnamed(Misnamed),
+}
+
+/// A file whose header has a higher number than its name.
+#[derive(Debug)]
+pub(crate) struct Misnamed {
+    pub(crate) header: Generation,
+    pub(crate) path: PathBuf,
+    /// What tells the file from others.
+    pub(crate) number: Option<u64>,
 }
 
 impl Candidate {
@@ -123,7 +132,8 @@ impl Candidate {
                 });
             }
             HeaderSeen::Valid(header) if header.file > generation => {
-                return Ok(Opened::Misnamed(header.file));
+                let (path, number) = (path.to_path_buf(), candidate.number());
+                return Ok(Opened::Misnamed(Misnamed { header: header.file, path, number }));
             }
             HeaderSeen::Valid(header) if header.file == generation => Some(header),
             // A recycled file between its renaming and the first byte of its new use.
@@ -223,9 +233,9 @@ impl Chain {
         })
     }
 
-    /// Orders candidates, ascending, into the chain. `misnamed`: numbers in the headers of files
-    /// that stand under lower ones.
-    pub(crate) fn resolve(candidates: Vec<Candidate>, misnamed: &[Generation]) -> Chain {
+    /// Orders candidates, ascending, into the chain. `misnamed`: files that stand under lower
+    /// numbers than their headers say.
+    pub(crate) fn resolve(candidates: Vec<Candidate>, misnamed: &[Misnamed]) -> Chain {
         let mut chain = Chain::default();
         // A file that never existed says nothing of the one before it: neither may have been synced.
         let says = |c: &Candidate| c.previous.filter(|_| c.first_batch || c.was_in_use());
@@ -236,8 +246,8 @@ impl Chain {
             chain.take(candidate, is_named_later);
         }
         chain.look_for_missing_ends();
-        for number in misnamed {
-            chain.note_elsewhere(*number);
+        for file in misnamed {
+            chain.note_elsewhere(file.header);
         }
         chain.keep_what_is_missing();
         chain

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use refloat_types::{Entry, EntryId, Generation, GroupKey, LogOp};
 use refloat_vfs::Vfs;
 
-use self::chain::{Candidate, Chain, Member, Opened, Place};
+use self::chain::{Candidate, Chain, Member, Misnamed, Opened, Place};
 use self::file::{Bounds, Ended, FileScan};
 use self::parse::Found;
-use self::unused::Unused;
+use self::unused::{Looked, Unused};
 use crate::carry::Carry;
 use crate::format::file_header::Previous;
 use crate::format::link::{Link, LinkSeen};
@@ -315,20 +315,19 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
                 unused.numbers.insert(generation);
                 match Candidate::open(vfs, options, generation, &path)? {
                     Opened::Candidate(candidate) => candidates.push(*candidate),
-                    Opened::Misnamed(number) => {
-                        highest = highest.max(number.0);
-                        misnamed.push(number);
-                        strays.push(path);
+                    Opened::Misnamed(file) => {
+                        highest = highest.max(file.header.0);
+                        misnamed.push(file);
                     }
                 }
             }
             Name::Pool(number) => {
                 tail.highest_pool = tail.highest_pool.max(number);
-                unused.pool.push(path);
+                unused.pool.push(Looked::at(vfs, options, path));
             }
             Name::Part(number) => {
                 tail.highest_pool = tail.highest_pool.max(number);
-                unused.parts.push(path);
+                unused.parts.push(Looked::at(vfs, options, path));
             }
             Name::Damaged(generation) => {
                 highest = highest.max(generation.0);
@@ -344,6 +343,10 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
         }
         highest = highest.max(candidate.previous.map_or(0, |previous| previous.file));
     }
+    let (second_names, misnamed): (Vec<_>, Vec<_>) =
+        misnamed.into_iter().partition(|file| is_second_name(file, &candidates, &unused));
+    tail.garbage.extend(second_names.into_iter().map(|file| file.path));
+    strays.extend(misnamed.iter().map(|file| file.path.clone()));
     let chain = Chain::resolve(candidates, &misnamed);
     for place in &chain.places {
         if let Place::Missing(generation, _) = place {
@@ -351,8 +354,16 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
         }
     }
     tail.next = highest.saturating_add(1);
-    unused.sort_out(vfs, options, &chain, &mut tail);
+    unused.sort_out(options, &chain, &mut tail);
     Ok(Listing { names, chain, strays, tail })
+}
+
+/// Whether what stands under a lower number than its header says is a file of this log, or of its
+/// pool, that has another name too: a name that a power cut brought back.
+fn is_second_name(file: &Misnamed, candidates: &[Candidate], unused: &Unused) -> bool {
+    let in_pool = unused.pool.iter().map(|looked| looked.number);
+    let mut known = candidates.iter().map(Candidate::number).chain(in_pool);
+    file.number.is_some() && known.any(|number| number == file.number)
 }
 
 fn scan_file(member: &Member, newest: bool, sink: &mut Sink<'_>) -> (FileReport, Ended) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use refloat_types::{Generation, Now};
-use refloat_vfs::{Fate, InFlight, Rng, SimFs, Unit};
+use refloat_vfs::{Fate, Fault, InFlight, OpKind, Rng, SimFs, Unit, Vfs};
 use refloat_wal::*;
 
 use crate::disk::*;
@@ -18,6 +19,7 @@ fn small() -> Options {
 /// What a log owes whoever wrote to it, over many runs.
 #[derive(Default)]
 struct Owed {
+    trouble: Trouble,
     /// Records that were durable, by the file that they stood in last.
     acked: BTreeMap<u64, Vec<Record>>,
     released: Generation,
@@ -26,14 +28,25 @@ struct Owed {
 
 impl Owed {
     fn check(&mut self, found: &Found, story: &str) {
-        assert!(found.scan.damage.is_empty(), "{story}: false alarm: {}", found.words());
-        assert!(found.scan.strays.is_empty(), "{story}: {:?}", found.scan.strays);
+        let alarms = found.scan.damage.iter().filter(|damage| !self.is_told_of_before(damage));
+        assert_eq!(alarms.count(), 0, "{story}: false alarm: {}", found.words());
+        // The name of a file that was used again and went, brought back in the same way, stays.
+        let strays = &found.scan.strays;
+        assert!(strays.is_empty() || self.trouble.failing, "{story}: {strays:?}");
         self.acked.retain(|file, _| *file >= self.released.0);
         for (file, record) in
             self.acked.iter().flat_map(|(file, all)| all.iter().map(move |r| (file, r)))
         {
             assert!(found.seen.has(record), "{story}: lost {record:?} of file {file}");
         }
+    }
+
+    /// Where the sync of the directory failed, a power cut may bring an older name back any time
+    /// later, when a newer one is gone: then the older file names one that is missing, and its
+    /// owner knows that it released both.
+    fn is_told_of_before(&self, damage: &Damage) -> bool {
+        let is_gone = damage.kind == DamageKind::Missing && damage.at.generation < self.released;
+        self.trouble.failing && is_gone
     }
 
     /// What a start writes again stands in its own file from then on.
@@ -84,14 +97,14 @@ fn run(disk: &mut Disk, owed: &mut Owed, rng: &mut Rng) {
 
 #[test]
 fn w12_no_chain_of_short_runs_and_crashes_loses_or_refuses_anything() {
-    run_chains(0..1500);
+    run_chains(0..1500, Trouble::default());
 }
 
 /// Found by the long test below: a file of the log had a second name in the pool, a power cut took
 /// its header, and a start took the second name for a free file and wrote over the first.
 #[test]
 fn w12_a_second_name_of_a_file_without_a_header_is_not_used() {
-    run_chains(15_154..15_155);
+    run_chains(15_154..15_155, Trouble::default());
 }
 
 /// Found by the long test below: a start was killed behind its first write, the next one in its own,
@@ -99,13 +112,54 @@ fn w12_a_second_name_of_a_file_without_a_header_is_not_used() {
 /// which then cut off what it was to say again.
 #[test]
 fn w26_a_file_that_never_existed_does_not_vouch_for_the_one_before_it() {
-    run_chains(24_467..24_468);
+    run_chains(24_467..24_468, Trouble::default());
 }
 
 #[test]
 #[ignore = "two minutes: cargo xtask crash --deep"]
 fn w12_no_chain_of_short_runs_among_many_more_loses_or_refuses_anything() {
-    run_chains(seeds_asked_for().unwrap_or(1500..40_000));
+    run_chains(seeds_asked_for().unwrap_or(1500..40_000), Trouble::default());
+}
+
+#[test]
+fn w15_no_chain_of_runs_that_end_with_a_failed_operation_loses_or_refuses_anything() {
+    run_chains(0..500, Trouble { failing: true, full: false });
+    run_chains(500..800, Trouble { failing: true, full: true });
+}
+
+#[test]
+fn w35_no_chain_of_runs_on_a_disk_that_fills_up_loses_or_refuses_anything() {
+    run_chains(0..500, Trouble { failing: false, full: true });
+}
+
+#[test]
+#[ignore = "two minutes: cargo xtask crash --deep"]
+fn w15_no_chain_among_many_more_on_a_disk_that_fails_and_fills_up_loses_or_refuses_anything() {
+    for seed in seeds_asked_for().unwrap_or(800..12_000) {
+        let (failing, full) = (seed % 3 != 0, seed % 2 == 0);
+        run_chains(seed..seed + 1, Trouble { failing, full });
+    }
+}
+
+/// What else goes wrong in the runs of a chain.
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    /// Some operation fails, and the process stops.
+    failing: bool,
+    /// At times there is no space that is not in use.
+    full: bool,
+}
+
+impl Trouble {
+    fn begin(self, fs: &SimFs, rng: &mut Rng) {
+        if self.failing && rng.chance(50) {
+            let kinds = [OpKind::Rename, OpKind::SyncDir, OpKind::SyncDir, OpKind::Write];
+            fs.inject(Fault::on(kinds[rng.index(kinds.len())]).after(rng.below(10)));
+        }
+        if self.full {
+            fs.set_capacity(rng.chance(60).then(|| fs.used()));
+        }
+    }
 }
 
 /// `REFLOAT_CHAINS=FROM..TO`: other seeds than the usual ones.
@@ -116,15 +170,18 @@ fn seeds_asked_for() -> Option<Range<u64>> {
     Some(from.parse().expect("a number")..to.parse().expect("a number"))
 }
 
-fn run_chains(seeds: Range<u64>) {
+fn run_chains(seeds: Range<u64>, trouble: Trouble) {
     for seed in seeds {
         let mut rng = Rng::new(seed);
-        let (mut fs, mut owed) = (SimFs::new(), Owed::default());
+        let mut owed = Owed { trouble, ..Owed::default() };
+        // A directory whose name was lost in a failed sync can be taken by any later power cut.
+        let mut fs = if trouble.failing { Disk::with(small()).kill() } else { SimFs::new() };
         let mut story = format!("chain {seed}");
         for boot in 0..12 {
             if rng.chance(80) {
                 fs.crash_at(fs.op_count() + rng.below(60));
             }
+            trouble.begin(&fs, &mut rng);
             let (mut disk, found) = Disk::begin(fs, small(), 0);
             owed.check(&found, &story);
             let (again, to) = (found.scan.unproven().to_vec(), disk.writer.generation());
@@ -187,20 +244,32 @@ fn released_under_two_names(hurt: bool) -> Disk {
     disk.settle();
     disk.writer.release(Generation(2));
     let first = disk.file(1);
+    stop_in_the_renaming_of(&mut disk, &first);
+    let fs = disk.fs.power_cut(|unit| match renamed_to(unit, &first) {
+        Some(_) => Fate::BothNames,
+        None => Fate::Lost,
+    });
+    assert!(fs.files().contains_key(&first));
+    Disk::boot(fs, small()).0
+}
+
+/// Runs what is due up to the sync of the directory behind the renaming of a file.
+fn stop_in_the_renaming_of(disk: &mut Disk, path: &Path) {
     loop {
         let job = disk.writer.poll(Now(0)).expect("the file is renamed");
         disk.fs.crash_at(disk.fs.op_count() + 1);
         let done = job.run(&disk.fs);
-        let is_first = |unit: &Unit| matches!(unit, Unit::Renamed { from, .. } if *from == first);
-        if disk.fs.undecided().iter().any(is_first) {
-            let fs = disk.fs.power_cut(|unit| match is_first(unit) {
-                true => Fate::BothNames,
-                false => Fate::Lost,
-            });
-            assert!(fs.files().contains_key(&first));
-            return Disk::boot(fs, small()).0;
+        if disk.fs.undecided().iter().any(|unit| renamed_to(unit, path).is_some()) {
+            return;
         }
         disk.writer.done(Now(0), done).expect("a reading job");
+    }
+}
+
+fn renamed_to(unit: &Unit, path: &Path) -> Option<PathBuf> {
+    match unit {
+        Unit::Renamed { from, to, .. } if from == path => Some(to.clone()),
+        _ => None,
     }
 }
 
@@ -219,6 +288,72 @@ fn w12_a_released_file_left_under_its_number_is_not_taken_as_a_pool_file_too() {
     assert!(found.scan.damage.is_empty(), "{}", found.words());
     assert!(found.scan.strays.is_empty(), "{:?}", found.scan.strays);
     assert!(kept.iter().all(|record| found.seen.has(record)));
+}
+
+/// Found by the long test above (chain 33272): a released file was renamed into the pool and, by
+/// the next start, to the next number; the power went before either name was durable, the first
+/// one came back, and the start behind that wrote the next file over the old one.
+#[test]
+fn w12_a_next_number_that_is_the_second_name_of_a_file_of_the_log_is_not_written() {
+    let mut disk = Disk::with(small());
+    for index in 1..4 {
+        disk.write(&[append(1, index, 1, 100)]);
+        disk.roll();
+    }
+    let (first, newest) = (disk.file(1), disk.file(5));
+    disk.writer.release(Generation(2));
+    stop_in_the_renaming_of(&mut disk, &first);
+    let fs = disk.fs.kill();
+    let recycled = fs.undecided().iter().find_map(|unit| renamed_to(unit, &first));
+    let recycled = recycled.expect("the file has its new name");
+    // The next start takes just this file, and stops in the same place.
+    for path in fs.files().into_keys().filter(|path| *path != recycled) {
+        if path.to_string_lossy().contains("pool") {
+            fs.remove_file(&path).unwrap();
+        }
+    }
+    let mut disk = Disk::begin(fs, small(), 0).0;
+    disk.fs.crash_at(disk.fs.op_count() + 2);
+    assert!(disk.try_settle().is_err());
+    let fs = disk.fs.power_cut(|unit| match renamed_to(unit, &first) {
+        Some(_) => Fate::Lost,
+        None => Fate::Kept,
+    });
+    assert!(fs.files().contains_key(&first) && fs.files().contains_key(&newest), "{}", fs.story());
+    let (mut disk, found) = Disk::boot(fs, small());
+    assert!(found.seen.has(&append(1, 1, 1, 100)), "it is a file of the log again");
+    let found = disk.find();
+    assert!(found.seen.has(&append(1, 1, 1, 100)), "{:?}", found.scan.strays);
+    assert!(found.scan.strays.is_empty(), "{:?}", found.scan.strays);
+    disk.writer.release(Generation(3));
+    disk.settle();
+    disk.write(&[append(1, 4, 1, 100)]);
+    let found = disk.reboot().1;
+    assert!(found.scan.strays.is_empty() && found.scan.damage.is_empty(), "{}", found.words());
+}
+
+/// A name that a directory sync which failed had not made durable came back behind the next use of
+/// the file.
+#[test]
+fn w12_an_old_name_of_a_file_in_use_again_is_removed_and_the_file_kept() {
+    let mut disk = Disk::with(small());
+    for index in 1..5 {
+        disk.write(&[append(1, index, 1, 100)]);
+        disk.roll();
+    }
+    disk.writer.release(Generation(3));
+    disk.settle();
+    let (newest, old) = (disk.newest_file(), disk.file(1));
+    disk.write(&[append(1, 5, 1, 100)]);
+    disk.fs.rename(&newest, &old).unwrap();
+    let fs = disk.fs.power_cut(|unit| match renamed_to(unit, &newest) {
+        Some(_) => Fate::BothNames,
+        None => Fate::Kept,
+    });
+    assert!(fs.files().contains_key(&old) && fs.files().contains_key(&newest));
+    let (disk, found) = Disk::boot(fs, small());
+    assert!(found.scan.damage.is_empty() && found.scan.strays.is_empty(), "{}", found.words());
+    assert!(!disk.fs.exists(&old).unwrap() && disk.find().seen.has(&append(1, 5, 1, 100)));
 }
 
 #[test]
