@@ -145,7 +145,7 @@ pub const DEFECTS: &[Planted] = &[
     row(D::HintNotClamped, "hint-not-clamped", "a commit hint beyond the log is believed",
         ("refloat-log-store", "scenarios", "s09_")),
     row(D::FlushLosesCuts, "flush-loses-cuts", "a flush forgets where its generation cut the log",
-        ("refloat-log-store", "tools", "two_directories_agree_lag_differ_and_contradict")),
+        ("refloat-log-store", "crash", "g01_")),
     row(D::DeadByUndurableRecord, "dead-by-undurable-record", "entries are dropped for a snapshot whose record may still be lost",
         ("refloat-log-store", "flush", "g07_")),
     row(D::RetiredSegmentAdopted, "retired-segment-adopted", "a segment that compaction replaced is taken in again",
