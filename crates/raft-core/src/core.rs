@@ -14,6 +14,7 @@ use crate::log::Log;
 use crate::lost::Lost;
 use crate::read::Asking;
 use crate::rng::Rng;
+use crate::space::Space;
 use crate::{
     Alarm, Body, ConfId, Config, Fetch, Message, Persist, PersistTicket, ReadContext, ReadId,
     ReadState, Ready, RestoreError, Restored, Rights, Role, SoftState, Status,
@@ -31,6 +32,8 @@ pub struct Core {
     pub(crate) rights: Rights,
     /// The own disk does not answer: nothing that needs it is begun.
     pub(crate) disk_hangs: bool,
+    /// The own disk has no space: entries are left outside.
+    pub(crate) space: Space,
     /// While the state as of `applied` is lost.
     pub(crate) lost: Option<Lost>,
     pub(crate) healing: Healing,
@@ -111,6 +114,7 @@ impl Core {
             now,
             rights: restored.rights,
             disk_hangs: false,
+            space: Space::default(),
             lost: None,
             healing: Healing::new(restored.holes, restored.rights, now),
             giving: Giving::default(),
@@ -264,7 +268,7 @@ impl Core {
             term: self.term(),
             vote: self.hard.now.vote,
             leader: self.leader,
-            commit: self.commit,
+            commit: self.commit.max(self.space.committed),
             applied: self.applied,
             last: self.log.last(),
             durable: self.log.durable(),
@@ -342,6 +346,7 @@ impl Core {
         self.out.held.clear();
         self.validated = Index::ZERO;
         self.acked = Index::ZERO;
+        self.space.forget_leader();
     }
 
     /// Raises the commit index, never beyond the log.

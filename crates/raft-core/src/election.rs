@@ -122,6 +122,7 @@ impl Core {
     pub(crate) fn set_leader(&mut self, leader: Option<Member>) {
         if self.leader != leader {
             self.fail_reads();
+            self.space.forget_leader();
             self.leader = leader;
         }
     }

@@ -12,7 +12,6 @@ impl Core {
     /// together with others.
     pub(crate) fn on_append(&mut self, from: Member, append: Append) -> Result<(), StepError> {
         let Append { mut prev, commit, mut entries } = append;
-        let last = prev.index + entries.len() as u64;
         self.hear_leader(from);
         if !self.rights.may_ack {
             return Ok(());
@@ -20,13 +19,17 @@ impl Core {
         if prev.index < self.commit && self.contradicts_commit(&entries) {
             return Err(malformed_from(from, "an append that contradicts committed entries"));
         }
+        self.leave_out_what_lacks_space(&mut entries);
+        let last = prev.index + entries.len() as u64;
         let known = self.commit.min(self.whole_to());
         if prev.index < known {
             entries.drain(..entries.len().min((known - prev.index) as usize));
             prev = self.log.id(known);
         }
         if !self.log.contains(prev) || prev.index > self.whole_to() {
-            self.reject(from, prev);
+            if !self.follows_what_is_outside(prev) {
+                self.reject(from, prev);
+            }
             return Ok(());
         }
         self.merge(entries);

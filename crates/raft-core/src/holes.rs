@@ -84,6 +84,16 @@ impl Healing {
         (!self.missing.is_empty()).then_some(self.ask_at)
     }
 
+    /// Who gives is asked now.
+    pub(crate) fn ask_again(&mut self, now: Now) {
+        self.ask_at = self.ask_at.min(now);
+    }
+
+    /// What was to fill a hole does not.
+    pub(crate) fn unfill(&mut self, index: Index) {
+        self.filling.remove_range(index, index);
+    }
+
     fn forget(&mut self, first: Index, last: Index) {
         for set in [&mut self.missing, &mut self.may_be_config, &mut self.filling] {
             set.remove_range(first, last);
@@ -162,6 +172,9 @@ impl Core {
         if self.leading.resolving.is_some() {
             return self.ask_everybody();
         }
+        if self.space.lacks() {
+            return; // what is given now could not be written down
+        }
         let members = self.givers();
         if let Some(at) = self.healing.turn.checked_rem(members.len()) {
             self.healing.turn = at + 1;
@@ -226,6 +239,9 @@ impl Core {
 
     pub(crate) fn fill(&mut self, entry: Entry) {
         let index = entry.id.index;
+        if self.space.lacks() && entry.is_bulky() {
+            return;
+        }
         self.healing.filling.insert(index);
         self.log.fill(entry, self.applied);
         self.hope_for_holes();

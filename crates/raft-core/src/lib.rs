@@ -113,6 +113,7 @@ mod replication;
 mod resolve;
 mod rng;
 mod snapshot;
+mod space;
 mod status;
 mod step;
 mod transfer;

@@ -167,6 +167,15 @@ impl Log {
         }
     }
 
+    /// Drops everything from `from` on, which was handed out and not written; with `overwritten`,
+    /// what it was to take the place of goes too.
+    pub(crate) fn give_up(&mut self, from: Index, overwritten: bool) {
+        self.truncate(from);
+        if overwritten {
+            self.cut = Some(self.cut.map_or(from, |at| at.min(from)));
+        }
+    }
+
     /// Writes an entry again that the log names but the store lost. One above `applied` that
     /// changes the membership is known as such from now on.
     pub(crate) fn fill(&mut self, entry: Entry, applied: Index) {

@@ -36,7 +36,8 @@ pub struct Ready {
     /// Entries that a peer needs and the core no longer holds, in any role. Answer each with
     /// [`Core::on_fetched`](crate::Core::on_fetched), now or later.
     pub fetch: Vec<Fetch>,
-    /// The next entries to apply, first and last, in order and without gaps from turn to turn.
+    /// The next entries to apply, first and last, in order and without gaps from turn to turn. Only
+    /// those that were given up ([`Core::give_up_entries`](crate::Core::give_up_entries)) come anew.
     /// Report with [`Core::on_applied`](crate::Core::on_applied).
     pub committed: Option<(Index, Index)>,
     /// Reads that may be served as soon as `index` is applied here.

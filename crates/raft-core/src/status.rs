@@ -31,7 +31,8 @@ pub struct Status {
     pub vote: Option<Member>,
     /// The leader, if known.
     pub leader: Option<Member>,
-    /// The commit index.
+    /// The highest commit index that was known here. Above `last` where entries were given up for
+    /// want of space.
     pub commit: Index,
     /// The applied index.
     pub applied: Index,

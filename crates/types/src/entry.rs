@@ -89,6 +89,13 @@ impl Entry {
     pub fn is_intact(&self) -> bool {
         Digest::of(self.kind, &self.payload) == self.digest
     }
+
+    /// Whether a full disk refuses it. Empty entries, with which a leader begins its term, and
+    /// changes of the membership go on in the room that is kept for votes.
+    #[must_use]
+    pub fn is_bulky(&self) -> bool {
+        !self.payload.is_empty() && self.kind != EntryKind::Config
+    }
 }
 
 impl fmt::Debug for Entry {

@@ -45,7 +45,12 @@ impl Carry {
     /// Whether it would be little with these.
     pub(crate) fn stays_light(&self, records: &[RecordRef<'_>]) -> bool {
         let more = |sum: usize, record: &RecordRef<'_>| sum.saturating_add(size(*record));
-        !self.heavy && records.iter().fold(self.bytes, more) <= self.light
+        self.stays_light_with(records.iter().fold(0, more))
+    }
+
+    /// Whether it would be little with so many more bytes.
+    pub(crate) fn stays_light_with(&self, bytes: usize) -> bool {
+        !self.heavy && self.bytes.saturating_add(bytes) <= self.light
     }
 
     /// Takes a record in. Small state is left out: a checkpoint restates it.

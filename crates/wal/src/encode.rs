@@ -105,6 +105,14 @@ impl Extent {
         Extent { directory: 0, open_frame: FULL, payload: 0 }
     }
 
+    /// Of a batch of so many entries, at most.
+    pub(crate) fn of_entries(entries: usize, payload: usize) -> Extent {
+        let directory = entries.saturating_mul(directory::MOST_PER_ENTRY);
+        let frames = directory / FULL + 1;
+        let directory = directory.saturating_add(frames.saturating_mul(HEAD));
+        Extent { directory, open_frame: FULL, payload }
+    }
+
     /// With one more record.
     pub(crate) fn with(mut self, size: Size) -> Extent {
         if self.open_frame >= FULL {

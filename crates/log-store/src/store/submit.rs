@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use refloat_planted::{Defect, is};
-use refloat_types::{ConfState, EntryId, GroupKey, GroupWrite, Index, IndexSet, LogOp, Now};
+use refloat_types::{ConfState, Entry, EntryId, GroupKey, GroupWrite, Index, IndexSet, LogOp, Now};
 use refloat_wal::{Lsn, RecordRef};
 
 use super::{GroupLog, LogStore, Then};
@@ -36,6 +36,19 @@ impl LogStore {
             }
             result => result,
         }
+    }
+
+    /// Whether a [`LogStore::submit`] would take so many [bulky](Entry::is_bulky) entries with so
+    /// much payload, as far as is known now: entries that it would refuse need not be let in. What
+    /// was let in since the last submission counts with them.
+    ///
+    /// # Errors
+    /// The disk is full, or too much waits for its flush.
+    pub fn takes(&self, entries: usize, payload: usize) -> Result<(), SubmitError> {
+        if let Some((used, limit)) = self.backlog() {
+            return Err(SubmitError::Backlog { used, limit });
+        }
+        if self.wal.takes(entries, payload) { Ok(()) } else { Err(SubmitError::NoSpace) }
     }
 
     /// Bytes of complete generations that wait for their flush, and the limit, where more wait
@@ -318,10 +331,9 @@ impl LogStore {
     }
 }
 
-/// Empty entries are those with which a leader begins its term, and reads wait for them.
 fn brings_entries(write: &GroupWrite) -> bool {
     let entries = write.log.as_ref().map(LogOp::entries).unwrap_or_default();
-    entries.iter().any(|entry| !entry.payload.is_empty())
+    entries.iter().any(Entry::is_bulky)
 }
 
 /// A refusal of the log in the words of the store.

@@ -34,9 +34,13 @@ impl NodeCore {
         if first > committed || self.wants_capture(slot) {
             return self.ask_machine(slot, Vec::new(), None);
         }
+        let last = if apply.careful { first } else { committed }.min(self.written_to(slot));
+        if first > last {
+            return; // the sweep comes back to it
+        }
         let Some(group) = self.slots[slot].as_mut() else { return };
-        let last = if group.apply.careful { first } else { committed };
-        match self.store.read(group.key, first, last, self.config.max_apply_bytes) {
+        let key = group.key;
+        match self.store.read(key, first, last, self.config.max_apply_bytes) {
             Read::Entries(entries) => self.apply_entries(slot, entries),
             Read::Later(request) => {
                 group.apply.fetching = Some(request);

@@ -142,6 +142,8 @@ impl NodeCore {
             disk_hangs: false,
             writes: Vec::new(),
             stalled: VecDeque::new(),
+            starved: BTreeMap::new(),
+            let_in: Default::default(),
             unregistered: BTreeMap::new(),
             fetches: BTreeMap::new(),
             formation,

@@ -240,6 +240,7 @@ impl NodeCore {
         self.forget_quiet(slot, group.quiet.as_ref());
         self.by_key.remove(&group.key);
         self.unregistered.remove(&slot);
+        self.starved.remove(&slot);
         if self.by_id.get(&group.key.id) == Some(&slot) {
             self.by_id.remove(&group.key.id);
         }

@@ -25,6 +25,7 @@ mod requests;
 mod roll;
 mod sending;
 mod snapshots;
+mod space;
 mod status;
 mod stop;
 mod turn;
@@ -57,6 +58,7 @@ use quiet::Quiet;
 pub(crate) use rebirth::{encode_life, life_of_replica};
 use rejoin::Asked;
 use roll::Roll;
+use space::Load;
 use stop::Stopping;
 
 /// One node: its log store, a Raft core per group, the state machines, formation, peers.
@@ -93,6 +95,10 @@ pub struct NodeCore {
     writes: Vec<Write>,
     /// What found no space, oldest first; later ones queue behind them.
     stalled: VecDeque<Stalled>,
+    /// Replicas whose entries are left outside for want of space, and what they brought last.
+    starved: BTreeMap<usize, Load>,
+    /// What was let in since the last submission.
+    let_in: Load,
     /// What groups want written whose registration is not durable yet, oldest first.
     unregistered: BTreeMap<usize, Vec<Stalled>>,
     fetches: BTreeMap<RequestId, Wanted>,
@@ -285,7 +291,7 @@ impl NodeCore {
 
     /// Whether anything waits that may run out of time or out of luck.
     fn needs_sweep(&self) -> bool {
-        self.pending > 0 || !self.stalled.is_empty() || self.flow.is_busy()
+        self.pending > 0 || self.lacks_space() || self.flow.is_busy()
     }
 
     fn now(&self) -> Now {

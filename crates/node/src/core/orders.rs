@@ -24,6 +24,14 @@ enum Line {
 }
 
 impl Stalled {
+    /// The replica that it belongs to.
+    pub(super) fn slot(&self) -> Option<usize> {
+        match self.line() {
+            Line::Group(slot) => Some(slot),
+            Line::Node => None,
+        }
+    }
+
     fn line(&self) -> Line {
         match self {
             Stalled::Write(write) => Line::Group(write.slot),
@@ -69,11 +77,7 @@ impl Order {
 impl NodeCore {
     /// Replicas of which something waits for space.
     pub(super) fn stalled_slots(&self) -> BTreeSet<usize> {
-        let slot = |stalled: &Stalled| match stalled.line() {
-            Line::Group(slot) => Some(slot),
-            Line::Node => None,
-        };
-        self.stalled.iter().filter_map(slot).collect()
+        self.stalled.iter().filter_map(Stalled::slot).chain(self.starved.keys().copied()).collect()
     }
 
     /// Carries an order out, or lets it wait behind what found no space before it.
@@ -144,6 +148,9 @@ impl NodeCore {
             Stalled::Write(write) => write,
         };
         self.slots[write.slot].as_ref()?;
+        if self.leaves_a_gap(&write.write) {
+            return self.without_entries(write);
+        }
         match self.store.submit(self.time.now, std::slice::from_ref(&write.write)) {
             Ok(ticket) => {
                 if let Some(persisted) = write.ticket {
@@ -156,7 +163,7 @@ impl NodeCore {
                 }
             }
             Err(SubmitError::NoSpace | SubmitError::Backlog { .. }) => {
-                return Some(Stalled::Write(write));
+                return self.without_entries(write);
             }
             Err(error) => {
                 self.submit_failed(&error);
@@ -165,6 +172,17 @@ impl NodeCore {
                 }
             }
         }
+        None
+    }
+
+    /// What is left of a write that finds no space is tried at once.
+    fn without_entries(&mut self, mut write: Write) -> Option<Stalled> {
+        let gives_up = self.give_up_entries(&mut write);
+        let write = Stalled::Write(write);
+        if !gives_up {
+            return Some(write);
+        }
+        self.stalled.push_front(write);
         None
     }
 

@@ -249,6 +249,7 @@ impl NodeCore {
         let Some(slot) = self.by_key.get(&message.group).copied() else { return };
         let now = self.now();
         self.catch_up_with_beats(slot);
+        self.let_in_with(slot, &message.body);
         let Some(group) = self.group(slot) else { return };
         let meant = message.to;
         let result = group.core.step(now, message);

@@ -11,8 +11,10 @@ use refloat_types::{
 use super::envelope::{Item, SnapshotEnd};
 use super::group::Restoring;
 use super::sending::LIVE_RANGES;
+use super::space::Load;
 use super::{NodeCore, Write};
 use crate::api::Lane;
+use crate::error::RequestError;
 
 /// A reception of which nothing is heard for so many election timeouts makes room for others.
 /// What it brought stays on the disk, and another attempt goes on from there.
@@ -85,7 +87,7 @@ impl NodeCore {
         let Some(incoming) = group.snapshots.incoming.as_ref() else { return };
         let (key, id, from, next) = (group.key, incoming.meta.id, incoming.from, incoming.next);
         if !wants.is_empty() {
-            if !self.stalled.is_empty() {
+            if self.lacks_space() {
                 return; // there may be no space for them: it is offered again
             }
             let item = Item::SnapshotWants { group: key, id, live: wants };
@@ -129,11 +131,14 @@ impl NodeCore {
                 return;
             }
         };
+        let Some(group) = self.slots[slot].as_ref() else { return };
+        if group.snapshots.incoming.as_ref().is_none_or(|incoming| incoming.meta.id != id)
+            || self.let_in(slot, Load::of(&entries)).is_err()
+        {
+            return; // without space: it is offered again
+        }
         let Some(group) = self.slots[slot].as_mut() else { return };
         let Some(incoming) = group.snapshots.incoming.as_mut() else { return };
-        if incoming.meta.id != id {
-            return;
-        }
         incoming.heard = now;
         let live = &incoming.meta.live;
         let fits = |e: &Entry| live.contains(e.id.index) && e.kind != EntryKind::Config;
@@ -166,6 +171,14 @@ impl NodeCore {
             self.writes.push(Write { slot, write, ticket: None });
             self.submit_writes();
         }
+    }
+
+    /// The store had no space for live entries that came: the snapshot is to be offered again.
+    pub(super) fn live_refused(&mut self, slot: usize) {
+        let Some(group) = self.slots[slot].as_ref() else { return };
+        let Some(incoming) = group.snapshots.incoming.as_ref() else { return };
+        let (key, id) = (group.key, incoming.meta.id);
+        self.snapshot_refused(key, id, RequestError::NoSpace.to_string());
     }
 
     pub(super) fn snapshot_chunk_in(

@@ -8,9 +8,12 @@ use super::NodeCore;
 use super::envelope::{ForwardError, Item};
 use super::group::{Answer, PendingRead, Proposal, Waiting};
 use super::peers::Peer;
+use super::space::Load;
 use crate::api::{Input, Lane, Output, Reply, Token};
 use crate::error::RequestError;
 
+/// Bytes of a leader's stamp before a command.
+const STAMP: usize = 8;
 /// How often waiting requests are looked at, in microseconds.
 pub(super) const SWEEP: u64 = 50_000;
 
@@ -81,18 +84,18 @@ impl NodeCore {
 
     /// Whether a proposal of so many bytes may come in.
     pub(super) fn admission(&self, len: u64) -> Result<(), RequestError> {
+        self.budget(len)?;
+        self.space_for_requests()
+    }
+
+    /// Whether it may as far as the memory is concerned.
+    pub(super) fn budget(&self, len: u64) -> Result<(), RequestError> {
         if self.stopping.is_some() {
             return Err(RequestError::Stopped);
         }
         let limit = self.config.max_payload;
         if len > limit {
             return Err(RequestError::TooLarge { len, limit });
-        }
-        if let Some((used, limit)) = self.store.backlog() {
-            return Err(RequestError::Busy { used, limit });
-        }
-        if !self.stalled.is_empty() {
-            return Err(RequestError::NoSpace);
         }
         let (used, limit) = (self.pending_bytes, self.config.max_pending_bytes);
         if used + len > limit && used > 0 {
@@ -169,6 +172,16 @@ impl NodeCore {
         }
         let mut proposals = std::mem::take(&mut group.proposals);
         let id = group.key.id;
+        if group.is_leader() {
+            let load = Load::of_payloads(proposals.iter().map(|p| p.payload.len() + STAMP));
+            if let Err(refusal) = self.let_in(slot, load) {
+                for p in proposals {
+                    self.answer(p.answer, p.payload.len() as u64, Err(refusal.clone()));
+                }
+                return;
+            }
+        }
+        let Some(group) = self.slots[slot].as_mut() else { return };
         let commands = proposals
             .iter()
             .map(|p| {
@@ -317,7 +330,7 @@ impl NodeCore {
 
 /// The leader's clock, then the command.
 fn stamped(wall_ms: u64, payload: &Bytes) -> Bytes {
-    let mut out = Vec::with_capacity(8 + payload.len());
+    let mut out = Vec::with_capacity(STAMP + payload.len());
     out.put_u64(wall_ms);
     out.put_slice(payload);
     out.into()

@@ -84,7 +84,7 @@ impl NodeCore {
     fn spares_the_log(&self, group: &Group) -> bool {
         let payload = self.store.latest_snapshot(group.key).map_or(0, |meta| meta.payload_len);
         let most = SPARED * self.config.snapshot_bytes.max(payload);
-        if group.apply.bytes >= most || !self.stalled.is_empty() {
+        if group.apply.bytes >= most || self.lacks_space() {
             return false;
         }
         let published = group.snapshots.published.index;

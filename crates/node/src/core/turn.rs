@@ -4,6 +4,7 @@ use refloat_log_store::{Event, Read, SubmitError};
 use refloat_raft_core::{Fetch, Fetched, Holes, Persist, Ready, Role};
 use refloat_types::{Entry, EntryId, GroupWrite};
 
+use super::space::Load;
 use super::{Durable, NodeCore, Stalled, Wanted, Write};
 use crate::api::Output;
 use crate::job::Job;
@@ -29,6 +30,7 @@ impl NodeCore {
                 self.turn_group(*slot);
             }
             self.submit_writes();
+            self.let_in = Load::default();
             // What is committed can be read only once it is submitted.
             for slot in dirty {
                 self.pump(slot);
@@ -63,6 +65,7 @@ impl NodeCore {
         if now >= self.next_sweep && self.needs_sweep() {
             self.sweep();
             self.submit_writes();
+            self.feed_starved();
         }
         self.listen_for_beats();
         self.announce_if_due();

@@ -12,6 +12,7 @@ use refloat_types::{Entry, EntryKind, GroupKey, Index, Member, NodeId, Now};
 
 use super::NodeCore;
 use super::envelope::Item;
+use super::space::Load;
 use crate::api::Lane;
 use crate::machine::RestoreError;
 use crate::snapshot_reader::SnapshotReader;
@@ -102,6 +103,11 @@ impl NodeCore {
             Some(version) if version > rules.in_force && !waits => {
                 let mut payload = vec![SWITCH];
                 payload.put_u32(version);
+                if self.let_in(slot, Load::of_payloads([payload.len()])).is_err() {
+                    return true; // looked at again
+                }
+                let Some(group) = self.slots[slot].as_mut() else { return false };
+                let rules = &mut group.rules;
                 if let Ok((_, index)) = group.core.propose_host(now, payload.into()) {
                     tracing::info!(
                         node = %self.me.node, group = %key, version,

@@ -235,6 +235,51 @@ impl Cluster {
         self.with_core(id, Core::disk_answers);
     }
 
+    /// A disk has space for entries, or has none any more.
+    pub fn space(&mut self, id: u64, has_space: bool) {
+        self.with_core(id, |core, now| core.set_space(now, has_space));
+    }
+
+    /// The store has no space for what waits, from the first write with entries on that are not
+    /// handed to the machine; who leads waits for space.
+    pub fn give_up(&mut self, id: u64) {
+        let now = self.now;
+        let node = self.nodes.get_mut(&id).expect("a known node");
+        if node.status().role == Role::Leader {
+            return;
+        }
+        let applied = node.status().applied;
+        let (mut gone, mut refused): (Option<Index>, Vec<EntryId>) = (None, Vec::new());
+        for pending in &mut node.pending {
+            for op in &mut pending.persist.log {
+                let Some(LogOp::Append { prev, entries }) = op else { continue };
+                let first = entries[0].id;
+                let follows = gone.is_none_or(|at| prev.index >= at);
+                if first.index > applied && follows {
+                    gone = Some(first.index);
+                    refused.push(first);
+                    *op = None;
+                    self.checks.given_up += 1;
+                } else if gone.is_some() {
+                    gone = Some(Index(u64::MAX)); // what follows stands on this one
+                }
+            }
+        }
+        node.memory = node.disk.clone();
+        for pending in &node.pending {
+            node.memory.persist(&pending.persist);
+            if let Some((at, conf)) = &pending.install {
+                node.memory.install(*at, conf.clone());
+            }
+        }
+        for first in refused {
+            node.to_apply.retain(|entry| entry.id.index < first.index);
+            let overwritten = node.memory.last().index >= first.index;
+            node.core().give_up_entries(now, first, overwritten);
+        }
+        self.follow(id);
+    }
+
     /// Does what a core wishes, in the order of `Ready`.
     pub fn follow(&mut self, id: u64) {
         loop {

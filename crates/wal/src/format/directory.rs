@@ -25,6 +25,8 @@ const CUT: u8 = 3;
 const STATE: u8 = 4;
 const RUN: usize = 20;
 const META: usize = 9;
+/// What an entry takes at most: the head of a record, a run, and itself.
+pub(crate) const MOST_PER_ENTRY: usize = 1 + 16 + 16 + 8 + RUN + META;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FrameHead {

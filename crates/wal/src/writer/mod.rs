@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use refloat_planted::{Defect, is};
-use refloat_types::{Generation, GroupKey, Now};
+use refloat_types::{Entry, Generation, GroupKey, Now};
 use refloat_vfs::AlignedBuf;
 
 use self::jobs::{Current, Failed, LinkFiles, LinkTarget, Outcome, Work, Write};
@@ -279,7 +279,7 @@ impl Writer {
         // A file that is begun for these records takes them whole, unless the disk is known to be
         // full: what only a whole file holds would else be refused, and a file begun, for ever.
         let is_for_them = self.queue.plan.is_fresh() && !self.pool.is_full_disk();
-        let kept = if has_next || !bulky || is_for_them { 0 } else { (blocks / 16).clamp(2, 64) };
+        let kept = if has_next || !bulky || is_for_them { 0 } else { kept_of(blocks) };
         let room = blocks.saturating_sub(kept);
         if self.queue.end_with(records).map_err(malformed)?.0 <= room {
             return Ok(());
@@ -289,6 +289,20 @@ impl Writer {
             true => SubmitError::Full { size, left },
             false => SubmitError::NoSpace { size, left },
         })
+    }
+
+    /// Whether [`Writer::submit`] would take so many entries with so much payload besides what it
+    /// took, each in a record of its own at most, as far as is known now: `false` only on a disk
+    /// that is known to be full.
+    #[must_use]
+    pub fn takes(&self, entries: usize, payload: usize) -> bool {
+        if !self.pool.is_full_disk() || self.has_next(true) {
+            return true;
+        }
+        let extent = Extent::of_entries(entries, payload);
+        let room = self.queue.plan.blocks.saturating_sub(kept_of(self.queue.plan.blocks));
+        let light = !self.pool.is_scarce() || self.carry.stays_light_with(extent.bytes());
+        light && self.queue.end_with_extent(extent) <= room
     }
 
     fn has_next(&self, bulky: bool) -> bool {
@@ -691,11 +705,15 @@ fn push_states(batch: &mut OpenBatch, bodies: &[(GroupKey, Bytes)]) {
     }
 }
 
-/// Whether a record is one that a full disk refuses: it brings entries that say something. Empty
-/// ones are those with which a leader begins its term, and reads wait for them.
+/// Whether a record is one that a full disk refuses.
 fn is_bulky(record: &RecordRef<'_>) -> bool {
     let RecordRef::Log { op, .. } = record else { return false };
-    op.entries().iter().any(|entry| !entry.payload.is_empty())
+    op.entries().iter().any(Entry::is_bulky)
+}
+
+/// How many of a file's blocks are kept for votes and the like where no next file can be had.
+fn kept_of(blocks: u32) -> u32 {
+    (blocks / 16).clamp(2, 64)
 }
 
 /// Content bytes that so many blocks hold.

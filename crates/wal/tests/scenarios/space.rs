@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use refloat_types::Now;
+use refloat_types::{Entry, EntryId, EntryKind, Index, LogOp, Now, Term};
 use refloat_vfs::{Fault, OpKind, SimFs, Vfs};
 use refloat_wal::*;
 
@@ -701,4 +701,38 @@ fn entries_that_outrun_the_preparation_of_files_wait_for_it_where_there_is_space
     disk.writer.done(Now(disk.now), done).unwrap();
     disk.settle();
     assert!(disk.writer.durable() >= at);
+}
+
+#[test]
+fn w16_what_is_said_to_be_taken_is_taken_and_a_full_disk_says_no_in_the_end() {
+    for len in [1, 700, 9_000, 40_000] {
+        let options = options();
+        let mut disk = full_disk(&options);
+        let mut index = 2;
+        while disk.writer.takes(3, 3 * len) {
+            let three: Vec<Record> =
+                (index..index + 3).map(|index| append(1, index, 1, len)).collect();
+            match disk.submit(&three) {
+                Ok(_) => index += 3,
+                Err(SubmitError::Full { .. }) => drop(disk.writer.roll(checkpoint(3))),
+                Err(error) => panic!("{error} at entry {index} of {len} bytes"),
+            }
+            if index % 2 == 0 {
+                disk.settle();
+            }
+        }
+        disk.settle();
+        assert!(!disk.writer.takes(3, 3 * len));
+        // An empty entry and a change of members are no load for it.
+        disk.write(&[append(1, index, 1, 0)]);
+        let payload = vec![7; 26].into();
+        let id = EntryId::new(Term(1), Index(index + 1));
+        let entries = vec![Entry::new(id, EntryKind::Config, payload)];
+        let prev = EntryId::new(Term(1), Index(index));
+        disk.write(&[Record::Log { group: group(1), op: LogOp::Append { prev, entries } }]);
+        disk.fs.set_capacity(None);
+        disk.now += 2_000_000;
+        disk.settle();
+        assert!(disk.writer.takes(3, 3 * len), "{len}: it goes on");
+    }
 }

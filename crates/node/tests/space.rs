@@ -1,0 +1,186 @@
+//! Full disks: entries wait outside, and everything small goes on.
+
+mod support;
+
+use refloat_node::{Consistency, Input, JobLane, MemberChange, RequestError, Token};
+use refloat_types::{GroupId, Incarnation, Member, NodeId};
+use support::Cluster;
+
+/// All disks have as much space as is in use.
+fn fill_disks(cluster: &mut Cluster) {
+    for node in 1..=3 {
+        let used = cluster.disks[&node].used();
+        cluster.disks[&node].set_capacity(Some(used));
+    }
+}
+
+fn make_space(cluster: &mut Cluster) {
+    for node in 1..=3 {
+        cluster.disks[&node].set_capacity(None);
+    }
+}
+
+fn text(n: usize, len: usize) -> String {
+    format!("{n} {}", "x".repeat(len))
+}
+
+/// Proposes large commands, several in each turn, until there is no space; the numbers of those
+/// that were acknowledged.
+fn write_until_full(cluster: &mut Cluster, len: usize) -> Vec<usize> {
+    let (mut acknowledged, mut full) = (Vec::new(), false);
+    for round in 0..40 {
+        let leader = cluster.leader(1).expect("led");
+        let numbers: Vec<usize> = (4 * round..4 * round + 4).collect();
+        let tokens: Vec<Token> =
+            numbers.iter().map(|n| cluster.propose(leader, 1, &text(*n, len))).collect();
+        for (n, token) in numbers.into_iter().zip(tokens) {
+            match cluster.answer(token) {
+                Ok(_) => acknowledged.push(n),
+                Err(error) => full |= error == RequestError::NoSpace,
+            }
+        }
+        if full {
+            return acknowledged;
+        }
+    }
+    panic!("the disks never filled");
+}
+
+/// The numbers of the commands that a node's machine holds.
+fn numbers(read: &str) -> Vec<usize> {
+    read.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+}
+
+fn read(cluster: &mut Cluster, node: u64) -> Vec<usize> {
+    numbers(&cluster.read(node, 1, Consistency::Linearizable).expect("served"))
+}
+
+#[test]
+fn w16_full_disks_with_entries_that_wait_elect_a_leader_serve_reads_and_go_on_with_space() {
+    for n in 0..10 {
+        let mut cluster = Cluster::formed(1);
+        cluster.run_for(200);
+        fill_disks(&mut cluster);
+        let kept = write_until_full(&mut cluster, (14 << 10) + n * 900);
+        let old = cluster.leader(1).expect("led");
+        cluster.kill(old);
+        let led = |c: &Cluster| c.leader(1).is_some_and(|leader| leader != old);
+        assert!(cluster.run_until(20, led), "{n}: {:#?}", cluster.statuses());
+        for node in (1..=3).filter(|node| *node != old) {
+            let found = read(&mut cluster, node);
+            assert!(kept.iter().all(|n| found.contains(n)), "{n}: {kept:?} became {found:?}");
+            let refused = cluster.proposed(node, 1, &text(1000, 30 << 10));
+            assert_eq!(refused, Err(RequestError::NoSpace), "{n}: at node {node}");
+        }
+        make_space(&mut cluster);
+        cluster.run_for(3_000);
+        let leader = cluster.leader(1).expect("led");
+        cluster.proposed(leader, 1, "2000 space again").expect("resumed without a restart");
+        cluster.start(old);
+        cluster.run_for(2_000);
+        for node in 1..=3 {
+            let found = read(&mut cluster, node);
+            let all = kept.iter().chain([&2000]).all(|n| found.contains(n));
+            assert!(all, "{n}: {kept:?} became {found:?} at node {node}");
+        }
+        assert!(cluster.stops.is_empty(), "{:?}", cluster.stops);
+    }
+}
+
+/// Of a full disk nothing is known while the next file is being prepared: entries come in, and
+/// then there is no space for them after all.
+#[test]
+fn w16_followers_give_up_entries_that_find_no_space_and_elect_each_other() {
+    let mut cluster = Cluster::formed(1);
+    cluster.run_for(200);
+    cluster.proposed(1, 1, "0 kept").expect("applied");
+    let old = cluster.leader(1).expect("led");
+    let followers: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
+    for node in &followers {
+        cluster.hold(*node, JobLane::Prepare);
+    }
+    // The leader has space; what it writes is never acknowledged by anybody else.
+    let tokens: Vec<Token> = (1..60).map(|n| cluster.propose(old, 1, &text(n, 30 << 10))).collect();
+    cluster.run_for(1_000);
+    let mut kept = vec![0];
+    for (n, token) in (1..).zip(tokens) {
+        if let Some(Ok(_)) = cluster.replies.remove(&token) {
+            kept.push(n);
+        }
+    }
+    assert!(kept.len() < 59, "the followers never ran out of space");
+    cluster.kill(old);
+    let led = |c: &Cluster| c.leader(1).is_some_and(|leader| leader != old);
+    assert!(cluster.run_until(20, led), "{:#?}", cluster.statuses());
+    for node in &followers {
+        let found = read(&mut cluster, *node);
+        assert!(kept.iter().all(|n| found.contains(n)), "{kept:?} became {found:?}");
+    }
+    for node in &followers {
+        cluster.release(*node, JobLane::Prepare);
+    }
+    cluster.run_for(2_000);
+    cluster.start(old);
+    cluster.run_for(2_000);
+    cluster.proposed(old, 1, "2000 with space").expect("resumed");
+    let (first, second) = (read(&mut cluster, followers[0]), read(&mut cluster, old));
+    assert_eq!(first, second);
+}
+
+/// A disk that is known to be full lets nothing in at its leader: no proposal ends as unknown.
+#[test]
+fn w16_a_leader_on_a_full_disk_refuses_what_it_could_not_write() {
+    let mut cluster = Cluster::formed(1);
+    cluster.run_for(200);
+    let leader = cluster.leader(1).expect("led");
+    cluster.disks[&leader].set_capacity(Some(cluster.disks[&leader].used()));
+    let mut refused = 0;
+    for n in 0..60 {
+        let before = cluster.time().now;
+        match cluster.proposed(leader, 1, &text(n, 30 << 10)) {
+            Ok(_) => assert_eq!(refused, 0, "there is no more space than before"),
+            Err(error) => {
+                assert_eq!(error, RequestError::NoSpace);
+                assert!(cluster.time().now.since(before) < 100_000, "it is refused at once");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 30, "{refused}");
+    // Members come and go all the same.
+    let gone = 1 + leader % 3;
+    let member = Member::new(NodeId(gone), Incarnation(0x1000 + u128::from(gone)));
+    let change = MemberChange::Remove(member);
+    let token = cluster.input(leader, |to| Input::ChangeMembers {
+        to,
+        group: GroupId(1),
+        change,
+        expected: None,
+    });
+    cluster.answer(token).expect("a removal needs little space");
+    let removed = |c: &Cluster| c.members_of(leader, 1).len() == 2;
+    assert!(cluster.run_until(5, removed), "{:?}", cluster.members_of(leader, 1));
+}
+
+/// A follower that has no space neither gets the same again and again, nor counts on it.
+#[test]
+fn w16_a_follower_on_a_full_disk_is_sent_little_and_has_all_soon_after_there_is_space() {
+    let mut cluster = Cluster::formed(1);
+    cluster.run_for(200);
+    let leader = cluster.leader(1).expect("led");
+    let full = 1 + leader % 3;
+    cluster.disks[&full].set_capacity(Some(cluster.disks[&full].used()));
+    for n in 0..60 {
+        cluster.proposed(leader, 1, &text(n, 30 << 10)).expect("two have space");
+    }
+    cluster.run_for(2_000);
+    cluster.record();
+    cluster.run_for(5_000);
+    let bytes: usize =
+        cluster.frames().filter(|(_, to, _)| *to == full).map(|(_, _, frame)| frame.len()).sum();
+    assert!(bytes < 60 << 10, "{bytes} bytes in five seconds");
+    cluster.disks[&full].set_capacity(None);
+    let last = cluster.applied(leader, 1);
+    let there = |c: &Cluster| c.applied(full, 1) == last;
+    assert!(cluster.run_until(3, there), "{:#?}", cluster.statuses());
+}
