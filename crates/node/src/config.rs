@@ -1,5 +1,14 @@
 //! Settings of a node.
 
+use crate::core::StartError;
+
+/// No time is longer: a day. Multiples of it stay far from the end of their numbers.
+const DAY: u64 = 86_400_000_000;
+/// No message is longer.
+const MESSAGE: u64 = 1 << 30;
+/// No budget is larger.
+const BUDGET: u64 = 1 << 48;
+
 /// How a node behaves. Times are in microseconds, sizes in bytes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -109,5 +118,99 @@ impl Default for Config {
             inline_wal: true,
             max_inbox: 65_536,
         }
+    }
+}
+
+impl Config {
+    /// Refuses what cannot work, before anything is touched: a replica that does not start for its
+    /// settings would else be one that sleeps.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let timeout = self.election_timeout;
+        let bounds = [
+            ("election_timeout", timeout, 2, DAY),
+            ("heartbeat", self.heartbeat, 1, timeout / 2),
+            ("lease_drift", self.lease_drift.unwrap_or_default(), 0, timeout.saturating_sub(1)),
+            ("quiet_after", self.quiet_after.unwrap_or_default(), 0, DAY),
+            ("leader_wait", self.leader_wait, 0, DAY),
+            ("proposal_timeout", self.proposal_timeout, 1, DAY),
+            ("timer_grain", self.timer_grain, 0, self.heartbeat),
+            ("max_pending_bytes", self.max_pending_bytes, 1, BUDGET),
+            ("max_payload", self.max_payload, 1, MESSAGE),
+            ("max_append_bytes", self.max_append_bytes as u64, 1, MESSAGE),
+            ("max_inflight_msgs", self.max_inflight_msgs as u64, 1, BUDGET),
+            ("max_inflight_bytes", self.max_inflight_bytes, 1, BUDGET),
+            ("max_uncommitted_bytes", self.max_uncommitted_bytes, 1, BUDGET),
+            ("max_apply_bytes", self.max_apply_bytes as u64, 1, BUDGET),
+            ("snapshot_entries", self.snapshot_entries, 1, u64::MAX),
+            ("snapshot_bytes", self.snapshot_bytes, 1, BUDGET),
+            ("snapshot_window", u64::from(self.snapshot_window), 1, 1 << 16),
+            ("snapshot_rate", self.snapshot_rate, 0, BUDGET),
+            ("snapshot_inflight_bytes", self.snapshot_inflight_bytes, 1, BUDGET),
+            ("snapshot_receptions", self.snapshot_receptions as u64, 1, BUDGET),
+            ("rejoins", self.rejoins as u64, 1, BUDGET),
+            ("urgent_bytes", self.urgent_bytes as u64, 0, MESSAGE),
+            ("apply_threads", self.apply_threads as u64, 1, 1 << 10),
+            ("max_inbox", self.max_inbox as u64, 1, BUDGET),
+        ];
+        let bad = bounds.into_iter().find(|(_, found, least, most)| found < least || found > most);
+        match bad {
+            Some((field, found, least, most)) => {
+                Err(StartError::Setting { field, found, least, most })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_name_what_it_is_and_what_would_work() {
+        assert!(Config::default().check().is_ok());
+        type Adjust = fn(&mut Config);
+        let refused: [(&str, Adjust); 26] = [
+            ("election_timeout", |c| c.election_timeout = 0),
+            ("election_timeout", |c| c.election_timeout = u64::MAX),
+            ("heartbeat", |c| c.heartbeat = 0),
+            ("heartbeat", |c| c.heartbeat = c.election_timeout),
+            ("lease_drift", |c| c.lease_drift = Some(c.election_timeout)),
+            ("quiet_after", |c| c.quiet_after = Some(u64::MAX)),
+            ("leader_wait", |c| c.leader_wait = u64::MAX),
+            ("proposal_timeout", |c| c.proposal_timeout = 0),
+            ("timer_grain", |c| c.timer_grain = c.heartbeat + 1),
+            ("max_pending_bytes", |c| c.max_pending_bytes = u64::MAX),
+            ("max_payload", |c| c.max_payload = 0),
+            ("max_payload", |c| c.max_payload = u64::MAX),
+            ("max_append_bytes", |c| c.max_append_bytes = 0),
+            ("max_inflight_msgs", |c| c.max_inflight_msgs = 0),
+            ("max_inflight_bytes", |c| c.max_inflight_bytes = 0),
+            ("max_uncommitted_bytes", |c| c.max_uncommitted_bytes = 0),
+            ("max_apply_bytes", |c| c.max_apply_bytes = 0),
+            ("snapshot_entries", |c| c.snapshot_entries = 0),
+            ("snapshot_bytes", |c| c.snapshot_bytes = 0),
+            ("snapshot_window", |c| c.snapshot_window = 0),
+            ("snapshot_rate", |c| c.snapshot_rate = u64::MAX),
+            ("snapshot_receptions", |c| c.snapshot_receptions = 0),
+            ("rejoins", |c| c.rejoins = 0),
+            ("urgent_bytes", |c| c.urgent_bytes = usize::MAX),
+            ("apply_threads", |c| c.apply_threads = 0),
+            ("max_inbox", |c| c.max_inbox = 0),
+        ];
+        for (name, adjust) in refused {
+            let mut config = Config::default();
+            adjust(&mut config);
+            match config.check() {
+                Err(StartError::Setting { field, found, least, most }) => {
+                    assert_eq!(field, name);
+                    assert!(found < least || found > most, "{field}: {least} to {most}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let config = Config { heartbeat: 0, ..Config::default() };
+        let text = config.check().expect_err("no beat").to_string();
+        assert_eq!(text, "setting heartbeat is 0, expected 1 to 250000");
     }
 }

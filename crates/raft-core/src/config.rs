@@ -189,8 +189,24 @@ pub enum RestoreError {
     /// A hole that is not above the snapshot or not in the log, or one that may be a membership
     /// change and is no hole.
     Holes(IndexSet),
-    /// A setting that cannot work.
-    Config(&'static str),
+    /// A setting with which nothing works.
+    Setting {
+        /// Which.
+        field: &'static str,
+        /// What it is.
+        found: u64,
+        /// The least that works with the other settings.
+        least: u64,
+        /// The most that does.
+        most: u64,
+    },
+    /// A setting that works only together with another one, which is off.
+    Needs {
+        /// Which.
+        field: &'static str,
+        /// The other one.
+        needs: &'static str,
+    },
 }
 
 impl fmt::Display for RestoreError {
@@ -206,7 +222,12 @@ impl fmt::Display for RestoreError {
             RestoreError::Holes(holes) => {
                 write!(f, "restore replica: holes {holes} are out of place")
             }
-            RestoreError::Config(what) => write!(f, "restore replica: setting {what} cannot work"),
+            RestoreError::Setting { field, found, least, most } => {
+                write!(f, "restore replica: {field} is {found}, expected {least} to {most}")
+            }
+            RestoreError::Needs { field, needs } => {
+                write!(f, "restore replica: {field} is set without {needs}")
+            }
         }
     }
 }
@@ -242,18 +263,31 @@ pub(crate) fn check(
     Ok(changes)
 }
 
+/// No time is longer: sums and multiples of times stay far from the end of their numbers.
+const MOST_MICROS: u64 = 1 << 48;
+/// No message is longer.
+const MOST_BYTES: u64 = 1 << 30;
+
 fn check_settings(config: &Config) -> Result<(), RestoreError> {
-    let bad = [
-        (config.election_timeout == 0, "election_timeout"),
-        (config.heartbeat == 0 || config.heartbeat > config.election_timeout / 2, "heartbeat"),
-        (config.lease_drift.is_some() && !config.check_quorum, "lease_drift"),
-        (config.lease_drift.is_some_and(|d| d >= config.election_timeout), "lease_drift"),
-        (config.max_append_bytes == 0, "max_append_bytes"),
-        (config.max_inflight_msgs == 0, "max_inflight_msgs"),
-        (config.max_inflight_bytes == 0, "max_inflight_bytes"),
+    let timeout = config.election_timeout;
+    if config.lease_drift.is_some() && !config.check_quorum {
+        return Err(RestoreError::Needs { field: "lease_drift", needs: "check_quorum" });
+    }
+    let bounds = [
+        ("election_timeout", timeout, 2, MOST_MICROS),
+        ("heartbeat", config.heartbeat, 1, timeout / 2),
+        ("lease_drift", config.lease_drift.unwrap_or_default(), 0, timeout.saturating_sub(1)),
+        ("quiet_after", config.quiet_after.unwrap_or_default(), 0, MOST_MICROS),
+        ("max_append_bytes", config.max_append_bytes as u64, 1, MOST_BYTES),
+        ("max_inflight_msgs", config.max_inflight_msgs as u64, 1, u64::MAX),
+        ("max_inflight_bytes", config.max_inflight_bytes, 1, u64::MAX),
+        ("snapshot_backoff", config.snapshot_backoff, 1, MOST_MICROS),
     ];
-    match bad.iter().find(|(bad, _)| *bad) {
-        Some((_, name)) => Err(RestoreError::Config(name)),
+    let bad = bounds.into_iter().find(|(_, found, least, most)| found < least || found > most);
+    match bad {
+        Some((field, found, least, most)) => {
+            Err(RestoreError::Setting { field, found, least, most })
+        }
         None => Ok(()),
     }
 }

@@ -57,7 +57,7 @@ impl Core {
             self.send(from, Body::HoleNeverHad { ranges: never });
         }
         here.truncate(HoleRange::MAX);
-        let max_bytes = self.config.max_append_bytes / here.len().max(1);
+        let max_bytes = (self.config.max_append_bytes / here.len().max(1)).max(1);
         for (first, last) in here {
             self.give(from, first, last, max_bytes);
         }

@@ -133,15 +133,17 @@ fn r05_a_promise_outlives_a_higher_term_and_binds_the_voter_itself() {
 
 #[test]
 fn r02_leases_that_cannot_work_are_refused() {
-    for adjust in
-        [|c: &mut Config| c.check_quorum = false, |c: &mut Config| c.lease_drift = Some(E)]
-    {
+    let refused = |adjust: fn(&mut Config)| {
         let mut config = settings(member(1));
         config.lease_drift = Some(DRIFT);
         adjust(&mut config);
-        let refused = Core::new(config, Restored::empty(conf(1..=3)), Now(0));
-        assert_eq!(refused.unwrap_err(), RestoreError::Config("lease_drift"));
-    }
+        Core::new(config, Restored::empty(conf(1..=3)), Now(0)).unwrap_err()
+    };
+    let needs = RestoreError::Needs { field: "lease_drift", needs: "check_quorum" };
+    assert_eq!(refused(|c| c.check_quorum = false), needs);
+    let (found, most) = (E, E - 1);
+    let bounds = RestoreError::Setting { field: "lease_drift", found, least: 0, most };
+    assert_eq!(refused(|c| c.lease_drift = Some(E)), bounds);
 }
 
 /// What a lease promises, under random faults: a read that a leader serves at once never misses

@@ -30,6 +30,17 @@ pub enum StartError {
         /// Which part.
         what: &'static str,
     },
+    /// A setting with which nothing works.
+    Setting {
+        /// Which field of [`Config`].
+        field: &'static str,
+        /// What it is.
+        found: u64,
+        /// The least that works with the other settings.
+        least: u64,
+        /// The most that does.
+        most: u64,
+    },
     /// The builder was not told all it needs.
     Incomplete {
         /// What is missing.
@@ -52,6 +63,9 @@ impl fmt::Display for StartError {
         match self {
             StartError::Boot(error) => error.fmt(f),
             StartError::NodeState { what } => write!(f, "the stored {what} cannot be decoded"),
+            StartError::Setting { field, found, least, most } => {
+                write!(f, "setting {field} is {found}, expected {least} to {most}")
+            }
             StartError::Incomplete { what } => write!(f, "the builder was given no {what}"),
             StartError::Transport { .. } => f.write_str("cannot reach or listen to other nodes"),
             StartError::Thread { .. } => f.write_str("cannot start a thread"),
@@ -64,7 +78,9 @@ impl std::error::Error for StartError {
         match self {
             StartError::Boot(error) => error.source(),
             StartError::Thread { source } | StartError::Transport { source } => Some(source),
-            StartError::NodeState { .. } | StartError::Incomplete { .. } => None,
+            StartError::NodeState { .. }
+            | StartError::Setting { .. }
+            | StartError::Incomplete { .. } => None,
         }
     }
 }
@@ -83,6 +99,7 @@ impl NodeCore {
         time: Time,
         seed: u64,
     ) -> Result<(NodeCore, BootReport), StartError> {
+        config.check()?;
         let limit = options.wal_file_size / 4;
         let dir = options.dir.clone();
         // Before anything is written: a start that is refused leaves the directory as it was.
