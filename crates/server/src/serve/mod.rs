@@ -43,7 +43,7 @@ pub fn run(args: Serve) -> Result<(), Failure> {
     settings.place(&identity)?;
     settings.check_peer_address(&identity)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(client_threads())
         .thread_name("refloat-client")
         .enable_all()
         .build()
@@ -51,6 +51,13 @@ pub fn run(args: Serve) -> Result<(), Failure> {
     let result = runtime.block_on(serve(&args, settings, &identity));
     runtime.shutdown_background();
     result
+}
+
+/// Half of the cores, at most 8: the node's own thread and those of its disk want the rest. More
+/// threads than that wake each other for nothing.
+fn client_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+    cores.div_ceil(2).min(8)
 }
 
 async fn serve(args: &Serve, settings: Settings, identity: &NodeIdentity) -> Result<(), Failure> {
