@@ -80,7 +80,8 @@ impl Cluster {
     /// Closed-loop clients, spread over the nodes, each with keys of its own.
     pub fn load(&self, clients: usize, payload: usize) -> Load {
         let addresses = self.addresses.clone();
-        Load { addresses, clients, payload, verb: Verb::Set, leased: self.leased }
+        let processes = self.nodes.iter().map(Child::id).collect();
+        Load { addresses, processes, clients, payload, verb: Verb::Set, leased: self.leased }
     }
 
     /// The same clients, that do something else.
@@ -100,6 +101,7 @@ impl Drop for Cluster {
 
 pub struct Load {
     addresses: Vec<String>,
+    processes: Vec<u32>,
     clients: usize,
     payload: usize,
     verb: Verb,
@@ -115,6 +117,10 @@ impl Subject for Load {
 
     fn payload(&self) -> usize {
         self.payload
+    }
+
+    fn processes(&self) -> &[u32] {
+        &self.processes
     }
 
     /// One thread drives all connections, so that it takes as little as it can from the nodes.

@@ -23,6 +23,10 @@ pub trait Subject {
     fn name(&self) -> String;
     /// Payload bytes per entry.
     fn payload(&self) -> usize;
+    /// The processes that work for it besides this one; their CPU time is counted too.
+    fn processes(&self) -> &[u32] {
+        &[]
+    }
     /// Works for as long as told.
     fn run(&mut self, window: Duration) -> Result<Window>;
 }
@@ -69,9 +73,10 @@ pub fn rounds(plan: &Plan, subjects: &mut [Box<dyn Subject>]) -> Result<Vec<Line
         }
         for at in order {
             subjects[at].run(plan.warm_up)?;
-            let before = cpu_time();
+            let before = cpu_time(subjects[at].processes());
             let window = subjects[at].run(plan.window)?;
-            samples[at].push((window, cpu_time().saturating_sub(before)));
+            let spent = cpu_time(subjects[at].processes()).saturating_sub(before);
+            samples[at].push((window, spent));
         }
     }
     Ok(subjects.iter().zip(&mut samples).map(|(s, windows)| line(&**s, windows)).collect())
@@ -145,15 +150,16 @@ pub fn nanos(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// CPU time of this process so far, in user and kernel mode, in ticks of 10 ms.
-fn cpu_time() -> Duration {
-    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
+/// CPU time of this process and of others so far, in user and kernel mode, in ticks of 10 ms.
+fn cpu_time(others: &[u32]) -> Duration {
+    let names = others.iter().map(u32::to_string).chain(["self".to_owned()]);
+    let ticks: u64 = names.map(|name| ticks(&name)).sum();
     Duration::from_millis(ticks * 10)
+}
+
+fn ticks(process: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let fields = after_name.split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<u64>().ok()).sum()
 }
