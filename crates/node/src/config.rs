@@ -79,10 +79,23 @@ pub struct Config {
     /// Whether the shell's worker applies and answers reads itself instead of handing them to the
     /// apply threads: right for machines that take microseconds. On.
     pub inline_apply: bool,
-    /// Whether the shell's worker writes the WAL itself while nothing else is waiting for it. On.
-    pub inline_wal: bool,
     /// Requests that may wait in the shell's inbox before callers get `Busy`. 65,536.
     pub max_inbox: usize,
+}
+
+/// The longest reply of a state machine that travels between nodes, in bytes: to a proposal that
+/// another node passed on. Who waits for a longer one hears that the outcome is unknown.
+pub(crate) const MAX_REPLY: usize = 72 << 20;
+
+impl Config {
+    /// The longest frame that this node may have to send: what a frame is closed at, behind the
+    /// longest message.
+    pub(crate) fn max_frame(&self) -> usize {
+        const ROOM: usize = 4 << 20;
+        let entry = usize::try_from(self.max_payload).unwrap_or(usize::MAX);
+        let longest = entry.max(MAX_REPLY).max(self.max_append_bytes);
+        longest.saturating_add(ROOM).min(u32::MAX as usize)
+    }
 }
 
 impl Default for Config {
@@ -115,7 +128,6 @@ impl Default for Config {
             timer_grain: 10_000,
             apply_threads: 1,
             inline_apply: true,
-            inline_wal: true,
             max_inbox: 65_536,
         }
     }

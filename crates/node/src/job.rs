@@ -173,6 +173,16 @@ impl Job {
         }
     }
 
+    /// Whether it is a matter of memory alone, so that who must not wait for a disk may run it. A
+    /// machine that is restored is read from one.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        match &self.kind {
+            Kind::Machine(job) => job.restore.is_none(),
+            Kind::Store(_) => false,
+        }
+    }
+
     /// Does it, on the calling thread.
     #[must_use]
     pub fn run(self, vfs: &Arc<dyn Vfs>) -> JobDone {

@@ -10,6 +10,7 @@ use super::group::{Answer, PendingRead, Proposal, Waiting};
 use super::peers::Peer;
 use super::space::Load;
 use crate::api::{Input, Lane, Output, Reply, Token};
+use crate::config::MAX_REPLY;
 use crate::error::RequestError;
 
 /// Bytes of a leader's stamp before a command.
@@ -45,10 +46,14 @@ impl NodeCore {
             Answer::Remote(node, id) => {
                 self.pending = self.pending.saturating_sub(1);
                 let result = match result {
+                    Ok(reply) if reply.payload.len() > MAX_REPLY => Err(ForwardError::Unknown),
                     Ok(reply) => Ok((reply.index, reply.payload)),
                     Err(error) => Err(ForwardError::of(&error)),
                 };
-                self.send_item(node, Lane::Urgent, &Item::ForwardReply { id, result });
+                let long = |(_, payload): &(_, Bytes)| payload.len() > self.config.urgent_bytes;
+                let bulk = result.as_ref().is_ok_and(long);
+                let lane = if bulk { Lane::Bulk } else { Lane::Urgent };
+                self.send_item(node, lane, &Item::ForwardReply { id, result });
             }
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::handle::{Node, Shared};
 use super::inbox::Inbox;
 use super::lanes::Lanes;
-use super::worker::{Clock, Notices, Requests, Worker, deliver};
+use super::worker::{Clock, Deliveries, Notices, Requests, Worker};
 use crate::config::Config;
 use crate::core::{NodeCore, StartError};
 use crate::machine::{MachineFactory, StateMachine};
@@ -135,6 +135,7 @@ impl<M> Builder<M> {
     pub fn tcp(mut self, listen: Option<String>) -> Builder<M> {
         let runtime = tokio::runtime::Handle::try_current();
         let probed = listen.clone();
+        let max_frame = self.config.max_frame();
         self.probe = Some(Box::new(move |identity| {
             let address = listen_address(identity, probed)?;
             std::net::TcpListener::bind(address).map(drop)
@@ -144,6 +145,7 @@ impl<M> Builder<M> {
             let listen = listen_address(identity, listen)?;
             let mut config = net::Config::new(identity.to_others(), identity.run, listen);
             config.former = identity.former_clusters();
+            config.max_frame = max_frame;
             let transport =
                 net::TcpTransport::bind(config, &runtime, deliver).map_err(io::Error::other)?;
             Ok(Arc::new(transport) as Arc<dyn net::Transport>)
@@ -216,7 +218,8 @@ impl<M: StateMachine> Builder<M> {
         let inbox = Inbox::new(self.config.max_inbox);
         let shared = Arc::new(Shared { inbox, stopped: stopping });
         let to = Arc::clone(&shared);
-        let delivery: net::Deliver = Arc::new(move |event| deliver(&to.inbox, event));
+        let deliveries = Deliveries::default();
+        let delivery: net::Deliver = Arc::new(move |event| deliveries.deliver(&to.inbox, event));
         let identity = core.identity().clone();
         let transport = make_transport(&identity, delivery)
             .map_err(|source| StartError::Transport { source })?;
@@ -230,11 +233,9 @@ impl<M: StateMachine> Builder<M> {
             shared: Arc::clone(&shared),
             transport,
             lanes,
-            inline_wal: self.config.inline_wal,
             inline_apply: self.config.inline_apply,
             stopped,
             requests: Requests::default(),
-            slow: 0,
             notices: self.notices,
         };
         Ok((worker, Node { shared, machine: PhantomData }, report))

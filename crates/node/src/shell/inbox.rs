@@ -169,10 +169,6 @@ impl Inbox {
         out.append(&mut inner.letters);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.inner.lock().letters.is_empty()
-    }
-
     /// Refuses everything from now on and returns what nobody read.
     pub(crate) fn close(&self) -> Vec<Letter> {
         let mut inner = self.inner.lock();

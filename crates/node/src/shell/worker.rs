@@ -1,12 +1,14 @@
-//! The worker: the one thread that owns a [`NodeCore`]. `wait; step; act`.
+//! The worker: the one thread that owns a [`NodeCore`]. `wait; step; act`. It never waits for the
+//! disk: one that hangs says nothing, and this thread has to notice it and to go on without it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use refloat_net as net;
-use refloat_types::{GroupKey, NodeId, Now};
+use refloat_types::{GroupKey, Member, NodeId, Now};
 use refloat_vfs::Vfs;
 use tokio::sync::watch;
 
@@ -16,13 +18,6 @@ use super::lanes::Lanes;
 use crate::api::{Input, Lane, Output, Reply, Time, Token};
 use crate::core::NodeCore;
 use crate::error::{RequestError, StopReason};
-use crate::job::{Job, JobLane};
-
-/// Once a write took longer than this, in microseconds, the worker leaves writes to their thread
-/// for a while: a slow disk must not delay heartbeats.
-const SLOW_WRITE: u64 = 1_000;
-/// For how many writes.
-const SLOW_WRITES: u32 = 256;
 
 /// Monotonic time since the start of the shell, and the wall clock.
 #[derive(Clone, Copy)]
@@ -49,11 +44,9 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) transport: Arc<dyn net::Transport>,
     pub(crate) lanes: Lanes,
-    pub(crate) inline_wal: bool,
     pub(crate) inline_apply: bool,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
     pub(crate) requests: Requests,
-    pub(crate) slow: u32,
     pub(crate) notices: Option<Notices>,
 }
 
@@ -149,14 +142,9 @@ impl Worker {
                         }
                     }
                     Output::Stop(why) => reason = Some(why),
-                    Output::Job(job) => match job.lane() {
-                        JobLane::Apply if self.inline_apply => own.push(job),
-                        JobLane::Wal if self.inline_wal && self.slow == 0 => own.push(job),
-                        lane => {
-                            self.slow -= u32::from(lane == JobLane::Wal && self.slow > 0);
-                            self.lanes.hand(job);
-                        }
-                    },
+                    // Runs on this thread, which saves two hand-offs.
+                    Output::Job(job) if self.inline_apply && job.is_quick() => own.push(job),
+                    Output::Job(job) => self.lanes.hand(job),
                 }
             }
             self.requests.flush();
@@ -164,24 +152,10 @@ impl Worker {
                 return reason;
             }
             for job in own {
-                self.run_or_hand(job);
+                let done = job.run(&self.vfs);
+                self.core.step(self.clock.time(), Input::Done(done));
             }
         }
-    }
-
-    /// Runs a job on this thread, which saves two hand-offs; a write only while nobody waits.
-    fn run_or_hand(&mut self, job: Job) {
-        let write = job.lane() == JobLane::Wal;
-        if write && !self.shared.inbox.is_empty() {
-            return self.lanes.hand(job);
-        }
-        let before = self.clock.time().now;
-        let done = job.run(&self.vfs);
-        let time = self.clock.time();
-        if write && time.now.since(before) > SLOW_WRITE {
-            self.slow = SLOW_WRITES;
-        }
-        self.core.step(time, Input::Done(done));
     }
 
     fn letter(&mut self, time: Time, letter: Letter) {
@@ -256,17 +230,71 @@ fn net_lane(lane: Lane) -> net::Lane {
 }
 
 /// What the transport reports, as letters. Called on the transport's threads.
-pub(crate) fn deliver(inbox: &Inbox, event: net::Event) {
-    let input = match event {
-        net::Event::Frame { from, bytes, .. } => return inbox.push_frame(from, bytes),
-        net::Event::Up { from, .. } => Input::PeerUp(from),
-        net::Event::Down { from, .. } => Input::PeerDown(from),
-        net::Event::Refused { to, reason } => {
-            tracing::warn!(peer = %to, %reason, "connection refused");
-            let superseded = matches!(reason, net::Refusal::Superseded { .. });
-            Input::PeerRefused { node: to, reason: reason.to_string(), superseded }
+///
+/// A life is connected as long as one of its runs is: the end of the connection to an old run may be
+/// heard after the beginning of the one to the next, and would pass for its end.
+#[derive(Default)]
+pub(crate) struct Deliveries {
+    runs: Mutex<BTreeMap<Member, usize>>,
+}
+
+impl Deliveries {
+    pub(crate) fn deliver(&self, inbox: &Inbox, event: net::Event) {
+        match event {
+            net::Event::Frame { from, bytes, .. } => inbox.push_frame(from, bytes),
+            net::Event::Up { from, .. } => {
+                let mut runs = self.runs.lock();
+                *runs.entry(from).or_default() += 1;
+                inbox.push(Letter::Core(Input::PeerUp(from)));
+            }
+            net::Event::Down { from, .. } => {
+                let mut runs = self.runs.lock();
+                let left = runs.get(&from).map_or(0, |count| count.saturating_sub(1));
+                if left > 0 {
+                    runs.insert(from, left);
+                } else {
+                    runs.remove(&from);
+                    inbox.push(Letter::Core(Input::PeerDown(from)));
+                }
+            }
+            net::Event::Refused { to, reason } => {
+                tracing::warn!(peer = %to, %reason, "connection refused");
+                let superseded = matches!(reason, net::Refusal::Superseded { .. });
+                let reason = reason.to_string();
+                inbox.push(Letter::Core(Input::PeerRefused { node: to, reason, superseded }));
+            }
+            _ => {}
         }
-        _ => return,
-    };
-    inbox.push(Letter::Core(input));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_types::Incarnation;
+
+    use super::*;
+
+    #[test]
+    fn t08_the_late_end_of_an_old_run_is_not_the_end_of_the_next_one() {
+        let (deliveries, inbox) = (Deliveries::default(), Inbox::new(10));
+        let from = Member::new(NodeId(2), Incarnation(7));
+        let [up, down] = [true, false];
+        let steps = [(up, 1, "up"), (up, 2, "up"), (down, 1, ""), (down, 2, "down"), (up, 3, "up")];
+        for (is_up, run, expected) in steps {
+            let event = match is_up {
+                true => net::Event::Up { from, run },
+                false => net::Event::Down { from, run },
+            };
+            deliveries.deliver(&inbox, event);
+            let mut letters = Vec::new();
+            inbox.take(&mut letters, Some(Duration::ZERO));
+            let told = match letters[..] {
+                [] => "",
+                [Letter::Core(Input::PeerUp(who))] if who == from => "up",
+                [Letter::Core(Input::PeerDown(who))] if who == from => "down",
+                _ => "something else",
+            };
+            assert_eq!(told, expected, "run {run}");
+        }
+    }
 }
