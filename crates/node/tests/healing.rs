@@ -195,6 +195,8 @@ fn rot_in_a_segment_is_found_when_the_log_is_applied_and_only_that_entry_is_aske
     let why = found.waits_for.clone().unwrap_or_default();
     assert!(why.contains(&format!("{{{at}}}")), "entry {at}: {found:#?}");
     assert_eq!(found.applied, at - 1, "{found:#?}");
+    // Who takes what is here gets it.
+    assert_eq!(cluster.read(victim, 1, Consistency::Stale), Ok(text(0, 7)));
     for node in (1..=3).filter(|n| *n != victim) {
         cluster.start(node);
     }

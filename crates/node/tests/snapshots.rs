@@ -2,8 +2,8 @@
 
 mod support;
 
-use refloat_node::{Consistency, Input, JobLane};
-use refloat_types::GroupId;
+use refloat_node::{Consistency, Input, JobLane, RequestError};
+use refloat_types::{GroupId, NodeId};
 use support::Cluster;
 
 /// A formed cluster with small files, whose groups snapshot after every few commands.
@@ -121,6 +121,44 @@ fn group_0_is_restored_from_a_snapshot_with_the_groups_it_created() {
     cluster.answer(token).expect("a snapshot on demand");
 }
 
+#[test]
+fn t08_addresses_are_known_while_group_0_is_restored_from_a_snapshot() {
+    let mut cluster = snapshotting(1);
+    let (moved, lagging) = (2, 3);
+    cluster.kill(moved);
+    cluster.config.peer_address = Some("elsewhere:7".into());
+    cluster.start(moved);
+    cluster.config.peer_address = None;
+    let found = |c: &Cluster| c.places[&lagging][&NodeId(moved)] == "elsewhere:7";
+    assert!(cluster.run_until(10, found), "{:?}", cluster.places);
+    cluster.partition(lagging, 1);
+    cluster.partition(lagging, moved);
+    for id in 10..40 {
+        let create = |to| Input::CreateGroup { to, group: GroupId(id), members: vec![] };
+        let token = cluster.input(1, create);
+        cluster.answer(token).expect("created");
+    }
+    cluster.run_for(500);
+    cluster.hold(lagging, JobLane::Apply);
+    cluster.heal();
+    let restoring = |c: &Cluster| {
+        c.nodes[&lagging].counters().snapshots_installed > 0 && c.held(lagging, JobLane::Apply) > 0
+    };
+    assert!(cluster.run_until(10, restoring), "{:#?}", cluster.statuses());
+    assert!(!cluster.holds_quick_ones(lagging), "the node's own thread does not wait for it");
+    // A connection that comes and goes has it told anew where everybody is.
+    cluster.partition(lagging, 1);
+    cluster.heal();
+    cluster.run_for(500);
+    assert!(found(&cluster), "{:?}", cluster.places);
+    cluster.release(lagging, JobLane::Apply);
+    let all = |c: &Cluster| {
+        let groups = c.nodes[&lagging].status().groups;
+        (10..40).all(|id| groups.iter().any(|g| g.group == id))
+    };
+    assert!(cluster.run_until(20, |c| all(c) && found(c)), "{:#?}", cluster.statuses());
+}
+
 /// A member that lags so far that only a snapshot helps, and who leads. What it had is applied.
 fn lagging(cluster: &mut Cluster) -> (u64, u64) {
     write(cluster, 1, 0..5);
@@ -140,6 +178,21 @@ fn caught_up(cluster: &mut Cluster, node: u64, count: u32) {
     let level = |c: &Cluster| c.applied(node, 1) >= c.applied(leader, 1);
     assert!(cluster.run_until(30, level), "{:#?}", cluster.statuses());
     assert_eq!(cluster.read(node, 1, Consistency::Linearizable), Ok(expected(count)));
+}
+
+/// While the machine is about to be restored from a snapshot of the leader the next one arrives.
+fn a_second_one_arrives(cluster: &mut Cluster, leader: u64, lagging: u64) {
+    let first = cluster.nodes[&lagging].counters().snapshots_installed;
+    cluster.partition(lagging, leader);
+    cluster.partition(lagging, 1 + lagging % 3);
+    write(cluster, leader, 60..110);
+    cluster.run_for(500);
+    cluster.heal();
+    let second = |c: &Cluster| c.nodes[&lagging].counters().snapshots_installed > first;
+    assert!(cluster.run_until(30, second), "{:#?}", cluster.statuses());
+    cluster.run_for(200);
+    cluster.release(lagging, JobLane::Apply);
+    caught_up(cluster, lagging, 110);
 }
 
 #[test]
@@ -199,18 +252,7 @@ fn n04_a_second_snapshot_that_arrives_while_the_first_is_applied_takes_its_place
         cluster.run_until(20, |c| c.held(lagging, JobLane::Apply) == 1),
         "the first is being restored"
     );
-    let first = cluster.nodes[&lagging].counters().snapshots_installed;
-    let other = 1 + lagging % 3;
-    cluster.partition(lagging, leader);
-    cluster.partition(lagging, other);
-    write(&mut cluster, leader, 60..110);
-    cluster.run_for(500);
-    cluster.heal();
-    let second = |c: &Cluster| c.nodes[&lagging].counters().snapshots_installed > first;
-    assert!(cluster.run_until(30, second), "{:#?}", cluster.statuses());
-    cluster.run_for(200);
-    cluster.release(lagging, JobLane::Apply);
-    caught_up(&mut cluster, lagging, 110);
+    a_second_one_arrives(&mut cluster, leader, lagging);
     for node in 1..=3 {
         cluster.kill(node);
     }
@@ -248,6 +290,9 @@ fn n02_a_snapshot_that_rots_between_its_arrival_and_its_use_is_asked_for_again()
     assert_eq!(state, "damaged", "{waits_for}");
     assert!(waits_for.contains("any member that has a snapshot"), "{waits_for}");
     assert_eq!(cluster.files(lagging, "snap", "bad").len(), 1, "what rotted is kept aside");
+    // There is no state, not even an old one, and who asks for it does not wait.
+    let stale = cluster.read(lagging, 1, Consistency::Stale);
+    assert!(matches!(stale, Err(RequestError::Unavailable { .. })), "{stale:?}");
     // It leads nobody meanwhile, whatever it has of the log.
     cluster.run_for(3_000);
     assert_ne!(cluster.nodes[&lagging].status().groups[1].role, "leader");
@@ -255,7 +300,7 @@ fn n02_a_snapshot_that_rots_between_its_arrival_and_its_use_is_asked_for_again()
     caught_up(&mut cluster, lagging, 60);
     assert_eq!(state_of(&cluster, lagging), ("clean", String::new()));
     // It can lead, and what it has now outlives a start.
-    let target = refloat_types::NodeId(lagging);
+    let target = NodeId(lagging);
     let from = cluster.leader(1).expect("led");
     let token = cluster.input(from, |to| Input::Transfer { to, group: GroupId(1), target });
     cluster.answer(token).expect("under way");
@@ -286,18 +331,7 @@ fn n02_who_leads_by_now_makes_a_snapshot_for_a_member_whose_own_rotted() {
 fn n02_a_snapshot_that_rots_while_a_newer_one_takes_its_place_is_not_missed() {
     let mut cluster = snapshotting(1);
     let (leader, lagging) = rotten_before_use(&mut cluster);
-    let first = cluster.nodes[&lagging].counters().snapshots_installed;
-    let other = 1 + lagging % 3;
-    cluster.partition(lagging, leader);
-    cluster.partition(lagging, other);
-    write(&mut cluster, leader, 60..110);
-    cluster.run_for(500);
-    cluster.heal();
-    let second = |c: &Cluster| c.nodes[&lagging].counters().snapshots_installed > first;
-    assert!(cluster.run_until(30, second), "{:#?}", cluster.statuses());
-    cluster.run_for(200);
-    cluster.release(lagging, JobLane::Apply);
-    caught_up(&mut cluster, lagging, 110);
+    a_second_one_arrives(&mut cluster, leader, lagging);
     assert_eq!(state_of(&cluster, lagging), ("clean", String::new()));
 }
 

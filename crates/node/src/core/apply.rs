@@ -16,9 +16,7 @@ use crate::machine::{Command, Query, StateMachine};
 impl NodeCore {
     /// Gives a group's machine its next work, if it is free and there is some.
     pub(super) fn pump(&mut self, slot: usize) {
-        if self.waits_for_a_hole(slot) {
-            return;
-        }
+        let waits_for_a_hole = self.waits_for_a_hole(slot);
         let Some(group) = self.slots[slot].as_ref() else { return };
         let apply = &group.apply;
         if apply.busy || apply.fetching.is_some() {
@@ -26,12 +24,13 @@ impl NodeCore {
         }
         match apply.restoring {
             Restoring::Wanted(id) => return self.restore_machine(slot, id),
-            Restoring::Lost(_) => return,
+            Restoring::Lost(_) => return self.refuse_stale_reads(slot),
             Restoring::No | Restoring::Running(_) => {}
         }
         let (first, committed) = (apply.applied.index.next(), apply.committed);
-        // A snapshot that waited for a moment without work might wait for ever.
-        if first > committed || self.wants_capture(slot) {
+        // A snapshot that waited for a moment without work might wait for ever, and so might who
+        // asks for what is here while the next entry is nowhere.
+        if waits_for_a_hole || first > committed || self.wants_capture(slot) {
             return self.ask_machine(slot, Vec::new(), None);
         }
         let last = if apply.careful { first } else { committed }.min(self.written_to(slot));
@@ -52,6 +51,17 @@ impl NodeCore {
             }
             // Written, but not taken by a full disk yet: the sweep comes back to it.
             _ => {}
+        }
+    }
+
+    /// There is no state to ask, and who may get an old one waits for nothing.
+    fn refuse_stale_reads(&mut self, slot: usize) {
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let (id, stale) = (group.key.id, std::mem::take(&mut group.reads.stale));
+        for (to, _) in stale {
+            let reason = "the state of this replica cannot be read".to_owned();
+            let error = RequestError::Unavailable { group: id, reason };
+            self.answer(Answer::Local(to), 0, Err(error));
         }
     }
 
@@ -163,7 +173,12 @@ impl NodeCore {
         let fresh = (!keeps).then(|| self.new_machine(key));
         let Some(group) = self.slots[slot].as_mut() else { return };
         let machine = fresh.unwrap_or_else(|| group.apply.machine.clone());
-        group.apply.machine = machine.clone();
+        // The node itself looks into the catalog, whatever a job does: it goes by the old one until
+        // the new one is whole.
+        match key == GroupKey::META {
+            true => group.apply.next_machine = Some(machine.clone()),
+            false => group.apply.machine = machine.clone(),
+        }
         let machine_at = group.apply.machine_at;
         group.apply.restoring = Restoring::Running(id);
         group.apply.busy = true;
@@ -203,6 +218,9 @@ impl NodeCore {
             }
         };
         let asked = std::mem::take(&mut group.apply.asked);
+        if let Some(next) = group.apply.next_machine.take_if(|_| answers.restored) {
+            group.apply.machine = next;
+        }
         group.apply.machine_at = answers.machine_at.or(group.apply.machine_at);
         group.rules.in_force = answers.version;
         self.counters.applied += answers.replies.len() as u64;

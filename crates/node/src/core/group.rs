@@ -86,6 +86,9 @@ impl Reads {
 /// How far a state machine is.
 pub(crate) struct Applier {
     pub(crate) machine: SharedMachine,
+    /// What takes its place once a job has restored it. Only of group 0; of others the old state
+    /// is dropped first, which may be large.
+    pub(crate) next_machine: Option<SharedMachine>,
     /// What it said after its last job, or when it was made, if it keeps its state itself.
     pub(crate) machine_at: Option<Index>,
     /// May be applied.

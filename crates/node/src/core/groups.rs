@@ -149,6 +149,7 @@ impl NodeCore {
             reads: Reads::default(),
             apply: Applier {
                 machine,
+                next_machine: None,
                 machine_at,
                 committed: snapshot.index,
                 applied: EntryId::ZERO,

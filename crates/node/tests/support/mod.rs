@@ -412,6 +412,11 @@ impl Cluster {
         self.held.iter().filter(|(at, job)| *at == node && job.lane() == lane).count()
     }
 
+    /// Whether one of a node's held jobs is a matter of memory alone.
+    pub fn holds_quick_ones(&self, node: u64) -> bool {
+        self.held.iter().any(|(at, job)| *at == node && job.is_quick())
+    }
+
     /// Remembers every frame from now on.
     pub fn record(&mut self) {
         self.recorded = Some(Vec::new());
