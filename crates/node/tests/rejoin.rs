@@ -20,6 +20,19 @@ fn text(from: u32, to: u32) -> String {
     (from..to).map(|n| format!("entry-{n:04}")).collect::<Vec<_>>().join("\n")
 }
 
+/// A formed cluster with so many groups, in the first of which so many commands are applied; who
+/// leads that, and another node to which something is to happen.
+fn with_commands(groups: u32, commands: u32) -> (Cluster, u64, u64) {
+    let mut cluster = Cluster::formed(groups);
+    write(&mut cluster, 1, 0, commands);
+    let leader = cluster.leader(1).expect("formed");
+    (cluster, leader, 1 + leader % 3)
+}
+
+fn wait_until(cluster: &mut Cluster, seconds: u64, holds: impl FnMut(&Cluster) -> bool) {
+    assert!(cluster.run_until(seconds, holds), "{:#?}", cluster.statuses());
+}
+
 fn group_of(cluster: &Cluster, node: u64, group: u64) -> GroupStatus {
     let status = cluster.nodes[&node].status();
     status.groups.into_iter().find(|g| g.group == group).expect("it has the group")
@@ -35,13 +48,9 @@ fn wipe(cluster: &mut Cluster, node: u64, life: u128) {
 
 #[test]
 fn s12_a_wiped_follower_returns_while_the_log_still_starts_at_the_first_entry() {
-    let mut cluster = Cluster::formed(2);
-    write(&mut cluster, 1, 0, 20);
-    let leader = cluster.leader(1).expect("formed");
-    let victim = 1 + leader % 3;
+    let (mut cluster, leader, victim) = with_commands(2, 20);
     wipe(&mut cluster, victim, LIFE);
-    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 20, |c| c.is_voter(leader, victim, LIFE));
     let settled = cluster.run_until(5, |c| c.nodes[&victim].status().forming.is_none());
     assert!(settled, "{:#?}", cluster.statuses());
     assert_eq!(cluster.nodes[&victim].counters().snapshots_installed, 0);
@@ -67,8 +76,7 @@ fn s11_a_wiped_follower_gets_a_snapshot_and_follows_again() {
     let leader = cluster.leader(1).expect("formed");
     let victim = 1 + leader % 3;
     wipe(&mut cluster, victim, LIFE);
-    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 20, |c| c.is_voter(leader, victim, LIFE));
     assert!(cluster.nodes[&victim].counters().snapshots_installed > 0);
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 60)));
 }
@@ -80,8 +88,7 @@ fn a_wiped_leader_returns_and_everything_it_acknowledged_is_there() {
     let victim = cluster.leader(1).expect("formed");
     let other = 1 + victim % 3;
     wipe(&mut cluster, victim, LIFE);
-    let back = cluster.run_until(20, |c| c.is_voter(other, victim, LIFE));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 20, |c| c.is_voter(other, victim, LIFE));
     let third = (1..=3).find(|n| *n != other && *n != victim).expect("three nodes");
     cluster.run_for(500);
     cluster.kill(third);
@@ -118,8 +125,7 @@ fn m10_a_node_that_is_killed_while_it_catches_up_goes_on_in_the_same_life() {
         cluster.power_cut(victim);
     }
     cluster.start(victim);
-    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 20, |c| c.is_voter(leader, victim, LIFE));
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 40)));
 }
 
@@ -328,17 +334,13 @@ fn s15_a_deposed_leader_that_reaches_the_wiped_node_first_does_no_harm() {
     assert!(cluster.nodes[&victim].status().groups.is_empty(), "{:#?}", cluster.statuses());
     assert_eq!(cluster.leader(1).filter(|n| *n == old), None, "nobody voted for it");
     cluster.heal();
-    let back = cluster.run_until(30, |c| c.is_voter(next, victim, LIFE));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 30, |c| c.is_voter(next, victim, LIFE));
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 20)));
 }
 
 #[test]
 fn m17_one_amnesiac_replica_begins_a_new_life_and_the_nodes_others_serve() {
-    let mut cluster = Cluster::formed(2);
-    write(&mut cluster, 1, 0, 10);
-    let leader = cluster.leader(1).expect("formed");
-    let victim = 1 + leader % 3;
+    let (mut cluster, leader, victim) = with_commands(2, 10);
     cluster.run_for(300);
     cluster.kill(victim);
     cluster.forget(victim, 1);
@@ -369,8 +371,7 @@ fn m17_one_amnesiac_replica_begins_a_new_life_and_the_nodes_others_serve() {
     cluster.run_for(2_000);
     assert!(back(&cluster), "{:#?}", cluster.statuses());
     wipe(&mut cluster, victim, LIFE);
-    let back = cluster.run_until(20, |c| c.is_voter(leader, victim, LIFE));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 20, |c| c.is_voter(leader, victim, LIFE));
     let all = cluster.read(victim, 1, Consistency::Linearizable).expect("served");
     assert!(all.starts_with(&text(0, 10)), "{all}");
 }
@@ -404,8 +405,7 @@ fn m17_an_amnesiac_replica_of_group_0_begins_a_new_life_too() {
     cluster.run_for(3_000);
     assert_eq!(cluster.read(victim, 9, Consistency::Linearizable), Ok("new group".into()));
     wipe(&mut cluster, victim, LIFE);
-    let back = cluster.run_until(20, |c| c.is_voter(other, victim, LIFE));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 20, |c| c.is_voter(other, victim, LIFE));
 }
 
 /// The name of the life that a node of the tests begins with.
@@ -421,10 +421,7 @@ fn is_voter_again(cluster: &Cluster, at: u64, group: u64, node: u64) -> bool {
 
 #[test]
 fn m17_a_new_life_that_is_killed_before_anybody_took_it_in_asks_again_after_the_start() {
-    let mut cluster = Cluster::formed(1);
-    write(&mut cluster, 1, 0, 10);
-    let leader = cluster.leader(1).expect("formed");
-    let victim = 1 + leader % 3;
+    let (mut cluster, leader, victim) = with_commands(1, 10);
     cluster.run_for(300);
     (1..=3).for_each(|node| cluster.kill(node));
     cluster.forget(victim, 1);
@@ -436,18 +433,14 @@ fn m17_a_new_life_that_is_killed_before_anybody_took_it_in_asks_again_after_the_
     let found = group_of(&cluster, victim, 1);
     assert_eq!(found.state, "amnesia", "{found:#?}");
     assert!(found.waits_for.is_some_and(|text| text.contains("taken in as a voter")));
-    let back = cluster.run_until(60, |c| is_voter_again(c, leader, 1, victim));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 60, |c| is_voter_again(c, leader, 1, victim));
     assert!(cluster.run_until(5, |c| group_of(c, victim, 1).state == "clean"));
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 10)));
 }
 
 #[test]
 fn m17_a_new_life_is_made_a_voter_though_all_nodes_start_again_while_it_is_a_learner() {
-    let mut cluster = Cluster::formed(1);
-    write(&mut cluster, 1, 0, 10);
-    let leader = cluster.leader(1).expect("formed");
-    let victim = 1 + leader % 3;
+    let (mut cluster, leader, victim) = with_commands(1, 10);
     cluster.run_for(300);
     cluster.kill(victim);
     cluster.forget(victim, 1);
@@ -457,8 +450,7 @@ fn m17_a_new_life_is_made_a_voter_though_all_nodes_start_again_while_it_is_a_lea
     assert!(cluster.run_until(20, is_learner), "{:#?}", cluster.statuses());
     (1..=3).for_each(|node| cluster.kill(node));
     (1..=3).for_each(|node| cluster.start(node));
-    let back = cluster.run_until(30, |c| is_voter_again(c, leader, 1, victim));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 30, |c| is_voter_again(c, leader, 1, victim));
     // It counts: with one more node it is a majority.
     let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
     cluster.run_for(500);
@@ -484,10 +476,7 @@ fn asked_back(cluster: &Cluster, node: u64) -> usize {
 
 #[test]
 fn m17_a_new_life_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is_added_again() {
-    let mut cluster = Cluster::formed(2);
-    write(&mut cluster, 1, 0, 10);
-    let leader = cluster.leader(1).expect("formed");
-    let victim = 1 + leader % 3;
+    let (mut cluster, leader, victim) = with_commands(2, 10);
     let member = Member::new(NodeId(victim), Incarnation(0x1000 + u128::from(victim)));
     let group = GroupId(1);
     cluster.run_for(300);
@@ -515,8 +504,7 @@ fn m17_a_new_life_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is_adde
     cluster.proposed(victim, 2, "other group").expect("the node goes on");
     // The operator takes it in after all, by the name that it had.
     change(&mut cluster, MemberChange::AddLearner(member));
-    let back = cluster.run_until(20, |c| is_voter_again(c, leader, 1, victim));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 20, |c| is_voter_again(c, leader, 1, victim));
     assert!(cluster.run_until(5, |c| group_of(c, victim, 1).waits_for.is_none()));
 }
 
@@ -549,10 +537,7 @@ fn m17_a_new_life_on_a_node_that_left_the_cluster_asks_no_more() {
 /// A leader that heard only of the first of two lives took the second for the one to replace.
 #[test]
 fn m17_of_two_lives_of_one_directory_the_later_run_counts_whichever_was_heard_last() {
-    let mut cluster = Cluster::formed(1);
-    write(&mut cluster, 1, 0, 10);
-    let leader = cluster.leader(1).expect("formed");
-    let victim = 1 + leader % 3;
+    let (mut cluster, leader, victim) = with_commands(1, 10);
     let third = (1..=3).find(|n| *n != leader && *n != victim).expect("three nodes");
     cluster.run_for(300);
     // Its first life is heard by the third node alone, its second by the leader alone.
@@ -566,8 +551,7 @@ fn m17_of_two_lives_of_one_directory_the_later_run_counts_whichever_was_heard_la
     forget(&mut cluster, leader);
     cluster.run_for(300);
     forget(&mut cluster, third);
-    let back = cluster.run_until(4, |c| is_voter_again(c, leader, 1, victim));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 4, |c| is_voter_again(c, leader, 1, victim));
     let life = |c: &Cluster, at| {
         let of = c.members_of(at, 1).into_iter().find(|m| m.0 == victim);
         of.map(|m| m.1)
@@ -788,6 +772,5 @@ fn a_node_that_dies_while_it_is_taken_back_holds_up_nobody_else() {
     assert!(cluster.run_until(20, is_learner), "{:#?}", cluster.statuses());
     cluster.kill(4);
     wipe_by_the_first(&mut cluster, 5, OTHER);
-    let back = cluster.run_until(60, |c| c.is_voter(1, 5, OTHER));
-    assert!(back, "{:#?}", cluster.statuses());
+    wait_until(&mut cluster, 60, |c| c.is_voter(1, 5, OTHER));
 }

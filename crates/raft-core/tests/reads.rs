@@ -6,8 +6,8 @@ use common::*;
 use refloat_raft_core::*;
 use refloat_types::*;
 
-#[test]
-fn r01_no_read_before_the_own_term_is_committed() {
+/// Node 2 leads in the place of node 1, and nothing of its own term is committed yet.
+fn just_elected() -> Cluster {
     let mut c = Cluster::of(3);
     c.elect(1);
     c.propose(1, "x").unwrap();
@@ -17,6 +17,12 @@ fn r01_no_read_before_the_own_term_is_committed() {
     c.with_core(2, Core::campaign);
     while c.deliver(|m| !matches!(m.body, Body::AppendResp { .. })) > 0 {}
     assert_eq!(c.status(2).role, Role::Leader);
+    c
+}
+
+#[test]
+fn r01_no_read_before_the_own_term_is_committed() {
+    let mut c = just_elected();
     let known = c.status(2).commit;
     c.read(2, 1).unwrap();
     while c.deliver(|m| !matches!(m.body, Body::AppendResp { .. })) > 0 {}
@@ -171,15 +177,7 @@ fn r03_a_question_confirms_nothing_in_a_life_that_is_gone_or_without_the_right_t
 
 #[test]
 fn r03_a_question_is_answered_by_a_round_until_the_own_term_is_committed() {
-    let mut c = Cluster::of(3);
-    c.elect(1);
-    c.propose(1, "x").unwrap();
-    c.stabilize();
-    c.now = c.now.after(2 * E);
-    c.with_core(1, Core::tick);
-    c.with_core(2, Core::campaign);
-    while c.deliver(|m| !matches!(m.body, Body::AppendResp { .. })) > 0 {}
-    assert_eq!(c.status(2).role, Role::Leader);
+    let mut c = just_elected();
     c.wire.clear();
     c.read(3, 1).unwrap();
     c.deliver(|m| m.to.node.0 == 2);
