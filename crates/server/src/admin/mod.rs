@@ -1,6 +1,7 @@
 //! The admin port: health, metrics, status, a page to look at, and orders of operators.
 
 pub mod http;
+mod listener;
 mod metrics;
 mod orders;
 
@@ -15,6 +16,7 @@ use refloat_log_store::BootReport;
 use refloat_node::{Node, Status};
 use tokio::net::TcpListener;
 
+use self::listener::Bounded;
 use crate::commands::Service;
 use crate::kv::Kv;
 use crate::serve::stopping::Stopping;
@@ -47,7 +49,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, mut stopping: Stopping) 
     let stop = async move {
         stopping.wait().await;
     };
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
+    if let Err(error) = axum::serve(Bounded::new(listener), app).with_graceful_shutdown(stop).await
+    {
         tracing::warn!("the admin port stopped: {error}");
     }
 }

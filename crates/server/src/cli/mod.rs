@@ -81,7 +81,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     let first = paragraphs.next().unwrap_or("wrong usage").trim_start_matches("error: ");
     let line = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "a command is needed: demo, init, join, serve, status, member, transfer, snapshot, check, inspect, repair, compare or bench"
+            "a command is needed: demo, init, join, serve, status, member, transfer, snapshot, check, inspect, recover, repair, compare or bench"
         }
         _ => first,
     };

@@ -1,11 +1,12 @@
 //! One client connection: read what came, answer it in one write, again.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::ask::Desk;
@@ -18,6 +19,10 @@ use crate::resp::{Limits, Parser, Protocol, Reply};
 const READ_LEN: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
 /// A reply buffer longer than this is given back after use.
 const KEPT_LEN: usize = 256 * 1024;
+
+/// A client that takes nothing of its replies for so long does not get the rest: until then they
+/// stand in memory.
+const STALL: Duration = Duration::from_secs(60);
 
 /// What bounds a connection.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +71,23 @@ fn greet(stream: &TcpStream, service: &Service) -> Option<Session> {
     Some(session)
 }
 
+/// Writes replies as fast as they are taken, however slow that is.
+async fn say(
+    stream: &mut (impl AsyncWrite + Unpin),
+    out: &[u8],
+    stall: Duration,
+) -> io::Result<()> {
+    let mut rest = out;
+    while !rest.is_empty() {
+        let written = tokio::time::timeout(stall, stream.write(rest)).await;
+        match written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => rest = rest.get(n..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}
+
 /// Closing a socket with unread bytes in it resets the connection, and the reset may overtake the
 /// last reply. So the rest is read and thrown away, for a moment.
 async fn part(stream: &mut TcpStream) {
@@ -87,11 +109,7 @@ struct Connection<'a, D> {
 }
 
 impl<D: Desk> Connection<'_, D> {
-    async fn run(
-        &mut self,
-        stream: &mut TcpStream,
-        mut stopping: Stopping,
-    ) -> std::io::Result<End> {
+    async fn run(&mut self, stream: &mut TcpStream, mut stopping: Stopping) -> io::Result<End> {
         let mut buffer = BytesMut::new();
         let mut room = *READ_LEN.start();
         loop {
@@ -111,7 +129,7 @@ impl<D: Desk> Connection<'_, D> {
                 continue;
             }
             let end = round.run(&mut self.desk, self.service, &mut self.out).await;
-            stream.write_all(&self.out).await?;
+            say(stream, &self.out, STALL).await?;
             self.service.traffic.bytes_out.fetch_add(self.out.len() as u64, Ordering::Relaxed);
             self.out.clear();
             self.out.shrink_to(KEPT_LEN);
@@ -139,5 +157,30 @@ impl<D: Desk> Connection<'_, D> {
             }
         }
         round
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_gets_everything_and_one_that_does_not_read_is_left() {
+        let stall = Duration::from_millis(300);
+        let (mut here, mut there) = tokio::io::duplex(10);
+        let reads = tokio::spawn(async move {
+            let mut found = Vec::new();
+            while found.len() < 100 {
+                tokio::time::sleep(Duration::from_millis(40)).await;
+                let mut some = [0; 10];
+                let n = there.read(&mut some).await.expect("open");
+                found.extend_from_slice(&some[..n]);
+            }
+            there
+        });
+        say(&mut here, &[7; 100], stall).await.expect("all of it, after more than one stall");
+        let _there = reads.await.expect("no panic");
+        let error = say(&mut here, &[7; 100], stall).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -5,6 +5,7 @@
 
 mod ask;
 mod connection;
+mod descriptors;
 mod desk;
 mod listener;
 mod log;
@@ -42,6 +43,7 @@ pub fn run(args: Serve) -> Result<(), Failure> {
     let identity = identity::load(&OsFs, &args.data_dir)?;
     settings.place(&identity)?;
     settings.check_peer_address(&identity)?;
+    settings.limit_clients();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(client_threads())
         .thread_name("refloat-client")

@@ -103,6 +103,11 @@ impl Settings {
         )))
     }
 
+    /// No more clients than there are descriptors for.
+    pub fn limit_clients(&mut self) {
+        self.clients_max = super::descriptors::room_for_clients(self.clients_max);
+    }
+
     /// A second process on the same directory is told so, rather than that a port is in use.
     pub fn check_not_in_use(&self) -> Result<(), Failure> {
         let path = self.store.dir.join("LOCK");
