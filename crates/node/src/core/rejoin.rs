@@ -8,6 +8,7 @@ use refloat_types::{ConfState, GroupKey, Incarnation, Index, Member, NodeId, Now
 use super::NodeCore;
 use super::catalog::NodeRecord;
 use super::envelope::Item;
+use super::sending::Outgoing;
 use crate::api::Lane;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,13 @@ pub(crate) struct CatchUp {
     member: Member,
     target: Index,
     since: Now,
+    /// What it holds, in entries and in chunks of a snapshot, and when that was more than before.
+    holds: (Index, u32),
+    moved: Now,
 }
+
+/// Who gets no further for so many election timeouts gives up its turn, though not its place.
+const STILL: u64 = 20;
 
 /// What is to become of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,13 +121,16 @@ impl NodeCore {
         self.slots[slot].as_ref().is_some_and(|group| group.is_leader())
     }
 
-    /// Whether a group's turn to take somebody in is under way. Who went away meanwhile holds up
-    /// nobody else.
+    /// Whether a group's turn to take somebody in is under way. Who went away meanwhile, or gets no
+    /// further, holds up nobody else.
     fn is_catching_up(&self, slot: usize, nodes: &Nodes) -> bool {
         let Some(group) = self.slots[slot].as_ref() else { return false };
+        let (now, patience) = (self.now(), STILL * self.config.election_timeout);
         let is_here = |node| self.peers.get(&node).is_some_and(|peer| peer.up);
+        let stands = |c: &CatchUp| now.since(c.moved) > patience;
+        let stands = |m: &Member| group.catch_up.iter().any(|c| c.member == *m && stands(c));
         let mut learners = group.core.conf().learners.iter();
-        learners.any(|m| is_here(m.node) && self.is_to_vote(group.key, *m, nodes))
+        learners.any(|m| is_here(m.node) && !stands(m) && self.is_to_vote(group.key, *m, nodes))
     }
 
     /// The learners of a group that are to be voters.
@@ -253,15 +263,21 @@ impl NodeCore {
         group.catch_up.retain(|known| learners.contains(&known.member));
         let (status, mut lacks) = (group.core.status(), None);
         for member in learners {
-            let begin = CatchUp { member, target: status.last.index, since: now };
+            let of_member = |p: &&PeerStatus| p.member == member;
+            let matched = status.progress.iter().find(of_member).map_or(Index::ZERO, |p| p.matched);
+            let chunks = group.snapshots.sending.get(&member.node).map_or(0, Outgoing::acked);
+            let (target, holds) = (status.last.index, (matched, chunks));
+            let begin = CatchUp { member, target, since: now, holds, moved: now };
             let known = group.catch_up.iter().position(|known| known.member == member);
             let at = known.unwrap_or_else(|| {
                 group.catch_up.push(begin);
                 group.catch_up.len() - 1
             });
-            let target = group.catch_up[at].target;
-            let of_member = |p: &&PeerStatus| p.member == member;
-            let matched = status.progress.iter().find(of_member).map_or(Index::ZERO, |p| p.matched);
+            let known = &mut group.catch_up[at];
+            if holds > known.holds {
+                (known.holds, known.moved) = (holds, now);
+            }
+            let target = known.target;
             lacks.get_or_insert_with(|| {
                 let node = member.node;
                 format!("node {node} to catch up as a learner: it holds {matched} of {target}")

@@ -53,6 +53,11 @@ impl Outgoing {
         self.acked > 0 || self.sent.is_some()
     }
 
+    /// How many chunks are durable there.
+    pub(super) fn acked(&self) -> u32 {
+        self.acked
+    }
+
     fn progress(&mut self, now: Now) {
         (self.offers, self.since) = (0, now);
     }
