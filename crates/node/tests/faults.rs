@@ -572,6 +572,20 @@ fn a_read_whose_index_is_never_applied_here_ends_within_a_bound() {
 }
 
 #[test]
+fn a_read_of_what_is_here_ends_within_a_bound_though_the_machine_is_not_to_be_had() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    cluster.hold(leader, JobLane::Apply);
+    cluster.propose(leader, 1, "takes long to be applied");
+    cluster.run_for(500);
+    let late = cluster.read(leader, 1, Consistency::Stale);
+    assert!(matches!(late, Err(RequestError::Unavailable { .. })), "{late:?}");
+    cluster.release(leader, JobLane::Apply);
+    let text = cluster.read(leader, 1, Consistency::Stale);
+    assert_eq!(text, Ok("takes long to be applied".into()));
+}
+
+#[test]
 fn r01_a_follower_read_that_spans_a_change_of_leader_sees_what_was_acknowledged_before_it() {
     let mut cluster = Cluster::formed(1);
     for round in 0..6 {

@@ -58,10 +58,10 @@ impl NodeCore {
     fn refuse_stale_reads(&mut self, slot: usize) {
         let Some(group) = self.slots[slot].as_mut() else { return };
         let (id, stale) = (group.key.id, std::mem::take(&mut group.reads.stale));
-        for (to, _) in stale {
+        for read in stale {
             let reason = "the state of this replica cannot be read".to_owned();
             let error = RequestError::Unavailable { group: id, reason };
-            self.answer(Answer::Local(to), 0, Err(error));
+            self.answer(Answer::Local(read.to), 0, Err(error));
         }
     }
 
@@ -121,6 +121,7 @@ impl NodeCore {
         if entries.is_empty() && queries.is_empty() && !capture && begins.is_none() {
             return;
         }
+        group.apply.changes_members |= entries.iter().any(|e| e.kind == EntryKind::Config);
         let is_command = |entry: &Entry| entry.kind == EntryKind::Command;
         group.apply.batch = entries.iter().map(|e| (e.id, is_command(e))).collect();
         group.apply.bytes += entries.iter().map(|e| e.payload.len() as u64).sum::<u64>();
@@ -249,6 +250,7 @@ impl NodeCore {
         group.apply.busy = false;
         if group.apply.restoring == Restoring::Running(last) {
             group.apply.restoring = Restoring::No;
+            group.apply.changes_members = true;
             (group.apply.entries, group.apply.bytes) = (0, 0);
         }
         if last.index > group.apply.applied.index {
@@ -259,6 +261,9 @@ impl NodeCore {
                 group.core.on_applied(now, last.index);
             }
             self.store.hint_commit(group.key, group.apply.committed);
+        }
+        if std::mem::take(&mut group.apply.changes_members) {
+            self.roll_changed();
         }
         self.mark(slot);
     }
@@ -304,11 +309,11 @@ impl NodeCore {
 
 /// The questions that may be asked once `last` is applied.
 fn due_queries(group: &mut Group, last: Index) -> Vec<(Token, Query)> {
-    let mut due: Vec<(Token, Query)> = std::mem::take(&mut group.reads.stale);
+    let mut due = std::mem::take(&mut group.reads.stale);
     let confirmed = &mut group.reads.confirmed;
     while confirmed.front().is_some_and(|(at, _)| *at <= last) {
         let (_, batch) = confirmed.pop_front().expect("just seen");
-        due.extend(batch.into_iter().map(|read| (read.to, read.query)));
+        due.extend(batch);
     }
-    due
+    due.into_iter().map(|read| (read.to, read.query)).collect()
 }

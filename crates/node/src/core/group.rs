@@ -67,7 +67,7 @@ pub(crate) struct Reads {
     /// Answered rounds: to be served once this index is applied.
     pub(crate) confirmed: VecDeque<(Index, Vec<PendingRead>)>,
     /// Served by the next job, whatever is applied.
-    pub(crate) stale: Vec<(Token, Query)>,
+    pub(crate) stale: Vec<PendingRead>,
 }
 
 impl Reads {
@@ -78,7 +78,7 @@ impl Reads {
             std::mem::take(&mut self.asked).into_values().flat_map(|(_, r)| r).map(|r| r.to),
         );
         tokens.extend(self.confirmed.drain(..).flat_map(|(_, r)| r).map(|r| r.to));
-        tokens.extend(self.stale.drain(..).map(|(to, _)| to));
+        tokens.extend(self.stale.drain(..).map(|read| read.to));
         tokens
     }
 }
@@ -98,6 +98,8 @@ pub(crate) struct Applier {
     /// A job has the machine.
     pub(crate) busy: bool,
     pub(crate) restoring: Restoring,
+    /// What is being applied changes the membership, and may let a node go.
+    pub(crate) changes_members: bool,
     /// Entries are being read from the disk.
     pub(crate) fetching: Option<RequestId>,
     /// A read of several entries failed: which of them it was shows if they are read one by one.

@@ -159,6 +159,7 @@ impl NodeCore {
                 } else {
                     Restoring::Wanted(snapshot)
                 },
+                changes_members: false,
                 fetching: None,
                 careful: false,
                 unreadable: false,

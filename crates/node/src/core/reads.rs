@@ -26,7 +26,7 @@ impl NodeCore {
         let group = self.slots[slot].as_mut().expect("found");
         match consistency {
             Consistency::Stale => {
-                group.reads.stale.push((to, query));
+                group.reads.stale.push(PendingRead { to, query, deadline });
                 self.counters.stale_reads += 1;
             }
             Consistency::Linearizable => {

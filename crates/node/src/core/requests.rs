@@ -279,7 +279,8 @@ impl NodeCore {
         reads.gathering = rest;
         // An index was named, and this replica does not get there: cut off, or its machine is slow.
         let mut behind = Vec::new();
-        for (_, batch) in &mut reads.confirmed {
+        let confirmed = reads.confirmed.iter_mut().map(|(_, batch)| batch);
+        for batch in confirmed.chain([&mut reads.stale]) {
             let due = |r: &PendingRead| r.deadline.after(patience) <= now;
             let (due, rest): (Vec<_>, Vec<_>) = std::mem::take(batch).into_iter().partition(due);
             behind.extend(due);
