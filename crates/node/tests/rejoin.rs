@@ -3,7 +3,7 @@
 
 mod support;
 
-use refloat_node::{Consistency, GroupStatus, Input, MemberChange, NodeChange};
+use refloat_node::{Consistency, GroupStatus, Input, JobLane, MemberChange, NodeChange};
 use refloat_types::{GroupId, Incarnation, Member, NodeId};
 use support::Cluster;
 
@@ -534,6 +534,44 @@ fn m17_a_new_life_on_a_node_that_left_the_cluster_asks_no_more() {
     assert!(!cluster.nodes[&4].status().refused.is_empty(), "{:#?}", cluster.nodes[&4].status());
 }
 
+/// The others took nothing of a node any more as soon as group 0 let it go: of two, the one that was
+/// left had no majority to take the other one out of any group.
+#[test]
+fn m02_a_node_that_leaves_counts_in_each_group_until_that_goes_on_without_it() {
+    for (nodes, leaver) in [(2, 1), (2, 2), (4, 3)] {
+        let mut cluster = Cluster::of(nodes, 3);
+        cluster.start_all();
+        cluster.wait_for_leaders(3);
+        let stays = 1 + leaver % 2;
+        write(&mut cluster, stays, 0, 10);
+        // Of four, three are needed to let one go, and this one is down.
+        if nodes == 4 {
+            cluster.kill(4);
+        }
+        let change = NodeChange::Remove { node: NodeId(leaver) };
+        let token = cluster.input(stays, |to| Input::ChangeNodes { to, change });
+        cluster.answer(token).expect("written down");
+        let in_a_group = |c: &Cluster| {
+            (0..=3).any(|group| c.members_of(stays, group).iter().any(|m| m.0 == leaver))
+        };
+        let mut cut_off = false;
+        wait_until(&mut cluster, 20, |c| {
+            cut_off |= in_a_group(c) && !c.places[&stays].contains_key(&NodeId(leaver));
+            !in_a_group(c)
+        });
+        assert!(!cut_off, "it was needed, and nobody spoke to it");
+        cluster.run_for(200);
+        assert!(!cluster.places[&stays].contains_key(&NodeId(leaver)), "{:?}", cluster.places);
+        cluster.kill(leaver);
+        if nodes == 4 {
+            cluster.start(4);
+        }
+        cluster.proposed(stays, 1, "without it").expect("applied");
+        let all = text(0, 10) + "\nwithout it";
+        assert_eq!(cluster.read(stays, 1, Consistency::Linearizable), Ok(all));
+    }
+}
+
 /// A leader that heard only of the first of two lives took the second for the one to replace.
 #[test]
 fn m17_of_two_lives_of_one_directory_the_later_run_counts_whichever_was_heard_last() {
@@ -761,16 +799,33 @@ fn two_nodes_that_lose_their_disks_at_once_do_not_wait_for_each_others_turns() {
     assert!(back, "{:#?}", cluster.statuses());
 }
 
+/// Wipes node 4 and waits until node 1 has it as a learner again.
+fn taking_back(cluster: &mut Cluster) {
+    wipe_by_the_first(cluster, 4, LIFE);
+    wait_until(cluster, 20, |c| {
+        let members = &group_of(c, 1, 1).members;
+        members.iter().any(|m| m.node == 4 && m.member == "learner")
+    });
+}
+
 #[test]
 fn a_node_that_dies_while_it_is_taken_back_holds_up_nobody_else() {
     let mut cluster = five_in_turn();
-    wipe_by_the_first(&mut cluster, 4, LIFE);
-    let is_learner = |c: &Cluster| {
-        let members = &group_of(c, 1, 1).members;
-        members.iter().any(|m| m.node == 4 && m.member == "learner")
-    };
-    assert!(cluster.run_until(20, is_learner), "{:#?}", cluster.statuses());
+    taking_back(&mut cluster);
     cluster.kill(4);
     wipe_by_the_first(&mut cluster, 5, OTHER);
     wait_until(&mut cluster, 60, |c| c.is_voter(1, 5, OTHER));
+}
+
+#[test]
+fn a_node_that_gets_no_further_while_it_is_taken_back_holds_up_nobody_else() {
+    let mut cluster = five_in_turn();
+    taking_back(&mut cluster);
+    // It lives and says so, and its disk does not answer.
+    cluster.hold(4, JobLane::Wal);
+    wipe_by_the_first(&mut cluster, 5, OTHER);
+    wait_until(&mut cluster, 60, |c| c.is_voter(1, 5, OTHER));
+    // Its place is kept.
+    cluster.release(4, JobLane::Wal);
+    wait_until(&mut cluster, 60, |c| c.is_voter(1, 4, LIFE));
 }

@@ -112,7 +112,7 @@ impl NodeCore {
     pub(super) fn standing(&self, from: Member) -> Standing {
         let record = self.record(from.node);
         if record.is_some_and(|record| record.is_former(from.incarnation)) {
-            return Standing::Former;
+            return if self.is_leaving(from) { Standing::Counts } else { Standing::Former };
         }
         match self.counting_life(from.node) {
             Some(life) if !life.is_of(from.incarnation) && self.is_alive(from.node, life) => {
@@ -120,6 +120,18 @@ impl NodeCore {
             }
             _ => Standing::Counts,
         }
+    }
+
+    /// Whether a node was removed and some group here does not go on without it yet. Until then
+    /// its word counts there: the group may need it for the majority that lets it go.
+    fn is_leaving(&self, from: Member) -> bool {
+        let last = self.record(from.node).filter(|r| r.gone).and_then(|r| r.former.last().copied());
+        last.is_some_and(|life| life.is_of(from.incarnation))
+            && self.is_in_a_group(|member| member.is_of(from))
+    }
+
+    fn is_in_a_group(&self, who: impl Fn(&Member) -> bool) -> bool {
+        self.slots.iter().flatten().any(|group| group.core.conf().iter().any(|m| who(&m)))
     }
 
     // ---- who was heard
@@ -374,9 +386,9 @@ impl NodeCore {
         let mut places: BTreeMap<NodeId, String> = self.identity.members.iter().cloned().collect();
         let nodes = self.with_catalog(|catalog| catalog.nodes().clone()).unwrap_or_default();
         for (node, record) in nodes {
-            if record.gone {
+            if record.gone && !self.is_in_a_group(|member| member.node == node) {
                 places.remove(&node);
-            } else if record.life.is_some() {
+            } else if record.life.is_some() || record.gone && !record.address.is_empty() {
                 places.insert(node, record.address);
             }
         }
