@@ -225,6 +225,36 @@ fn m09_an_old_copy_of_a_directory_is_refused_with_20() {
     assert_eq!(cluster.client(0).say("GET b"), "2");
 }
 
+/// Waits until no group has a node as a member, as another one says.
+fn wait_until_gone(cluster: &Cluster, at: usize, node: u64) {
+    let begin = Instant::now();
+    let left = |status: &serde_json::Value| {
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        let gone = |group: &serde_json::Value| {
+            let mut members = group["members"].as_array().into_iter().flatten();
+            members.all(|member| member["node"] != node)
+        };
+        groups.len() > 1 && groups.iter().all(gone)
+    };
+    while !left(&cluster.status(at)) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:#}", cluster.status(at));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn m02_of_two_nodes_one_leaves_and_the_other_serves_alone() {
+    let mut cluster = Cluster::start(2, SMALL);
+    assert_eq!(cluster.client(1).say("SET before 1"), "OK");
+    let admin = &cluster.plans[0].admin;
+    let output = common::run(&["member", "remove", "--admin-addr", admin, "--node", "2"]);
+    assert_eq!(code_and_lines(&output), (0, vec![]));
+    wait_until_gone(&cluster, 0, 2);
+    cluster.kill(1);
+    assert_eq!(cluster.client(0).say("SET after 2"), "OK");
+    assert_eq!(cluster.client(0).say("GET before"), "1");
+}
+
 #[test]
 fn a_new_node_is_added_joins_and_becomes_a_voter_and_another_one_leaves() {
     let mut cluster = Cluster::start(3, SMALL);
@@ -265,18 +295,7 @@ fn a_new_node_is_added_joins_and_becomes_a_voter_and_another_one_leaves() {
     cluster.start_one(3);
     cluster.wait_for_voter(0, 3, &cluster.life(3));
     assert_eq!(member("remove", "1"), (0, vec![]));
-    let begin = Instant::now();
-    let left = |status: &serde_json::Value| {
-        let groups = status["groups"].as_array().cloned().unwrap_or_default();
-        groups.iter().all(|group| {
-            let mut members = group["members"].as_array().into_iter().flatten();
-            members.all(|member| member["node"] != 1)
-        })
-    };
-    while !left(&cluster.status(3)) {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{:#}", cluster.status(3));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until_gone(&cluster, 3, 1);
     cluster.kill(0);
     // Of the three that are left, two suffice.
     cluster.kill(1);
