@@ -235,6 +235,13 @@ fn of_entries_lost_with_a_segment_nothing_is_known_but_their_term() {
 /// is a segment in between, so that only what the log file of the latter says of the entry before
 /// them shows that nothing overwrote that end.
 fn with_a_lost_segment_between_two_terms() -> Disk {
+    let (disk, lost) = with_segments_between_two_terms();
+    refloat_vfs::Vfs::remove_file(&disk.fs, &lost).unwrap();
+    disk
+}
+
+/// And the segment that stands between the terms of group 2, with much of group 1.
+fn with_segments_between_two_terms() -> (Disk, std::path::PathBuf) {
     let mut options = Disk::small().options;
     (options.small_segment, options.live_percent) = (0, 0);
     let mut disk = Disk::with(options);
@@ -247,8 +254,7 @@ fn with_a_lost_segment_between_two_terms() -> Disk {
     disk.kill();
     let segments = disk.files("seg");
     assert!(segments.len() > 2, "{segments:?}");
-    refloat_vfs::Vfs::remove_file(&disk.fs, &segments[1]).unwrap();
-    disk
+    (disk, segments[1].clone())
 }
 
 /// Writes to group 1 until so many log files are flushed and released.
@@ -297,6 +303,47 @@ fn a_segment_that_was_lost_is_forgotten_once_its_group_is_healed() {
         let log = disk.read_log(group(2), Index(1)).unwrap();
         assert_eq!(log.iter().map(|e| e.id.term.0).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2]);
     }
+}
+
+#[test]
+fn w28_a_damaged_segment_is_kept_aside_once_it_is_forgotten() {
+    let (mut disk, damaged) = with_segments_between_two_terms();
+    disk.fs.corrupt(&damaged, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55)).unwrap();
+    let content = disk.fs.contents(&damaged).unwrap();
+    for _ in 0..2 {
+        let boot = disk.boot().unwrap();
+        assert_eq!(boot.groups[0].state, GroupState::Damaged, "{}", boot.report);
+        disk.sync().unwrap();
+        assert!(disk.fs.files().contains_key(&damaged), "it stays while a group misses something");
+        disk.kill();
+    }
+    let boot = disk.boot().unwrap();
+    heal_group_1(&mut disk, &boot);
+    let aside = damaged.with_extension("seg.bad");
+    for start in 0..3 {
+        disk.kill();
+        let boot = disk.boot().unwrap();
+        assert_eq!(states(&boot), [GroupState::Clean; 2], "{}", boot.report);
+        let says = boot.report.set_aside.iter().any(|line| line.contains(".seg"));
+        assert!(says, "start {start}: {}", boot.report);
+        disk.sync().unwrap();
+        assert_eq!(disk.fs.contents(&aside).unwrap(), content, "start {start}");
+        assert!(!disk.fs.files().contains_key(&damaged));
+    }
+    // Not without bound: of many the newest four are kept.
+    let before = disk.files("seg").len();
+    for revision in 100..107 {
+        let name =
+            refloat_segment::SegmentName::new(refloat_types::Generation(1), revision).to_string();
+        disk.fs.put(damaged.with_file_name(name), &content).unwrap();
+    }
+    disk.kill();
+    disk.boot().unwrap();
+    disk.sync().unwrap();
+    let mut bad = disk.files("seg");
+    assert_eq!(bad.len(), before + 3, "{bad:?}");
+    bad.retain(|path| path.extension().is_some_and(|e| e == "bad"));
+    assert!(bad.len() == 4 && bad.contains(&aside), "{bad:?}");
 }
 
 #[test]

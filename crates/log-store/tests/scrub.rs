@@ -235,6 +235,8 @@ fn g03_a_bad_copy_of_what_a_segment_holds_twice_is_written_anew() {
             disk.sync().unwrap();
         }
         assert!(!disk.fs.files().contains_key(&newest), "another took its place");
+        let aside = sealed(&disk, "seg", "bad");
+        assert_eq!(aside, [newest.with_extension("seg.bad")], "kept for who wants to look");
         assert_eq!(walk(&mut disk), [], "and holds all twice");
         assert_eq!(disk.read_log(group(1), Index(13)).unwrap(), log);
         disk.kill();

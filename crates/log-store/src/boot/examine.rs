@@ -153,7 +153,11 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
         maps: BTreeMap::new(),
         snapshots: BTreeMap::new(),
         published: BTreeMap::new(),
-        retired: Retired { segments: std::mem::take(&mut segments.retired), ..Retired::default() },
+        retired: Retired {
+            segments: std::mem::take(&mut segments.retired),
+            damaged_segments: std::mem::take(&mut segments.rotten),
+            ..Retired::default()
+        },
         live: BTreeMap::new(),
         intact,
         hold_from: wal
@@ -331,6 +335,7 @@ impl Examination {
         report.set_aside.extend(wal.strays.iter().chain(&votes.strays).map(|p| unknown(p)));
         report.set_aside.extend(self.segments.strangers.iter().map(|p| unknown(p)));
         report.set_aside.extend(self.retired.segments.iter().map(|p| removed(p)));
+        report.set_aside.extend(self.retired.damaged_segments.iter().map(|p| rotten(p)));
     }
 
     fn retire_gone_groups(&mut self, vfs: &dyn Vfs, options: &Options) {

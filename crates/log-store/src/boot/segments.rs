@@ -21,6 +21,8 @@ pub(crate) struct SegmentsFound {
     pub(crate) adopted: Vec<SegmentName>,
     /// Nothing names them any more.
     pub(crate) retired: Vec<PathBuf>,
+    /// The same, of those that do not verify: a name is only given to what was read back.
+    pub(crate) rotten: Vec<PathBuf>,
     /// Listed, and not in the set: nothing says whose entries they held, and which they overwrote.
     pub(crate) lost: Vec<SegmentName>,
     /// What is wrong with listed ones.
@@ -95,8 +97,10 @@ fn adopt_or_retire(
         Err(e @ (SegmentError::Foreign { .. } | SegmentError::Version { .. })) => {
             return Err(BootError::Refused { reason: with_cause(&e) });
         }
-        // Unsealed or never named: rebuilt from the WAL, which still has it.
-        _ if intact => found.retired.push(path),
+        // What it holds is elsewhere: in the WAL if it was never listed, in nothing that a group
+        // misses if it was and is not any more.
+        Err(_) if intact => found.rotten.push(path),
+        Ok(_) if intact => found.retired.push(path),
         _ => found.strangers.push(path),
     }
     Ok(())

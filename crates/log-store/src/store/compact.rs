@@ -53,6 +53,8 @@ impl LogStore {
             Err(e) if e.is_retryable() => return self.postpone(now),
             // A rotten input stays as it is, whole, for healing.
             Err(e) if e.is_corruption() => {
+                let hurt = e.damage().and_then(|damage| SegmentName::of_path(&damage.path));
+                self.hurt.extend(hurt);
                 self.rotten.extend(done.inputs);
                 return Ok(());
             }
@@ -60,8 +62,16 @@ impl LogStore {
         };
         let add: Vec<SegmentName> = output.iter().map(Segment::name).collect();
         let dir = self.options.segment_dir();
-        let paths: Vec<std::path::PathBuf> =
-            done.inputs.iter().map(|name| dir.join(name.to_string())).collect();
+        let is_hurt = |name: &SegmentName| {
+            let impaired = self.segments.get(*name).is_some_and(|segment| segment.is_impaired());
+            impaired || self.hurt.contains(name)
+        };
+        let (damaged, dead): (Vec<SegmentName>, Vec<SegmentName>) =
+            done.inputs.iter().partition(|name| is_hurt(name));
+        let paths = |names: Vec<SegmentName>| -> Vec<std::path::PathBuf> {
+            names.iter().map(|name| dir.join(name.to_string())).collect()
+        };
+        let removal = Then::Remove { dead: paths(dead), damaged: paths(damaged) };
         let flushed = self.state.flushed;
         let change = Change::Segments { flushed, add, remove: done.inputs.clone() };
         let ticket = match self.submit_change(NODE, change) {
@@ -72,7 +82,8 @@ impl LogStore {
         };
         self.segments.replace(&done.inputs, output.map(Arc::new));
         self.worn.retain(|name| !done.inputs.contains(name));
-        self.after.push_back((ticket, Then::Remove(paths)));
+        self.hurt.retain(|name| !done.inputs.contains(name));
+        self.after.push_back((ticket, removal));
         Ok(())
     }
 }

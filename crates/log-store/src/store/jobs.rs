@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use refloat_vfs::Vfs;
 
+use super::aside;
 use super::compact::{CompactDone, CompactJob};
 use super::flush::{FlushDone, FlushJob};
 use super::read::{ReadDone, ReadJob};
@@ -51,6 +52,8 @@ enum Work {
     /// In the lane that writes files of these names, so that a name that is written anew is not
     /// removed by an order that comes late.
     Remove(Vec<PathBuf>, Lane),
+    /// Damaged files that nothing needs, in the same lane as their removal would be.
+    SetAside(Vec<PathBuf>, Lane),
 }
 
 /// What a [`Job`] brings back.
@@ -79,7 +82,7 @@ impl Job {
             Work::Wal(_) => Lane::Wal,
             Work::Votes(_) => Lane::Votes,
             Work::Flush(_) | Work::Compact(_) => Lane::Flush,
-            Work::Remove(_, lane) => *lane,
+            Work::Remove(_, lane) | Work::SetAside(_, lane) => *lane,
             Work::Read(_) => Lane::Read,
             Work::Snapshot(_) => Lane::Snapshot,
             Work::Scrub(_) => Lane::Scrub,
@@ -99,6 +102,10 @@ impl Job {
             Work::Scrub(job) => Outcome::Scrub(Box::new(job.run(vfs))),
             Work::Remove(paths, _) => {
                 remove_all(vfs.as_ref(), &paths);
+                Outcome::Removed
+            }
+            Work::SetAside(paths, _) => {
+                paths.iter().for_each(|path| aside::keep(vfs.as_ref(), path));
                 Outcome::Removed
             }
         })
@@ -127,6 +134,9 @@ impl Job {
     }
     pub(super) fn remove(paths: Vec<PathBuf>) -> Job {
         Job(Work::Remove(paths, Lane::Flush))
+    }
+    pub(super) fn set_aside(paths: Vec<PathBuf>, lane: Lane) -> Job {
+        Job(Work::SetAside(paths, lane))
     }
     pub(super) fn remove_snapshots(paths: Vec<PathBuf>) -> Job {
         Job(Work::Remove(paths, Lane::Snapshot))
@@ -182,7 +192,12 @@ impl LogStore {
                 let below = generation.next();
                 self.wal.release(self.hold_from.map_or(below, |hold| below.min(hold)));
             }
-            Then::Remove(paths) => self.queue.push_back(Job::remove(paths)),
+            Then::Remove { dead, damaged } => {
+                self.queue.push_back(Job::remove(dead));
+                if !damaged.is_empty() {
+                    self.queue.push_back(Job::set_aside(damaged, Lane::Flush));
+                }
+            }
             Then::SnapshotPublished { group, id, previous } => {
                 self.worth_planning = true;
                 self.snapshot_published(group, id, previous);

@@ -1,6 +1,7 @@
 //! The store while the node runs: a plain struct that takes writes and results of jobs, and
 //! hands out jobs and events.
 
+mod aside;
 mod compact;
 mod flush;
 mod group;
@@ -69,6 +70,8 @@ pub struct LogStore {
     rotten: Vec<SegmentName>,
     /// Segments with one good copy left of what they hold twice: to be written anew.
     worn: Vec<SegmentName>,
+    /// Segments in which something does not verify: evidence, once nothing needs them.
+    hurt: BTreeSet<SegmentName>,
     /// Segments that the small state lists and that are not there, while a group may miss them.
     lost: Vec<SegmentName>,
     next_request: u64,
@@ -99,8 +102,8 @@ pub struct LogStore {
 enum Then {
     /// Generations up to this one are published: their memtables and WAL files may go.
     Released(Generation),
-    /// These files are named by nothing any more.
-    Remove(Vec<std::path::PathBuf>),
+    /// These files are named by nothing any more; what is damaged is kept for who wants to look.
+    Remove { dead: Vec<std::path::PathBuf>, damaged: Vec<std::path::PathBuf> },
     /// A snapshot is real: `id`, with `previous` as its fallback.
     SnapshotPublished { group: GroupKey, id: EntryId, previous: EntryId },
     /// A group is gone, and its snapshots with it.
@@ -135,6 +138,8 @@ pub(crate) struct Retired {
     pub(crate) snapshots: Vec<std::path::PathBuf>,
     /// Damaged snapshots, to be kept under another name.
     pub(crate) damaged: Vec<std::path::PathBuf>,
+    /// Damaged segments, likewise.
+    pub(crate) damaged_segments: Vec<std::path::PathBuf>,
 }
 
 pub(crate) use snapshots::{Snapshots as SnapshotBook, add_all, own_files};
@@ -160,6 +165,7 @@ impl LogStore {
             worth_planning: true,
             rotten: Vec::new(),
             worn: Vec::new(),
+            hurt: BTreeSet::new(),
             lost: parts.lost,
             next_request: 0,
             hints: BTreeSet::new(),
@@ -177,12 +183,15 @@ impl LogStore {
         // The checkpoint that the boot wrote restates every vote: without this, each start would
         // leave one file of the votes log behind.
         store.votes.release(store.votes.generation());
-        let Retired { segments, snapshots, damaged } = parts.retired;
+        let Retired { segments, snapshots, damaged, damaged_segments } = parts.retired;
         if !segments.is_empty() {
             store.queue.push_back(Job::remove(segments));
         }
         if !damaged.is_empty() {
-            store.queue.push_back(Job::snapshot(snapshots::SnapshotJob::SetAside(damaged)));
+            store.queue.push_back(Job::set_aside(damaged, Lane::Snapshot));
+        }
+        if !damaged_segments.is_empty() {
+            store.queue.push_back(Job::set_aside(damaged_segments, Lane::Flush));
         }
         if !snapshots.is_empty() {
             store.queue.push_back(Job::remove_snapshots(snapshots));

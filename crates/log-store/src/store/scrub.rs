@@ -219,6 +219,7 @@ impl LogStore {
         let (mut group, mut entries, mut snapshot) = (None, IndexSet::new(), None);
         let evidence = match (&found, target) {
             (Found::Segment(error), Target::Segment(name)) => {
+                self.hurt.insert(name);
                 if matches!(error, SegmentError::Copy { .. }) {
                     self.worn.push(name);
                     self.worth_planning = true;

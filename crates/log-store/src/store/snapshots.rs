@@ -10,7 +10,7 @@ use refloat_types::{ConfState, EntryId, GroupKey, Identity, Index, IndexSet, Ter
 use refloat_vfs::Vfs;
 
 use super::read::with_cause;
-use super::{Job, LogStore, Then};
+use super::{Job, Lane, LogStore, Then};
 use crate::error::{Poisoned, SubmitError};
 use crate::event::{Event, RequestId, Ticket};
 use crate::small_state::Change;
@@ -59,8 +59,6 @@ pub(crate) enum SnapshotJob {
         incoming: Option<Box<Incoming>>,
         chunks: Vec<Chunk>,
     },
-    /// Keeps damaged files under another name.
-    SetAside(Vec<PathBuf>),
     /// Removes what the store made in the directory of a group that is gone.
     Clear(PathBuf),
 }
@@ -77,7 +75,6 @@ impl fmt::Debug for SnapshotJob {
             SnapshotJob::Receive { meta, chunks, .. } => {
                 write!(f, "receive {} chunks of {:?} of {}", chunks.len(), meta.id, meta.group)
             }
-            SnapshotJob::SetAside(paths) => write!(f, "set aside {paths:?}"),
             SnapshotJob::Clear(dir) => write!(f, "clear {}", dir.display()),
         }
     }
@@ -150,7 +147,7 @@ impl LogStore {
         self.snapshots.rotten.insert(group, id);
         if self.snapshots.newest.remove(&group).is_some() {
             let path = self.snapshot_path(group, id);
-            self.queue.push_back(Job::snapshot(SnapshotJob::SetAside(vec![path])));
+            self.queue.push_back(Job::set_aside(vec![path], Lane::Snapshot));
         }
         true
     }
@@ -475,10 +472,6 @@ impl SnapshotJob {
                 let result = receive(vfs, &dir, &identity, meta, incoming, &chunks);
                 SnapshotDone::Received { group, result }
             }
-            SnapshotJob::SetAside(paths) => {
-                paths.iter().for_each(|path| set_aside(vfs, path));
-                SnapshotDone::Tidied
-            }
             SnapshotJob::Clear(dir) => {
                 for path in own_files(vfs, &dir) {
                     let _ = vfs.remove_file(&path); // what stays is retired by the next boot
@@ -519,24 +512,6 @@ fn receive(
     }
     incoming.finish(vfs)?;
     SnapshotFile::open(vfs, &path, identity).map(|file| Received::Whole(Box::new(file)))
-}
-
-/// Damaged snapshots of one group that are kept.
-const SET_ASIDE: usize = 4;
-
-/// Keeps a damaged snapshot whole under another name. Nothing relies on it: what fails here is
-/// tried again by the next boot.
-fn set_aside(vfs: &dyn Vfs, path: &Path) {
-    let _ = refloat_snapshot::set_aside(vfs, path);
-    let Some(dir) = path.parent() else { return };
-    let mut bad = vfs.list(dir).unwrap_or_default();
-    bad.retain(|p| p.extension().is_some_and(|e| e == "bad"));
-    // Names begin with term and index: the oldest snapshots first.
-    bad.sort();
-    let more = bad.len().saturating_sub(SET_ASIDE);
-    for path in bad.iter().take(more) {
-        let _ = vfs.remove_file(path);
-    }
 }
 
 /// What the store itself made in a group's directory.

@@ -75,11 +75,13 @@ impl Planner<'_> {
     /// Files that nothing names, where it is known that nothing names them.
     fn files(&mut self, seen: &Examination) -> Result<(), BootError> {
         let strays = seen.wal.iter().chain(&seen.votes).flat_map(|scan| &scan.strays);
-        let unknown =
-            strays.chain(&seen.segments.strangers).map(|path| (path, "of unknown origin"));
-        let dir = self.options.segment_dir();
-        let retired = seen.retired.segments.iter().filter(|path| path.starts_with(&dir));
-        for (path, reason) in unknown.chain(retired.map(|path| (path, "nothing names it"))) {
+        let is_evidence = |path: &&PathBuf| path.extension().is_some_and(|e| e == "bad");
+        let strangers = seen.segments.strangers.iter().filter(|path| !is_evidence(path));
+        let unknown = strays.chain(strangers).map(|path| (path, "of unknown origin"));
+        let retired = seen.retired.segments.iter().map(|path| (path, "nothing names it"));
+        let rotten = seen.retired.damaged_segments.iter();
+        let rotten = rotten.map(|path| (path, "nothing names it, and it does not verify"));
+        for (path, reason) in unknown.chain(retired).chain(rotten) {
             match is_whole(seen) {
                 true => self.set_aside(path, reason)?,
                 false => self.plan.left.push(format!(
