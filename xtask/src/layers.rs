@@ -67,7 +67,8 @@ const ALL: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
+    Layer { folder: "crates/fuzz", package: "refloat-fuzz", may_use: &[], no_std: false, light: true, steppable: false },
     Layer { folder: "crates/planted", package: "refloat-planted", may_use: &[], no_std: false, light: true, steppable: false },
     Layer { folder: "crates/types", package: "refloat-types", may_use: &[], no_std: true, light: true, steppable: true },
     Layer { folder: "crates/vfs", package: "refloat-vfs", may_use: &["planted"], no_std: false, light: true, steppable: false },
@@ -85,9 +86,19 @@ const LAYERS: [Layer; 15] = [
     Layer { folder: "xtask", package: "xtask", may_use: &["planted"], no_std: false, light: false, steppable: false },
 ];
 
-/// What a package may use in its tests besides: the server's hold the histories of real clients
-/// against the simulator's checker.
-const IN_TESTS: [(&str, &str); 1] = [("refloat", "sim")];
+/// What a package may use in its tests besides: decoders are fuzzed where they are, and the server's
+/// tests hold the histories of real clients against the simulator's checker.
+const IN_TESTS: [(&str, &str); 9] = [
+    ("refloat-wal", "fuzz"),
+    ("refloat-segment", "fuzz"),
+    ("refloat-snapshot", "fuzz"),
+    ("refloat-raft-core", "fuzz"),
+    ("refloat-log-store", "fuzz"),
+    ("refloat-net", "fuzz"),
+    ("refloat-node", "fuzz"),
+    ("refloat", "fuzz"),
+    ("refloat", "sim"),
+];
 
 /// Packages that a light crate must not pull in by its normal dependencies.
 const HEAVY: [&str; 6] = ["tokio", "async-std", "rand", "getrandom", "fastrand", "mio"];

@@ -8,6 +8,7 @@
 //! | `planted` | every planted defect against the test that must catch it |
 //! | `crash` | the crash images of the log store, counted; `--deep [N]` for more, and the long tests of the WAL |
 //! | `model` | the model checks of the consensus core, counted; `--deep` for more steps |
+//! | `fuzz` | each decoder against bytes that nobody wrote: `--seconds N`, `--seed N`, a target |
 //! | `sim` | the cluster simulator: `--seeds N`, `--seed N` |
 //! | `torture` | real nodes under load, one fault after the other: `--rounds N`, `--seed N`; `--kills N` |
 //! | `adapters` | the examples that store another library's log |
@@ -19,6 +20,7 @@ mod bench;
 mod catalogue;
 mod ci;
 mod crash;
+mod fuzz;
 mod layers;
 mod model;
 mod planted;
@@ -39,6 +41,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   crash [--deep [N]]            every crash image of the log store: workload, stops, images, seconds;
                                 deep: N times as many, and the long tests of the WAL
   model [--deep]                every behaviour of three cores within bounds: steps, states, seconds
+  fuzz [--seconds N] [--seed N] [TARGET]
+                                feed each decoder with bytes that nobody wrote, for so long
   sim [--seeds N] [--seed N]    simulate whole clusters (arguments go to the simulator)
   torture [--rounds N] [--seed N]
                                 real nodes under load: kills, wipes, wounds, old copies, swaps
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         "sim" => sim::run(rest),
         "crash" => crash::run(rest),
         "model" => model::run(rest),
+        "fuzz" => fuzz::run(rest),
         "torture" => torture::run(rest),
         "adapters" => adapters::run(rest),
         "bench" => bench::run(rest),

@@ -72,6 +72,8 @@
 mod boot;
 mod error;
 mod event;
+#[cfg(test)]
+mod fuzz;
 pub mod identity;
 mod log_map;
 mod options;

@@ -5,6 +5,8 @@ mod admin;
 mod cli;
 mod commands;
 mod demo;
+#[cfg(test)]
+mod fuzz;
 mod kv;
 mod resp;
 mod serve;

@@ -148,7 +148,13 @@ pub(crate) fn open_header(
         let (limit, found) = (MAX_BODY_LEN.into(), fixed.body_len.into());
         return Err(disk.corrupt(104, "membership and live indexes length", limit, found));
     }
-    let body = disk.read(FIXED_LEN as u64, fixed.body_len as usize)?;
+    // No memory is taken for more than there is.
+    let (at, len) = (FIXED_LEN as u64, u64::from(fixed.body_len));
+    let there = disk.len()?.saturating_sub(at);
+    if len > there {
+        return Err(disk.corrupt(at, "length", len, there));
+    }
+    let body = disk.read(at, fixed.body_len as usize)?;
     let meta = fixed.with_body(&body).map_err(|wrong| disk.wrong(wrong))?;
     let layout = Layout::of(&meta)?;
     Ok((disk, fixed, meta, layout))

@@ -520,13 +520,13 @@ fn decode_formation(r: &mut Reader<'_>) -> Result<FormationNews, DecodeError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use refloat_types::{Epoch, Term};
 
-    const RUN: Run = Run { number: 7, process: 99 };
+    pub(crate) const RUN: Run = Run { number: 7, process: 99 };
 
-    fn all_items() -> Vec<Item> {
+    pub(crate) fn all_items() -> Vec<Item> {
         let group = GroupKey::new(GroupId(3), Epoch(4));
         let id = EntryId::new(Term(5), Index(6));
         let member = Member::new(NodeId(2), Incarnation(77));

@@ -10,6 +10,8 @@ mod envelope;
 mod flow;
 mod formation;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod groups;
 mod healing;

@@ -39,6 +39,8 @@
 
 mod client;
 mod effects;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 mod machine;
 mod table;

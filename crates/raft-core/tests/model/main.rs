@@ -171,8 +171,8 @@ fn compacted(logs: Logs, budget: Budget) -> Cores {
 
 #[test]
 fn n11_model_a_snapshot_with_a_crash() {
-    let budget = Budget { campaigns: 1, crashes: 1, lags: 1, ..Budget::default() };
-    check("a snapshot with a crash", compacted(CONTRADICTS, budget), 10, &[INSTALLED]);
+    let budget = Budget { campaigns: 1, crashes: 1, lags: 1, beats: 1, ..Budget::default() };
+    check("a snapshot with a crash", compacted(CONTRADICTS, budget), 8, &[INSTALLED]);
 }
 
 #[test]
@@ -190,8 +190,8 @@ fn n02_model_a_snapshot_for_a_damaged_member() {
 
 #[test]
 fn w21_model_a_disk_that_hangs() {
-    let budget = Budget { proposals: 1, hangs: 1, crashes: 1, ..Budget::default() };
-    check("a disk that hangs", cores(Begin::Settled, budget), 12, &[HANDED]);
+    let budget = Budget { campaigns: 1, proposals: 1, hangs: 1, crashes: 1, ..Budget::default() };
+    check("a disk that hangs", cores(Begin::Settled, budget), 9, &[HANDED]);
 }
 
 #[test]

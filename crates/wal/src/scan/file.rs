@@ -7,7 +7,7 @@ use super::parse::{BlockSeen, FileReader, Found, Parsed};
 use super::salvage::Wreck;
 use super::{Sink, Trust};
 use crate::format::batch::{BatchHeader, CLOSED, SEAL};
-use crate::format::{FIRST_BATCH_BLOCK, offset_of};
+use crate::format::{BLOCK, FIRST_BATCH_BLOCK, offset_of};
 use crate::verdict::{Judgement, Seen, judge};
 use crate::{Damage, DamageKind, Lsn, Owners, Verdict};
 
@@ -54,6 +54,10 @@ struct Held {
     parsed: Parsed,
 }
 
+/// How many blocks that the file does not have are looked for, however long it is said to be: as
+/// many as an ordinary file has at most. Each takes memory.
+const MAX_MISSING: u32 = (2 << 30) / BLOCK as u32;
+
 pub(crate) struct FileScan<'a, 'f, 'r, 'v> {
     bounds: Bounds<'a>,
     reader: &'r mut FileReader<'f>,
@@ -87,6 +91,7 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         sink: &'r mut Sink<'v>,
     ) -> FileScan<'a, 'f, 'r, 'v> {
         let stop = bounds.limit.map_or(bounds.blocks, |limit| limit.end);
+        let stop = stop.min(reader.window.file_blocks().saturating_add(MAX_MISSING));
         FileScan {
             bounds,
             reader,
