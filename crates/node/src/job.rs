@@ -90,6 +90,8 @@ pub(crate) struct MachineJob {
     pub(crate) slot: usize,
     pub(crate) group: GroupKey,
     pub(crate) machine: SharedMachine,
+    /// What the machine takes the place of: it may be large, and ends on the job's thread.
+    pub(crate) instead_of: Option<SharedMachine>,
     pub(crate) restore: Option<Arc<SnapshotFile>>,
     /// What the machine said after the job before.
     pub(crate) machine_at: Option<Index>,
@@ -229,6 +231,7 @@ impl MachineJob {
     }
 
     fn work(&mut self) -> Result<MachineAnswers, MachineFailure> {
+        drop(self.instead_of.take());
         let mut machine = self.machine.lock();
         let mut done = MachineAnswers { version: self.version, ..MachineAnswers::default() };
         let before = machine.applied();

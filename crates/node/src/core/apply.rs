@@ -148,6 +148,7 @@ impl NodeCore {
             slot,
             group: group.key,
             machine: group.apply.machine.clone(),
+            instead_of: None,
             restore: None,
             machine_at: group.apply.machine_at,
             commands,
@@ -176,10 +177,10 @@ impl NodeCore {
         let machine = fresh.unwrap_or_else(|| group.apply.machine.clone());
         // The node itself looks into the catalog, whatever a job does: it goes by the old one until
         // the new one is whole.
-        match key == GroupKey::META {
-            true => group.apply.next_machine = Some(machine.clone()),
-            false => group.apply.machine = machine.clone(),
-        }
+        let old = match key == GroupKey::META {
+            true => group.apply.next_machine.replace(machine.clone()),
+            false => Some(std::mem::replace(&mut group.apply.machine, machine.clone())),
+        };
         let machine_at = group.apply.machine_at;
         group.apply.restoring = Restoring::Running(id);
         group.apply.busy = true;
@@ -187,6 +188,7 @@ impl NodeCore {
             slot,
             group: key,
             machine,
+            instead_of: old,
             restore: Some(file),
             machine_at,
             commands: Vec::new(),
