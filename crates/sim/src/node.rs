@@ -73,12 +73,14 @@ pub(crate) struct Hurt {
     pub(crate) identity: u8,
     /// A start was cut short, maybe while it wrote the identity.
     pub(crate) cut_start: bool,
+    /// The only file of the log is gone, as only a first run has one alone.
+    pub(crate) log: bool,
 }
 
 impl Hurt {
-    /// Whether the identity may be gone, without which a node does not start.
+    /// Whether the identity may be gone, or all of the log: a node does not start without.
     pub(crate) fn may_refuse(self) -> bool {
-        self.identity == 0b11 || (self.identity != 0 && self.cut_start)
+        self.identity == 0b11 || (self.identity != 0 && self.cut_start) || self.log
     }
 }
 

@@ -10,7 +10,7 @@ use refloat_vfs::{Fault, InFlight, OpKind, Vfs};
 use super::{Event, World};
 use crate::faults::{Kind, partition};
 use crate::invariants::state_machine_safety::Place;
-use crate::node::{Crash, Process};
+use crate::node::{Crash, Hurt, Process};
 use crate::recorder::Recorder;
 use crate::trace::mix;
 
@@ -201,7 +201,8 @@ impl World {
         match started {
             Ok((core, report)) => {
                 self.trace.line(self.now, format_args!("boot: {}", report.summary()));
-                (machine.hurt.identity, machine.hurt.cut_start) = (0, false);
+                let any = machine.hurt.any;
+                machine.hurt = Hurt { any, ..Hurt::default() };
                 machine.fresh = false;
                 machine.run = core.identity().run;
                 self.machines[node].heard.clear();
@@ -226,7 +227,7 @@ impl World {
             Err(error) if self.machines[node].hurt.may_refuse() => {
                 self.trace.line(self.now, format_args!("node {id} refuses: {}", chain(&error)));
                 self.machines[node].refused = true;
-                self.count("starts refused over a lost identity");
+                self.count("starts refused over a lost identity or log");
                 if self.healing {
                     self.replace_disk(node);
                     self.after(10_000, Event::Boot { node });

@@ -103,6 +103,10 @@ impl World {
             fs.sync_all();
             self.machines[node].fs = fs;
             self.hurt(node, path, "rot: files lost");
+            let mut files = self.machines[node].fs.files().into_keys();
+            let log = data_dir().join("wal");
+            self.machines[node].hurt.log |=
+                !files.any(|path| path.starts_with(&log) && generation_of(&path).is_some());
         }
     }
 
