@@ -123,9 +123,10 @@ impl Ours {
         loop {
             let mut idle = true;
             for core in &mut self.cores {
-                while let Some(ready) = core.ready() {
+                while let Some(mut ready) = core.ready() {
                     idle = false;
-                    self.wire.extend(ready.messages);
+                    self.wire.extend(ready.messages.drain(..));
+                    core.reuse(std::mem::take(&mut ready.messages));
                     if let Some(persist) = ready.persist {
                         core.on_persisted(Now(0), persist.ticket);
                     }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use refloat_node::{
-    Chunks, Command, Consistency, Input, RestoreError, SnapshotReader, StateMachine, Versions,
+    Chunks, Command, Consistency, Input, JobLane, RestoreError, SnapshotReader, StateMachine,
+    Versions,
 };
 use refloat_types::{GroupId, NodeId};
 use support::Cluster;
@@ -367,4 +368,31 @@ fn o06_an_older_program_applies_nothing_of_a_newer_version_and_says_so() {
         let expected: Vec<String> = (0..45).map(|n| format!("c{n}@1")).collect();
         assert_eq!(same_everywhere(&mut cluster), expected);
     }
+}
+
+#[test]
+fn o06_a_newer_version_is_proposed_once_however_long_its_entry_takes() {
+    let (mut cluster, programs) = with_programs(1_000);
+    write(&mut cluster, 1, 0..1);
+    for node in 1..=2 {
+        replace_program(&mut cluster, &programs, node, 1);
+    }
+    hand_over(&mut cluster, 1);
+    cluster.kill(3);
+    programs.lock().expect("no panic").insert(3, 1);
+    // Both others write nothing down for some seconds.
+    cluster.start(3);
+    for node in 2..=3 {
+        cluster.hold(node, JobLane::Wal);
+    }
+    let last = |c: &Cluster| c.nodes[&1].status().groups[1].durable;
+    let before = last(&cluster);
+    assert!(cluster.run_until(2, |c| last(c) > before), "it is proposed");
+    cluster.run_for(2_400);
+    assert_eq!(cluster.leader(1), Some(1));
+    assert_eq!(last(&cluster), before + 1, "and once is enough");
+    for node in 2..=3 {
+        cluster.release(node, JobLane::Wal);
+    }
+    assert!(cluster.run_until(20, |c| (1..=3).all(|node| in_force(c, node) == 1)));
 }

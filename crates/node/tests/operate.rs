@@ -4,7 +4,8 @@
 mod support;
 
 use refloat_node::{
-    Consistency, Input, MemberChange, MemberStep, MemberTransition, MembershipId, RequestError,
+    Consistency, Input, JobLane, MemberChange, MemberStep, MemberTransition, MembershipId,
+    RequestError, StopReason,
 };
 use refloat_types::{GroupId, Member};
 use support::Cluster;
@@ -162,4 +163,50 @@ fn a_follower_that_was_told_to_forget_its_leader_believes_the_next_beat() {
     assert_eq!(cluster.leader(1), Some(leader));
     let unknown = cluster.input(follower, |to| Input::ForgetLeader { to, group: GroupId(77) });
     assert!(cluster.answer(unknown).is_err());
+}
+
+#[test]
+fn a_node_that_stops_in_order_answers_first_what_is_under_way() {
+    let mut cluster = Cluster::of(1, 1);
+    cluster.start(1);
+    cluster.wait_for_leaders(1);
+    let token = cluster.propose(1, 1, "under way");
+    cluster.input(1, |_| Input::Shutdown);
+    cluster.answer(token).expect("applied before the end");
+    assert!(cluster.run_until(5, |c| c.stops.contains_key(&1)));
+    assert_eq!(cluster.stops[&1], StopReason::Shutdown);
+}
+
+#[test]
+fn a_node_that_stops_in_order_waits_for_its_machines_within_a_bound() {
+    for answers in [true, false] {
+        let mut cluster = Cluster::formed(1);
+        cluster.run_for(300);
+        let leader = cluster.leader(1).expect("formed");
+        let follower = 1 + leader % 3;
+        // It leads nothing, and nobody waits for it.
+        (0..=1).for_each(|group| lead_elsewhere(&mut cluster, follower, group));
+        cluster.hold(follower, JobLane::Apply);
+        cluster.proposed(1 + follower % 3, 1, "slow to apply there").expect("applied elsewhere");
+        cluster.run_for(200);
+        cluster.input(follower, |_| Input::Shutdown);
+        cluster.run_for(200);
+        assert!(!cluster.stops.contains_key(&follower), "its machine works");
+        if answers {
+            cluster.release(follower, JobLane::Apply);
+        }
+        let before = cluster.time().now;
+        assert!(cluster.run_until(5, |c| c.stops.contains_key(&follower)));
+        let took = cluster.time().now.since(before);
+        assert_eq!(took < 100_000, answers, "{took} us");
+    }
+}
+
+fn lead_elsewhere(cluster: &mut Cluster, node: u64, group: u64) {
+    if cluster.leader(group) == Some(node) {
+        let (group_id, target) = (GroupId(group), refloat_types::NodeId(1 + node % 3));
+        let token = cluster.input(node, |to| Input::Transfer { to, group: group_id, target });
+        cluster.answer(token).expect("under way");
+        assert!(cluster.run_until(5, |c| c.leader(group).is_some_and(|leader| leader != node)));
+    }
 }

@@ -829,3 +829,65 @@ fn a_node_that_gets_no_further_while_it_is_taken_back_holds_up_nobody_else() {
     cluster.release(4, JobLane::Wal);
     wait_until(&mut cluster, 60, |c| c.is_voter(1, 4, LIFE));
 }
+
+/// Nothing of it is damaged, and nobody who leads speaks to it any more.
+#[test]
+fn m17_a_whole_replica_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is_added_again() {
+    let mut cluster = Cluster::formed(2);
+    write(&mut cluster, 1, 0, 10);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    let member = Member::new(NodeId(victim), Incarnation(0x1000 + u128::from(victim)));
+    cluster.run_for(300);
+    cluster.kill(victim);
+    let change = |cluster: &mut Cluster, change| {
+        let at = cluster.leader(1).expect("led");
+        let ask = |to| Input::ChangeMembers { to, group: GroupId(1), change, expected: None };
+        let token = cluster.input(at, ask);
+        cluster.answer(token).expect("taken");
+    };
+    change(&mut cluster, MemberChange::Remove(member));
+    cluster.run_for(500);
+    cluster.start(victim);
+    let told = |c: &Cluster| {
+        let text = group_of(c, victim, 1).waits_for.unwrap_or_default();
+        text.contains("this node was removed from the group")
+    };
+    assert!(cluster.run_until(10, told), "{:#?}", cluster.nodes[&victim].status());
+    for _ in 0..100 {
+        cluster.run_for(100);
+        let group = group_of(&cluster, victim, 1);
+        assert_eq!((group.role, told(&cluster)), ("follower", true), "it has its answer");
+    }
+    cluster.proposed(victim, 2, "other group").expect("the node goes on");
+    change(&mut cluster, MemberChange::AddLearner(member));
+    let back = |c: &Cluster| {
+        let members = c.members_of(leader, 1);
+        members.iter().any(|m| m.0 == victim && m.2 == "learner")
+            && group_of(c, victim, 1).waits_for.is_none()
+    };
+    assert!(cluster.run_until(20, back), "{:#?}", cluster.statuses());
+}
+
+#[test]
+fn a_whole_node_that_left_the_cluster_says_so_for_each_group_and_asks_for_no_votes() {
+    let mut cluster = Cluster::of(4, 1);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0, 10);
+    let change = NodeChange::Remove { node: NodeId(4) };
+    let token = cluster.input(1, |to| Input::ChangeNodes { to, change });
+    cluster.answer(token).expect("written down");
+    let gone = |c: &Cluster| c.members_of(1, 1).iter().all(|m| m.0 != 4);
+    assert!(cluster.run_until(10, gone), "{:#?}", cluster.statuses());
+    cluster.run_for(5_000);
+    for _ in 0..50 {
+        cluster.run_for(100);
+        for group in [0, 1] {
+            let group = group_of(&cluster, 4, group);
+            assert!(["follower", "learner"].contains(&group.role), "{}", group.role);
+            let text = group.waits_for.unwrap_or_default();
+            assert!(text.contains("removed"), "group {}: {text}", group.group);
+        }
+    }
+}

@@ -405,3 +405,20 @@ fn a_reception_that_stands_still_makes_room_for_another_group() {
     cluster.heal();
     rejoins(&mut cluster, 3, silent, silent);
 }
+
+#[test]
+fn n05_a_leader_that_is_deposed_ends_its_transfers_and_the_next_ones_begin_at_once() {
+    let mut cluster = without_node_3(1, |c| c.config.snapshot_rate = MIB);
+    write_large(&mut cluster, 1, 1, 80);
+    cluster.start(3);
+    assert!(cluster.run_until(20, |c| sent(c, 1) >= MIB), "in the middle");
+    lead(&mut cluster, 2, 1);
+    assert_eq!(cluster.nodes[&1].counters().snapshots_sending, 0, "it leads no more");
+    let before = sent(&cluster, 1);
+    // Less than the time after which a reception that stands still makes room.
+    let begins = |c: &Cluster| sent(c, 2) > 0;
+    assert!(cluster.run_until(2, begins), "{:#?}", cluster.statuses());
+    rejoins(&mut cluster, 3, 2, 1);
+    assert_eq!(sent(&cluster, 1), before, "nothing more of the old one");
+    is_electable(&mut cluster, 3);
+}

@@ -20,6 +20,9 @@ use crate::{
     ReadState, Ready, RestoreError, Restored, Rights, Role, SoftState, Status,
 };
 
+/// The longest list of messages whose room is kept.
+const MOST_ROOM: usize = 16;
+
 /// One replica of one group.
 ///
 /// Inputs change it; [`Core::ready`] says what it wishes for. It is its whole state: a clone
@@ -32,6 +35,8 @@ pub struct Core {
     pub(crate) rights: Rights,
     /// The own disk does not answer: nothing that needs it is begun.
     pub(crate) disk_hangs: bool,
+    /// The group goes on without this replica, as its leader says.
+    pub(crate) dismissed: bool,
     /// The own disk has no space: entries are left outside.
     pub(crate) space: Space,
     /// While the state as of `applied` is lost.
@@ -114,6 +119,7 @@ impl Core {
             now,
             rights: restored.rights,
             disk_hangs: false,
+            dismissed: false,
             space: Space::default(),
             lost: None,
             healing: Healing::new(restored.holes, restored.rights, now),
@@ -220,6 +226,16 @@ impl Core {
             make_snapshot: core::mem::take(&mut out.make_snapshot),
         };
         (!ready.is_empty()).then_some(ready)
+    }
+
+    /// Takes the list of a [`Ready`]'s messages back, once they are sent: the next ones go into its
+    /// room. A host need not give it.
+    pub fn reuse(&mut self, mut messages: Vec<Message>) {
+        let little = messages.capacity() <= MOST_ROOM;
+        if self.out.messages.capacity() == 0 && little && !self.quiet {
+            messages.clear();
+            self.out.messages = messages;
+        }
     }
 
     fn hand_out_persist(&mut self) -> Option<Persist> {

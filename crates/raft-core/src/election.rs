@@ -20,12 +20,29 @@ impl Core {
         }
     }
 
+    /// The group's leader told the host that this replica is no member any more. It campaigns no
+    /// more, which nobody would follow, until a leader speaks to it: then it was added again.
+    pub fn stand_back(&mut self, now: Now) {
+        self.advance(now);
+        self.dismissed = true;
+        if matches!(self.role, Role::PreCandidate | Role::Candidate) {
+            self.become_follower(self.term(), None);
+        }
+    }
+
+    /// Whether it does, and no leader was heard since.
+    #[must_use]
+    pub fn stands_back(&self) -> bool {
+        self.dismissed && self.role == Role::Follower
+    }
+
     /// Whether this replica may ask for votes: it has the right to, it belongs to the electorate
     /// with its present life, no change of the membership is committed and unapplied, and the state
     /// that it would lead with is there.
     pub(crate) fn may_campaign(&self) -> bool {
         let change = self.log.configs().first().is_some_and(|(at, _)| *at <= self.commit);
         self.may_vote()
+            && !self.dismissed
             && self.rights.may_campaign
             && !change
             && self.lost.is_none()

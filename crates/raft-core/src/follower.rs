@@ -12,6 +12,7 @@ impl Core {
     /// together with others.
     pub(crate) fn on_append(&mut self, from: Member, append: Append) -> Result<(), StepError> {
         let Append { mut prev, commit, mut entries } = append;
+        let (brings, known_commit) = (!entries.is_empty(), self.commit);
         self.hear_leader(from);
         if !self.rights.may_ack {
             return Ok(());
@@ -37,7 +38,11 @@ impl Core {
         self.commit_what_configs_prove();
         self.commit_to(commit.min(self.validated));
         self.heal_if_whole();
-        if self.ackable() >= last.min(self.whole_to()) {
+        // A leader that says only what is committed was told all that there is to tell. One that
+        // missed it asks at its next beat, and then has no news.
+        let only_commit = !brings && self.commit > known_commit;
+        let told = self.acked > Index::ZERO && self.acked == self.ackable();
+        if self.ackable() >= last.min(self.whole_to()) && !(only_commit && told) {
             self.ack(from);
         }
         Ok(())
@@ -52,6 +57,9 @@ impl Core {
     /// Takes entries that follow an entry of the log: keeps what is the same, replaces from the
     /// first that is not. A late, shorter append never cuts what a longer one brought.
     fn merge(&mut self, entries: Vec<Entry>) {
+        if entries.first().is_some_and(|entry| entry.id.index > self.log.last().index) {
+            return self.log.append(entries);
+        }
         for entry in entries {
             let at = entry.id.index;
             if at > self.log.last().index {

@@ -31,6 +31,8 @@ pub(crate) struct Log {
     durable: Index,
     handed: Index,
     tail: VecDeque<Entry>,
+    /// What was appended last, as the list that it came in: all that is to be handed out, or empty.
+    fresh: Vec<Entry>,
     fills: Vec<Entry>,
     cut: Option<Index>,
     in_flight: VecDeque<InFlight>,
@@ -47,6 +49,7 @@ impl Log {
             durable: restored.last.index,
             handed: restored.last.index,
             tail: VecDeque::new(),
+            fresh: Vec::new(),
             fills: Vec::new(),
             cut: None,
             in_flight: VecDeque::new(),
@@ -137,10 +140,23 @@ impl Log {
         self.tail.push_back(entry);
     }
 
+    /// Appends entries that follow the last one. Their list is the one to be written, if nothing
+    /// else is to be.
+    pub(crate) fn append(&mut self, entries: Vec<Entry>) {
+        let alone = self.handed == self.last.index;
+        for entry in &entries {
+            self.push(entry.clone());
+        }
+        if alone {
+            self.fresh = entries;
+        }
+    }
+
     /// Drops everything from `from` on: not durable from this moment.
     pub(crate) fn truncate(&mut self, from: Index) {
         assert!(from > self.compacted.index, "what is compacted is never cut");
         let kept = from.prev();
+        self.fresh.clear();
         self.last = self.id(kept);
         self.runs.retain(|r| r.index < from);
         while self.tail.back().is_some_and(|e| e.id.index >= from) {
@@ -212,7 +228,10 @@ impl Log {
             fill = Some(LogOp::Fill { entries: core::mem::take(&mut self.fills) });
         }
         if self.handed < self.last.index {
-            let entries = self.copy(self.handed.next(), u64::MAX);
+            let entries = match core::mem::take(&mut self.fresh) {
+                list if list.last().is_some_and(|e| e.id == self.last) => list,
+                _ => self.copy(self.handed.next(), u64::MAX),
+            };
             append = Some(LogOp::Append { prev: self.id(self.handed), entries });
             self.handed = self.last.index;
             self.in_flight.push_back(InFlight { ticket, up_to: self.handed });
@@ -297,6 +316,7 @@ impl Log {
         if self.contains(id) {
             self.configs.retain(|(at, _)| *at > id.index);
             self.fills.retain(|e| e.id.index > id.index);
+            self.fresh.clear();
             self.handed = self.handed.max(id.index);
             self.compact(id);
             return;
@@ -310,6 +330,7 @@ impl Log {
         }
         self.runs.clear();
         self.tail.clear();
+        self.fresh.clear();
         self.fills.clear();
         self.configs.clear();
         self.compacted = id;

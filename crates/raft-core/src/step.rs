@@ -148,6 +148,7 @@ impl Core {
             self.become_follower(self.term(), Some(from));
         }
         self.leader_heard_at = self.now;
+        self.dismissed = false;
         self.reset_election_timer();
         self.hope_for_holes();
         self.greet(from);

@@ -128,3 +128,36 @@ fn refused(c: &mut Cluster, from: u64, to: u64, body: Body, rule: &str) {
     assert!(matches!(&error, Err(StepError::Malformed { rule: r, .. }) if *r == rule), "{error:?}");
     assert_eq!(c.status(to), before);
 }
+
+/// A leader that tells what is committed was told before all that there is to tell.
+#[test]
+fn an_append_with_news_of_the_commit_only_is_not_answered_and_a_lost_ack_comes_with_the_next_beat()
+{
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.run(2 * BEAT);
+    let is_ack = |m: &Message| matches!(m.body, Body::AppendResp { .. });
+    let (mut acks, mut appends) = (0, 0);
+    c.propose(1, "x").unwrap();
+    loop {
+        acks += c.wire.iter().filter(|m| is_ack(m)).count();
+        appends += c.wire.iter().filter(|m| matches!(m.body, Body::Append(_))).count();
+        if c.deliver(|_| true) == 0 {
+            break;
+        }
+    }
+    assert_eq!((appends, acks), (4, 2), "an entry and its commit to two peers");
+    let (_, index) = c.propose(1, "its ack is lost").unwrap();
+    c.deliver(|_| true);
+    assert_eq!(c.drop_messages(|m| is_ack(m) && m.from == member(2)), 1);
+    c.stabilize();
+    assert!(c.status(1).commit == index && c.nodes[&1].progress(2).matched < index);
+    c.run(2 * BEAT);
+    assert_eq!(c.nodes[&1].progress(2).matched, index);
+    // Probed, it answers too: a leader that does not know it sends nothing but probes.
+    c.with_core(1, |core, _| core.on_unreachable(member(2)));
+    let (_, index) = c.propose(1, "probed").unwrap();
+    c.run(3 * BEAT);
+    let peer = c.nodes[&1].progress(2);
+    assert_eq!((peer.state, peer.matched), (PeerState::Replicate, index));
+}

@@ -63,6 +63,15 @@ impl Reign {
         Some((id, command))
     }
 
+    /// What a timer proposed was applied, or not: then it is due again, at `again`. `false`: there
+    /// is no such timer any more. Whoever leads no more has none.
+    fn answered(&mut self, id: u64, applied: bool, again: Now) -> bool {
+        let command = self.fired.remove(&id).filter(|_| !applied);
+        let is_due = command.is_some();
+        command.into_iter().for_each(|command| self.set(id, again, command));
+        is_due
+    }
+
     /// When the next timer is due.
     pub(crate) fn wake_at(&self) -> Option<Now> {
         self.due.first().map(|(at, _)| *at)
@@ -128,10 +137,46 @@ impl NodeCore {
     pub(super) fn timer_answered(&mut self, slot: usize, id: u64, applied: bool) {
         let again = self.now().after(RETRY);
         let Some(group) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
-        let Some(command) = group.reign.fired.remove(&id) else { return };
-        if !applied && group.is_leader() && group.reign.term == Some(group.term()) {
-            group.reign.set(id, again, command);
+        if group.reign.answered(id, applied, again) {
             self.mark(slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fired() -> Reign {
+        let mut reign = Reign::of(true);
+        reign.set(7, Now(5), Bytes::from_static(b"due"));
+        assert_eq!(reign.next_due(Now(5)), Some((7, Bytes::from_static(b"due"))));
+        reign
+    }
+
+    #[test]
+    fn what_a_timer_proposed_in_vain_is_due_again_unless_it_was_cancelled_or_set_anew_meanwhile() {
+        let mut reign = fired();
+        assert!(reign.answered(7, false, Now(9)));
+        assert_eq!(reign.wake_at(), Some(Now(9)));
+        let mut reign = fired();
+        assert!(!reign.answered(7, true, Now(9)));
+        assert_eq!(reign.wake_at(), None);
+        let mut reign = fired();
+        reign.cancel(7);
+        assert!(!reign.answered(7, false, Now(9)));
+        assert_eq!(reign.wake_at(), None);
+        let mut reign = fired();
+        reign.set(7, Now(20), Bytes::from_static(b"anew"));
+        assert!(!reign.answered(7, false, Now(9)));
+        assert_eq!(reign.wake_at(), Some(Now(20)));
+    }
+
+    #[test]
+    fn nothing_is_due_again_at_one_that_leads_no_more() {
+        let mut reign = fired();
+        reign.end();
+        assert!(!reign.answered(7, false, Now(9)));
+        assert_eq!(reign.wake_at(), None);
     }
 }

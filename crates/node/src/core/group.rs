@@ -165,6 +165,8 @@ pub(crate) struct Group {
     pub(crate) unwell: Option<Unwell>,
     /// It forgot what an earlier life had promised, and is no voter again yet.
     pub(crate) rebirth: Option<Rebirth>,
+    /// Who said that this replica is no member any more, until a leader speaks to it.
+    pub(crate) dismissed_by: Option<NodeId>,
     /// As leader: who is being brought up to date.
     pub(crate) catch_up: Vec<CatchUp>,
     /// As leader: lives of which nothing counts any more.

@@ -140,6 +140,7 @@ impl NodeCore {
             campaign_at: None,
             unwell: None,
             rebirth: None,
+            dismissed_by: None,
             catch_up: Vec::new(),
             dropped: Default::default(),
             taking_in: None,

@@ -157,19 +157,35 @@ impl NodeCore {
         asking.filter(|rebirth| rebirth.dismissed_by.is_none()).map(|rebirth| rebirth.say_at).min()
     }
 
-    /// The leader of a group does not take this node's new life in.
+    /// The leader of a group goes on without this node's replica.
     pub(super) fn dismissed(&mut self, from: Member, key: GroupKey, life: Incarnation) {
         let Some(slot) = self.by_key.get(&key).copied() else { return };
         if self.slots[slot].as_ref().is_some_and(|group| group.me.incarnation == life) {
             self.stop_asking(slot, from.node);
+            self.stand_back(slot, from.node);
         }
     }
 
     /// This node belongs to no group any more.
     pub(super) fn all_dismissed(&mut self, by: NodeId) {
-        for slot in self.rebirths.clone() {
+        for slot in 0..self.slots.len() {
             self.stop_asking(slot, by);
+            self.stand_back(slot, by);
         }
+    }
+
+    /// A replica that is no member any more asks nobody for votes, and says why.
+    fn stand_back(&mut self, slot: usize, by: NodeId) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        if group.dismissed_by.replace(by).is_none() && group.rebirth.is_none() {
+            tracing::error!(
+                node = %self.me.node, group = %group.key, %by,
+                "this node was removed from the group"
+            );
+        }
+        group.core.stand_back(now);
+        self.mark(slot);
     }
 
     fn stop_asking(&mut self, slot: usize, by: NodeId) {

@@ -58,9 +58,11 @@ impl NodeCore {
         }
         let incoming = group.snapshots.incoming.as_ref();
         let known = incoming.is_some_and(|i| i.meta == meta);
-        // A leader that was deposed goes on with its transfer while the next one begins: if either
-        // took the other's place with each offer, both would begin anew for ever.
-        let arrives = |i: &Incoming| i.from != from.node && now.since(i.heard) <= patience;
+        // If two senders took each other's place with each offer, both would begin anew for ever. One
+        // of them at most leads here, and who is deposed sends no more.
+        let leads = group.soft.leader.is_some_and(|leader| leader.node == from.node);
+        let arrives =
+            |i: &Incoming| i.from != from.node && !leads && now.since(i.heard) <= patience;
         if !known && incoming.is_some_and(arrives) {
             return self.say_state(from.node, key, meta.id, 0, SnapshotEnd::Later);
         }

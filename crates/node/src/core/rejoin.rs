@@ -73,6 +73,19 @@ impl NodeCore {
         }
     }
 
+    /// A replica asks for votes, and this node leads the group without it: it is told, since no
+    /// leader speaks to it any more.
+    pub(super) fn answer_who_was_removed(
+        &mut self,
+        from: Member,
+        key: GroupKey,
+        life: Incarnation,
+    ) {
+        if self.goes_on_without(key, from.node) {
+            self.send_item(from.node, Lane::Urgent, &Item::Dismissed { group: key, life });
+        }
+    }
+
     /// Whether this node leads a group of which a node is no member, nor is to be one. Only with an
     /// own entry applied is that known.
     fn goes_on_without(&self, key: GroupKey, node: NodeId) -> bool {

@@ -124,6 +124,14 @@ impl NodeCore {
         }
     }
 
+    /// Who is deposed sends no snapshots any more: the next leader has its own.
+    pub(super) fn end_transfers(&mut self, slot: usize) {
+        self.flow.forget(slot);
+        if let Some(group) = self.slots[slot].as_mut() {
+            group.snapshots.sending.clear();
+        }
+    }
+
     /// The transfer that a peer's answer belongs to.
     fn answered(&mut self, from: Member, key: GroupKey, id: EntryId) -> Option<usize> {
         let slot = self.by_key.get(&key).copied()?;

@@ -85,6 +85,16 @@ fn waits_for(group: &Group, status: &refloat_raft_core::Status) -> Option<String
     if let Some(rebirth) = &group.rebirth {
         return Some(rebirth.waits_for());
     }
+    if let Some(node) = group.dismissed_by.filter(|_| group.core.stands_back()) {
+        return Some(format!(
+            "nothing any more: node {node} says that this node was removed from the group"
+        ));
+    }
+    if status.leader.is_none() && !status.conf.contains(group.me) {
+        let text = "a leader that has this node as a member: by its own log it was removed, or \
+                    not added yet";
+        return Some(text.to_owned());
+    }
     if let Some(evidence) = &group.snapshots.lost {
         let index = status.applied;
         return Some(format!("any member that has a snapshot up to {index}; because {evidence}"));

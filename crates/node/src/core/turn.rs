@@ -105,6 +105,9 @@ impl NodeCore {
         for message in &ready.messages {
             self.send_raft(slot, message);
         }
+        if let Some(group) = self.slots[slot].as_mut() {
+            group.core.reuse(ready.messages);
+        }
         if !ready.fetch.is_empty() {
             // They may be among what this turn writes.
             self.submit_writes();
@@ -134,6 +137,7 @@ impl NodeCore {
     fn soft_changed(&mut self, slot: usize, soft: refloat_raft_core::SoftState) {
         let Some(group) = self.slots[slot].as_mut() else { return };
         let won = soft.role == Role::Leader && !group.is_leader();
+        let deposed = group.is_leader() && (soft.role != Role::Leader || soft.term != group.term());
         tracing::debug!(
             node = %self.me.node, group = %group.key, term = %soft.term, role = ?soft.role,
             leader = ?soft.leader, "role changed"
@@ -147,12 +151,18 @@ impl NodeCore {
         group.rules.forget();
         group.snapshots.refusals.clear();
         if soft.leader.is_some() {
+            group.dismissed_by = None;
+        }
+        if soft.leader.is_some() {
             let parked = std::mem::take(&mut group.parked);
             for proposal in parked {
                 self.route(slot, proposal);
             }
             self.flush_proposals(slot);
             self.flush_reads(slot);
+        }
+        if deposed {
+            self.end_transfers(slot);
         }
         if won {
             self.tend_now();

@@ -95,9 +95,7 @@ impl NodeCore {
             .iter()
             .map(said)
             .try_fold(rules.newest, |least, said| said.map(|version| version.min(least)));
-        // Only then it is known what earlier leaders put in force.
-        let current = group.apply.applied.term == group.soft.term;
-        let waits = !current || rules.proposed.is_some_and(|(version, _)| version > rules.in_force);
+        let waits = rules.proposed.is_some_and(|(version, _)| version > rules.in_force);
         let key = group.key;
         match least {
             Some(version) if version > rules.in_force && !waits => {
