@@ -51,6 +51,19 @@
 //!
 //! A disk that keeps what it acknowledged as synced, and writes sectors of 512 bytes whole.
 //!
+//! # What the store keeps in order, and what the host does
+//!
+//! By itself the store writes nothing of a group to the votes log before the group's registration
+//! is durable, names no file in a record before the file is durable, and gives no file up before
+//! the record that allows it is. Lanes may run in any order beside each other.
+//!
+//! The host
+//! * calls [`identity::begin_run`] behind each boot, before anything is said to anybody;
+//! * says nothing that rests on a write (a vote, an acknowledgement, the name of a new life) before
+//!   its ticket is durable;
+//! * gives each [`GroupBoot`] no more than the rights of its state;
+//! * submits what heals a group before it calls [`LogStore::note_healed`].
+//!
 //! # Limits
 //!
 //! Healing from peers is the host's: it gets the holes of each log from the boot, submits what

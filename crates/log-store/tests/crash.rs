@@ -395,6 +395,45 @@ fn g15_a_segment_whose_name_was_never_synced_is_not_trusted_before_it_is() {
     }
 }
 
+/// The two logs are written by lanes that do not wait for each other.
+#[test]
+fn s07_a_vote_is_not_durable_before_the_registration_of_its_group() {
+    let other = group(9);
+    for (value, roll) in [(false, false), (true, false), (false, true)] {
+        let mut disk = Disk::small();
+        disk.create_group(other).unwrap();
+        disk.sync().unwrap();
+        // A vote that waits already, and one that waits behind it in the other order.
+        disk.vote(other, 1).unwrap();
+        disk.create_group(group(1)).unwrap();
+        match value {
+            true => drop(disk.put_value(group(1), "a vote in other words").unwrap()),
+            false => drop(disk.vote(group(1), 1).unwrap()),
+        }
+        for term in 2..if roll { 40 } else { 3 } {
+            disk.vote(other, term).unwrap();
+        }
+        let kept = disk.sync_without(refloat_log_store::Lane::Wal).unwrap();
+        assert!(!kept.is_empty(), "the registration is not written");
+        for image in disk.fs.crash_images(60) {
+            let story = image.story();
+            let mut back = Disk::on(image, &disk.options);
+            let boot = back.boot().unwrap_or_else(|e| panic!("{story}: {e}"));
+            back.history[0].1.insert(other, GroupModel::default());
+            if !boot.groups.iter().any(|g| g.key == group(1)) {
+                back.create_group(group(1)).unwrap_or_else(|e| panic!("{story}: {e}"));
+            }
+            back.vote(group(1), 1).unwrap();
+            back.sync().unwrap();
+        }
+        for job in kept {
+            disk.run(job).unwrap();
+        }
+        disk.sync().unwrap();
+        assert_eq!(disk.acked() + 1, disk.history.len(), "nothing waits for ever");
+    }
+}
+
 #[test]
 fn s08_a_power_cut_right_after_the_first_ack_of_a_new_group_keeps_its_registration() {
     let mut disk = Disk::small();

@@ -149,6 +149,56 @@ fn s04_a_crash_at_every_point_between_the_seal_and_the_release_and_one_in_the_re
     assert!(overlaps > 10 && twice > 100, "{overlaps}, {twice}");
 }
 
+/// The lanes are independent: what releases log files may run while the write of the record that
+/// allows it does not come to its end. A generation without entries leaves no segment behind, by
+/// which a start would see that its file may be gone.
+#[test]
+fn s04_no_log_file_goes_before_the_record_that_allows_it_is_durable() {
+    for entries in [true, false] {
+        let (mut disk, mut held) = (with_group(), Vec::new());
+        disk.append(group(1), 1, 3, 5000);
+        let started = disk.store().stats().generation;
+        for term in 1.. {
+            // The file that flushes and those behind it, so that it is not one of the newest.
+            let many = disk.store().stats().generation.0 >= started.0 + 3 && !held.is_empty();
+            if many {
+                break;
+            }
+            let is_first = disk.store().stats().generation == started;
+            if entries || is_first {
+                disk.append(group(1), 1, 1, 5000);
+            }
+            disk.vote(group(1), term).unwrap();
+            // The first file, with entries, is flushed as usual.
+            match is_first || disk.store().stats().flushed < started {
+                true => disk.sync().unwrap(),
+                false => held.extend(disk.sync_without(Lane::Flush).unwrap()),
+            }
+        }
+        let (before, acked) = (disk.files("wal"), disk.history.len() - 1);
+        let flushed = disk.store().stats().flushed;
+        for job in held {
+            disk.run(job).unwrap();
+        }
+        assert!(disk.store().stats().flushed > flushed, "a record was submitted");
+        // Everything but the write of the record.
+        let kept = disk.sync_without(Lane::Wal).unwrap();
+        assert_eq!(kept.len(), 1, "{entries}: the record");
+        let gone = |disk: &Disk| before.iter().filter(|f| !disk.files("wal").contains(f)).count();
+        assert_eq!(gone(&disk), 0, "{entries}: {before:?}, then {:?}", disk.files("wal"));
+        for image in disk.fs.crash_images(30) {
+            let story = format!("{entries}: {}", image.story());
+            let mut back = Disk::on(image, &disk.options);
+            must_hold_everything(&mut back, &disk, acked, &story);
+        }
+        for job in kept {
+            disk.run(job).unwrap();
+        }
+        disk.sync().unwrap();
+        assert!(gone(&disk) > 0, "{entries}: released behind the record");
+    }
+}
+
 /// Whether a log file is there whose entries a segment holds too.
 fn holds_wal(disk: &Disk, flushed: u64) -> bool {
     let number = |f: &std::path::PathBuf| f.file_stem()?.to_str()?.parse::<u64>().ok();

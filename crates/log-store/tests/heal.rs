@@ -305,6 +305,32 @@ fn a_segment_that_was_lost_is_forgotten_once_its_group_is_healed() {
     }
 }
 
+/// What proves such a group is which term a record names before its newer entries: no segment says
+/// that, and the log file that does goes with its flush, whoever else waits to be healed.
+#[test]
+fn a_group_that_only_a_log_record_proved_beside_a_lost_segment_is_doubted_once_that_is_gone() {
+    let mut disk = with_a_lost_segment_between_two_terms();
+    let boot = disk.boot().unwrap();
+    assert_eq!(states(&boot), [GroupState::Damaged, GroupState::Clean], "{}", boot.report);
+    let before = disk.files("wal");
+    run_on(&mut disk, 4);
+    let is_gone = |file: &&std::path::PathBuf| !disk.files("wal").contains(file);
+    assert!(before.iter().filter(is_gone).count() > 0, "a group that waits holds no log file back");
+    disk.kill();
+    let boot = disk.boot().unwrap();
+    assert_eq!(boot.groups[1].state, GroupState::HeadUnknown, "{}", boot.report);
+    // Nothing that may have been overwritten is relied on, and a leader makes up for it.
+    assert_eq!((boot.groups[1].last, boot.groups[1].commit), (id(0, 0), Index::ZERO));
+    heal_group_1(&mut disk, &boot);
+    let entries = (1..=6).map(|n| entry(if n < 4 { 1 } else { 2 }, n, 60)).collect();
+    disk.write(group(2), None, Some(LogOp::Append { prev: id(0, 0), entries })).unwrap();
+    disk.store().note_healed(Now(0), group(2)).unwrap();
+    disk.sync().unwrap();
+    disk.kill();
+    let boot = disk.boot().unwrap();
+    assert_eq!(states(&boot), [GroupState::Clean; 2], "{}", boot.report);
+}
+
 #[test]
 fn w28_a_damaged_segment_is_kept_aside_once_it_is_forgotten() {
     let (mut disk, damaged) = with_segments_between_two_terms();

@@ -87,7 +87,14 @@ fn acknowledgements_follow_their_syncs_and_names_follow_the_syncs_of_their_direc
             *names.entry(kind).or_insert(0) += 1;
         }
     }
-    for kind in ["wal published", "seg published", "snap published", "wal let go", "seg let go"] {
+    for kind in [
+        "identity published",
+        "wal published",
+        "seg published",
+        "snap published",
+        "wal let go",
+        "seg let go",
+    ] {
         assert!(names.get(kind).is_some_and(|n| *n >= 3), "hardly any {kind}: {names:?}");
     }
     let acks = acknowledgements_follow_a_quorum(&nodes);
@@ -242,7 +249,9 @@ fn durable_since(calls: &[Call]) -> BTreeMap<&str, u64> {
 }
 
 /// A file is synced before it gets its name, and its directory before a log file is written under
-/// its name, and before what a file replaces is let go. Returns what was seen.
+/// its name, before what a file replaces is let go, and where it is a copy of the identity, with the
+/// number of the run, before the other copy is touched or anything is said to anybody. Returns what
+/// was seen.
 fn names_are_relied_on_once_synced(calls: &[Call], dir: &Path) -> Vec<&'static str> {
     let dir = dir.to_string_lossy();
     let mut events: Vec<(u64, &Call)> = calls.iter().map(|call| (call.end, call)).collect();
@@ -279,6 +288,10 @@ fn names_are_relied_on_once_synced(calls: &[Call], dir: &Path) -> Vec<&'static s
                 let paths = call.paths();
                 let [from, to] = [paths[0], paths[1]].map(|path| within(path).unwrap_or_default());
                 assert!(!dirty.contains(&from), "{from} became {to} before it was synced");
+                if is_identity(&to) {
+                    let other = unsynced.iter().find(|name| is_identity(name));
+                    assert!(other.is_none(), "{to} got its name before {other:?} was durable");
+                }
                 if from.ends_with(".wal") {
                     let behind = number(&from);
                     let flushed = |name: &&String| {
@@ -297,6 +310,7 @@ fn names_are_relied_on_once_synced(calls: &[Call], dir: &Path) -> Vec<&'static s
                         Some("wal") => "wal published",
                         Some("seg") => "seg published",
                         Some("snap") => "snap published",
+                        _ if is_identity(&to) => "identity published",
                         _ => "other published",
                     });
                     unsynced.insert(to);
@@ -313,10 +327,19 @@ fn names_are_relied_on_once_synced(calls: &[Call], dir: &Path) -> Vec<&'static s
                     seen.push("seg let go");
                 }
             }
+            "sendto" | "write" | "writev" => {
+                let says = call.file().is_some_and(|file| file.starts_with("socket:"));
+                let open = unsynced.iter().find(|name| is_identity(name) && says);
+                assert!(open.is_none(), "something was said before the name {open:?} was durable");
+            }
             _ => {}
         }
     }
     seen
+}
+
+fn is_identity(name: &str) -> bool {
+    ["identity.a", "identity.b"].contains(&name)
 }
 
 fn parent(path: &str) -> &str {

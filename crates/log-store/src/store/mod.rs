@@ -21,7 +21,7 @@ use refloat_memtable::Memtables;
 use refloat_segment::{SegmentName, SegmentSet};
 use refloat_types::{EntryId, Generation, GroupKey, Identity, Index, Now};
 use refloat_vfs::{FileLock, Vfs};
-use refloat_wal::Writer;
+use refloat_wal::{Lsn, Writer};
 
 use crate::error::Poisoned;
 use crate::event::{Event, Ticket};
@@ -77,6 +77,10 @@ pub struct LogStore {
     next_request: u64,
     /// Groups whose commit hint on disk is older than what the host told.
     hints: BTreeSet<GroupKey>,
+    /// Groups whose registration is not durable yet, and where it stands in the main log.
+    registering: BTreeMap<GroupKey, Lsn>,
+    /// What of the votes log waits to be written may be once the main log is durable up to here.
+    votes_behind: Lsn,
     /// Deleted groups whose deletion is not durable yet.
     leaving: BTreeSet<GroupKey>,
     /// Keys of deleted groups of which an entry or a vote may be left on the disk.
@@ -169,6 +173,8 @@ impl LogStore {
             lost: parts.lost,
             next_request: 0,
             hints: BTreeSet::new(),
+            registering: BTreeMap::new(),
+            votes_behind: Lsn::default(),
             leaving: BTreeSet::new(),
             graves: parts.graves,
             published: parts.published,
@@ -273,7 +279,9 @@ impl LogStore {
         if self.poisoned.is_some() {
             return None;
         }
-        if let Some(job) = self.votes.poll(now) {
+        if self.wal.durable() >= self.votes_behind
+            && let Some(job) = self.votes.poll(now)
+        {
             return Some(Job::votes(job));
         }
         if self.wal.wake_at().is_some_and(|at| at <= now) {

@@ -111,15 +111,28 @@ impl LogStore {
         self.make_room(records, votes);
         // The votes log first: a vote that only it holds binds nobody who was not asked yet, and
         // the whole write may be tried again.
-        let votes = match votes.is_empty() {
+        let lsn = match votes.is_empty() {
             true => None,
             false => Some(self.votes.submit(votes).map_err(refused)?),
         };
-        Ok((self.wal.submit(records).map_err(refused)?, votes))
+        self.hold_back(votes);
+        Ok((self.wal.submit(records).map_err(refused)?, lsn))
+    }
+
+    /// A start that finds a vote for a group that nobody registered cannot tell it from one of a
+    /// group that was deleted, and never takes the group again: so the votes log is not written
+    /// before the registration that stands in the main log is durable.
+    fn hold_back(&mut self, votes: &[RecordRef<'_>]) {
+        let groups = votes.iter().map(|record| match record {
+            RecordRef::Log { group, .. } | RecordRef::State { group, .. } => group,
+        });
+        let last = groups.filter_map(|group| self.registering.get(group)).max();
+        self.votes_behind = last.copied().unwrap_or_default().max(self.votes_behind);
     }
 
     /// Registers a group: durable in the same order as every write, so that nothing the group
-    /// acknowledges can outlive its registration. A registered group is left as it is.
+    /// acknowledges can outlive its registration; votes and values of it are not written to the
+    /// second log before. A registered group is left as it is.
     ///
     /// # Errors
     /// Nothing was written. A key is for one life: after a deletion it is refused, because old
@@ -137,7 +150,8 @@ impl LogStore {
         if self.graves.contains(&key) {
             return Err(SubmitError::KeyInUse);
         }
-        let ticket = self.submit_change(key, Change::Created(conf.clone()))?;
+        let (ticket, at) = self.submit_change_and_op(key, Change::Created(conf.clone()), None)?;
+        self.registering.insert(key, at);
         self.logs.insert(key, GroupLog::default());
         Ok(ticket)
     }
@@ -197,7 +211,7 @@ impl LogStore {
         // Only above: what is below is dead, but for the live entries, which came before.
         let cut = (!keeps_log).then_some(LogOp::Cut { from: id.index.next() });
         let change = Change::Installed { id, conf: conf.clone() };
-        let ticket = self.submit_change_and_op(key, change, cut)?;
+        let (ticket, _) = self.submit_change_and_op(key, change, cut)?;
         let log = self.logs.entry(key).or_default();
         super::add_all(&mut log.live, &live);
         log.install(id);
@@ -240,7 +254,7 @@ impl LogStore {
         group: GroupKey,
         change: Change,
     ) -> Result<Ticket, SubmitError> {
-        self.submit_change_and_op(group, change, None)
+        self.submit_change_and_op(group, change, None).map(|(ticket, _)| ticket)
     }
 
     fn submit_change_and_op(
@@ -248,7 +262,7 @@ impl LogStore {
         group: GroupKey,
         change: Change,
         op: Option<LogOp>,
-    ) -> Result<Ticket, SubmitError> {
+    ) -> Result<(Ticket, Lsn), SubmitError> {
         self.check_alive()?;
         let body = change.encode();
         let mut records = vec![RecordRef::State { group, body: &body }];
@@ -260,7 +274,7 @@ impl LogStore {
             self.memtables.apply(group, op);
             self.logs.entry(group).or_default().apply(op);
         }
-        Ok(self.tickets.issue(wal, None, Vec::new()))
+        Ok((self.tickets.issue(wal, None, Vec::new()), wal))
     }
 
     /// Rolls over where the current files have no room for these records.
@@ -318,6 +332,8 @@ impl LogStore {
 
     /// Passes on what became durable: per group, per waiting action.
     pub(super) fn advance(&mut self, now: Now) -> Result<(), Poisoned> {
+        let durable = self.wal.durable();
+        self.registering.retain(|_, at| *at > durable);
         for (group, last) in self.tickets.advance(self.wal.durable(), self.votes.durable()) {
             if let Some(log) = self.logs.get_mut(&group) {
                 log.persisted(last);
