@@ -62,6 +62,8 @@ pub(crate) struct Machine {
     pub(crate) armed: Option<Crash>,
     /// Which operation was made to fail: the process may stop for it.
     pub(crate) disk_error: Option<OpKind>,
+    /// The process before ended over such an error.
+    pub(crate) failed: bool,
     pub(crate) asked_to_stop: bool,
 }
 

@@ -164,6 +164,7 @@ impl World {
                 refused: false,
                 armed: None,
                 disk_error: None,
+                failed: false,
                 asked_to_stop: false,
             });
             let at = self.rng.below(20_000);

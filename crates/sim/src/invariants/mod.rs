@@ -4,13 +4,17 @@ mod bounded_memory;
 mod durable_acks;
 mod durable_writes;
 mod election_safety;
+mod exactly_once;
+mod group_isolation;
 mod leader_append_only;
 mod leader_completeness;
 pub(crate) mod linearizability;
 mod log_matching;
 mod monotone_pointers;
 mod no_amnesia_vote;
+mod no_false_ack;
 mod no_false_refusal;
+pub(crate) mod recovery_idempotent;
 pub(crate) mod state_machine_safety;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,9 +130,11 @@ impl Invariants {
         }
         let mut applied = self.applied.lock();
         let steps = std::mem::take(&mut applied.steps);
+        let requests = std::mem::take(&mut applied.once.evaluated);
         let fault = applied.fault.take();
         drop(applied);
         *self.evaluated.entry(state_machine_safety::NAME).or_default() += steps;
+        *self.evaluated.entry(exactly_once::NAME).or_default() += requests;
         if let Some((name, evidence)) = fault {
             self.note(name, Err(evidence));
         }
@@ -138,8 +144,14 @@ impl Invariants {
         self.note(bounded_memory::NAME, bounded_memory::check(node, counters, limits));
     }
 
-    /// A node has read its disk.
-    pub(crate) fn on_boot(&mut self, core: &NodeCore, report: &BootReport, hurt: bool) {
+    /// A node has read its disk; `hurt` if synced data went bad there, `failed` if the process
+    /// before ended over a write or a sync that failed.
+    pub(crate) fn on_boot(
+        &mut self,
+        core: &NodeCore,
+        report: &BootReport,
+        (hurt, failed): (bool, bool),
+    ) {
         let node = core.member();
         if !hurt {
             self.note(no_false_refusal::NAME, no_false_refusal::check(report));
@@ -156,6 +168,9 @@ impl Invariants {
             if matches!(line.state, GroupState::Clean | GroupState::Damaged) {
                 let check =
                     self.acks.boot(group, life, line.last, &self.completeness, &self.append_only);
+                if failed {
+                    self.note(no_false_ack::NAME, check.clone());
+                }
                 self.note(if hurt { UNDETECTED } else { durable_acks::NAME }, check);
             }
         }
@@ -173,7 +188,7 @@ impl Invariants {
     pub(crate) fn on_write(
         &mut self,
         floors: &Floors,
-        request: u64,
+        (request, asked): (u64, GroupId),
         command: &[u8],
         reply: &Reply,
     ) {
@@ -182,6 +197,7 @@ impl Invariants {
             let text = format!("request {request} was acknowledged before anybody applied it");
             return self.note(durable_writes::NAME, Err(text));
         };
+        self.note(group_isolation::NAME, group_isolation::check(request, asked, group));
         let floor = floors.get(&group).copied().unwrap_or_default();
         let check = self.reads.written(group, floor, reply.index.0);
         self.note(linearizability::NAME, check);

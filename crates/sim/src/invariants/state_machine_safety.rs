@@ -1,17 +1,18 @@
 //! State machine safety (figure 3 of the paper): if a replica has applied an entry at an index,
-//! no other replica applies a different one there. With it go two relatives: a deterministic
-//! machine gives equal replies everywhere, and no request is applied twice.
+//! no other replica applies a different one there. With it goes a relative: a deterministic machine
+//! gives equal replies everywhere.
 
 use std::collections::BTreeMap;
 
 use refloat_types::GroupKey;
 
+use super::exactly_once::{self, ExactlyOnce};
+
 /// What all replicas of all groups have applied, and where they differ.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     groups: BTreeMap<GroupKey, BTreeMap<u64, Step>>,
-    /// Request number → where it was applied first.
-    requests: BTreeMap<u64, (GroupKey, u64)>,
+    pub(crate) once: ExactlyOnce,
     /// Group and node → the last command's index and the chain up to it.
     positions: BTreeMap<(GroupKey, u64), (u64, u64)>,
     pub(crate) steps: u64,
@@ -31,7 +32,6 @@ pub(crate) struct Step {
 }
 
 pub(crate) const NAME: &str = "state machine safety";
-const AT_MOST_ONCE: &str = "at most once";
 const DETERMINISM: &str = "determinism of the machine";
 
 impl Applied {
@@ -52,7 +52,7 @@ impl Applied {
 
     /// Whether a request was applied anywhere.
     pub(crate) fn place_of(&self, request: u64) -> Option<(GroupKey, u64)> {
-        self.requests.get(&request).copied()
+        self.once.place_of(request)
     }
 
     /// The chain up to the last command at or below an index.
@@ -96,11 +96,9 @@ impl Applied {
         }
         self.groups.entry(group).or_default().insert(index, new);
         if let Some(request) = request
-            && let Some(first) = self.requests.insert(request, (group, index))
-            && first != (group, index)
+            && let Err(text) = self.once.applied(request, (group, index))
         {
-            let text = format!("request {request} at {first:?} and at index {index} of {group}");
-            self.fail(AT_MOST_ONCE, text);
+            self.fail(exactly_once::NAME, text);
         }
     }
 }

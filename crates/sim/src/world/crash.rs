@@ -9,6 +9,7 @@ use refloat_vfs::{Fault, InFlight, OpKind, Vfs};
 
 use super::{Event, World};
 use crate::faults::{Kind, partition};
+use crate::invariants::recovery_idempotent;
 use crate::invariants::state_machine_safety::Place;
 use crate::node::{Crash, Hurt, Process};
 use crate::recorder::Recorder;
@@ -107,6 +108,7 @@ impl World {
             self.count("disk errors hit");
         }
         let machine = &mut self.machines[node];
+        machine.failed = machine.fs.faults_fired() > 0;
         machine.process = None;
         (machine.paused_until, machine.hangs_until, machine.seen) = (0, 0, (0, 0));
         (machine.armed, machine.disk_error, machine.asked_to_stop) = (None, None, false);
@@ -179,6 +181,7 @@ impl World {
                 machine.armed = Some(how);
             }
         }
+        self.recover_twice(node);
         let machine = &self.machines[node];
         let vfs: Arc<dyn Vfs> = Arc::new(machine.fs.clone());
         let (id, make) = (machine.id(), Arc::clone(&self.machine));
@@ -208,7 +211,8 @@ impl World {
                 self.machines[node].heard.clear();
                 // Nobody is to believe what an old copy says.
                 if self.old_copy != Some(node) {
-                    self.checks.on_boot(&core, &report, self.machines[node].hurt.any);
+                    let machine = &self.machines[node];
+                    self.checks.on_boot(&core, &report, (machine.hurt.any, machine.failed));
                 }
                 self.reach(&report);
                 self.machines[node].process = Some(Process::new(core));
@@ -238,6 +242,18 @@ impl World {
                 self.violate(crate::invariants::NO_SURPRISE_STOP, text);
             }
         }
+    }
+
+    /// Of some starts it is seen, on a copy of the disk, that another one would come to the same.
+    fn recover_twice(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let seed = mix(self.seed ^ mix(machine.id()) ^ machine.boot);
+        if machine.hurt.any || !seed.is_multiple_of(4) {
+            return;
+        }
+        let check = recovery_idempotent::check(&machine.fs, &self.options(), seed);
+        let check = check.map_err(|text| format!("node {}: {text}", node + 1));
+        self.checks.note(recovery_idempotent::NAME, check);
     }
 
     /// Counts what the boot found, so that a run shows how far it got.

@@ -82,7 +82,8 @@ impl World {
         match (&result, &request.what) {
             (Ok(reply), What::Write(command)) => {
                 self.remember(command);
-                self.checks.on_write(&request.floors, token, command, reply);
+                let asked = (token, request.group);
+                self.checks.on_write(&request.floors, asked, command, reply);
             }
             (Ok(reply), What::Read) => {
                 let epoch = reply.payload.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
