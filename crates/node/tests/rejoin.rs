@@ -458,20 +458,27 @@ fn m17_a_new_life_is_made_a_voter_though_all_nodes_start_again_while_it_is_a_lea
     write(&mut cluster, victim, 10, 20);
 }
 
-/// How many times a replica on a node asked to be taken back, in all that was recorded.
-fn asked_back(cluster: &Cluster, node: u64) -> usize {
+const REBORN: u8 = 10;
+const DISMISSED: u8 = 18;
+
+/// How many items of a kind a node sent, in all that was recorded.
+fn items(cluster: &Cluster, node: u64, kind: u8) -> usize {
     const HEADER: usize = 1 + 8 + 8 + 24;
-    const REBORN: u8 = 10;
-    let asks = |frame: &[u8]| {
+    let count = |frame: &[u8]| {
         let (mut at, mut found) = (HEADER, 0);
         while let Some(head) = frame.get(at..at + 5) {
-            found += usize::from(head[0] == REBORN);
+            found += usize::from(head[0] == kind);
             at += 5 + u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
         }
         found
     };
     let frames = cluster.frames().filter(|(from, _, _)| from.node.0 == node);
-    frames.map(|(_, _, bytes)| asks(bytes)).sum()
+    frames.map(|(_, _, bytes)| count(bytes)).sum()
+}
+
+/// How many times a replica on a node asked to be taken back.
+fn asked_back(cluster: &Cluster, node: u64) -> usize {
+    items(cluster, node, REBORN)
 }
 
 #[test]
@@ -890,4 +897,56 @@ fn a_whole_node_that_left_the_cluster_says_so_for_each_group_and_asks_for_no_vot
             assert!(text.contains("removed"), "group {}: {text}", group.group);
         }
     }
+}
+
+/// It does not know yet that the entry is committed by which the node was added again.
+#[test]
+fn m17_a_new_leader_sends_nobody_away_before_it_applied_an_entry_of_its_own() {
+    let mut cluster = Cluster::of(4, 1);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    write(&mut cluster, 1, 0, 10);
+    let old = cluster.leader(1).expect("formed");
+    let away = 1 + old % 4;
+    let others: Vec<u64> = (1..=4).filter(|node| ![old, away].contains(node)).collect();
+    let member = Member::new(NodeId(away), Incarnation(0x1000 + u128::from(away)));
+    let ask = |to, change| Input::ChangeMembers { to, group: GroupId(1), change, expected: None };
+    cluster.run_for(300);
+    cluster.kill(away);
+    let token = cluster.input(old, |to| ask(to, MemberChange::Remove(member)));
+    cluster.answer(token).expect("taken");
+    cluster.run_for(500);
+    cluster.record();
+    cluster.start(away);
+    cluster.run_for(3_000);
+    assert!(items(&cluster, old, DISMISSED) > 0, "it asked for votes and was told");
+    cluster.kill(away);
+    // Added again; who leads dies before the others know that this is committed.
+    let log_end = |c: &Cluster, node| group_of(c, node, 1).durable;
+    let before: Vec<u64> = others.iter().map(|node| log_end(&cluster, *node)).collect();
+    cluster.input(old, |to| ask(to, MemberChange::AddLearner(member)));
+    let written = |c: &Cluster| others.iter().zip(&before).all(|(n, end)| log_end(c, *n) > *end);
+    assert!(cluster.run_until(2, written));
+    assert!(
+        others.iter().all(|node| group_of(&cluster, *node, 1).commit < log_end(&cluster, *node))
+    );
+    cluster.kill(old);
+    // What the node asked for is heard again and again while the next leader begins.
+    let is_member = |c: &Cluster, at: u64| c.members_of(at, 1).iter().any(|m| m.0 == away);
+    let mut led = 0;
+    for _ in 0..100_000 {
+        cluster.crank();
+        let leader = cluster.leader(1).filter(|leader| *leader != old);
+        if let Some(leader) = leader {
+            led += 1;
+            cluster.replay(away, leader);
+            if is_member(&cluster, leader) {
+                break;
+            }
+        }
+    }
+    cluster.run_for(200);
+    assert!(led > 1, "there was a time in which it did not know");
+    let sent: usize = others.iter().map(|node| items(&cluster, *node, DISMISSED)).sum();
+    assert_eq!(sent, 0, "it is a member");
 }

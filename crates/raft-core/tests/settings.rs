@@ -80,3 +80,26 @@ fn the_least_and_the_most_that_is_allowed_works() {
         assert_eq!(c.status(3).commit, c.status(1).commit, "{n}");
     }
 }
+
+/// A message is divided among the ranges that are asked for.
+#[test]
+fn holes_are_filled_from_what_is_not_written_yet_however_little_a_message_holds() {
+    let mut c = Cluster::with(3, |config| config.max_append_bytes = 1);
+    c.elect(1);
+    c.run(2 * BEAT);
+    let (term, last) = (c.status(1).term, c.status(2).last.index);
+    (0..4).for_each(|n| drop(c.propose(1, &format!("{n}")).unwrap()));
+    let (appends, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut c.wire).into_iter().partition(|m| m.to == member(2));
+    c.wire = rest;
+    let ranges = [last + 1, last + 3].map(|at| HoleRange { term, first: at, last: at }).to_vec();
+    let body = Body::HoleAsk { ranges };
+    let ask = Message { from: member(3), to: member(2), group: GROUP, term, body };
+    c.with_core(2, |core, now| {
+        for message in appends.into_iter().chain([ask]) {
+            core.step(now, message).unwrap();
+        }
+    });
+    let gifts = c.wire.iter().filter(|m| matches!(m.body, Body::HoleHave { .. }));
+    assert_eq!(gifts.count(), 2);
+}
