@@ -199,8 +199,15 @@ impl Pool {
         Some((path, u32::try_from(len / BLOCK as u64).unwrap_or(u32::MAX)))
     }
 
-    /// A file is in use from now on.
+    /// A file is in use from now on. One that stands ready under a number of its own was too short
+    /// for it: it goes, for behind the files that prove that it never existed it would look like
+    /// the oldest of the log.
     pub(crate) fn linked(&mut self, first: First, path: &Path, blocks: u32) {
+        let ready = std::mem::take(&mut self.ready).into_iter();
+        let (numbered, ready): (Vec<_>, Vec<_>) =
+            ready.partition(|(path, _)| matches!(Name::of(path), Name::Log(_)));
+        self.ready = ready.into();
+        self.garbage.extend(numbered.into_iter().map(|(path, _)| path));
         let in_use = InUse { path: path.to_path_buf(), len: offset_of(blocks), damaged: false };
         self.files.insert(first.generation, in_use);
         self.newest = Some(first);

@@ -568,6 +568,35 @@ fn w28_a_file_in_the_place_of_one_that_was_never_linked_is_missed_when_it_goes()
     assert!(!disk.find().scan.damage.is_empty(), "{:?}", disk.fs.files());
 }
 
+/// Its first batch is whole, and it stands ready under its number: when the files are gone that say
+/// that it never existed it would be the oldest of the log.
+#[test]
+fn w12_a_file_that_was_never_linked_does_not_outlive_those_that_show_it() {
+    let mut disk = unlinked(full_disk(&options()));
+    let number = disk.writer.generation().0 - 1;
+    run_until(&mut disk, Writer::is_ready);
+    let fs = disk.fs.kill();
+    fs.set_capacity(None);
+    // The next start needs a longer file than those that are there.
+    let many: Vec<_> = (1..=3000u64).map(|id| (group(id), vec![7; 100].into())).collect();
+    let scan = look(&fs, &options()).scan;
+    let is_it = |file: &&FileReport| file.generation.0 == number;
+    let verdict = scan.files.iter().find(is_it).map(|file| file.verdict);
+    assert_eq!(verdict, Some(Verdict::NeverExisted), "{:?}", fs.files());
+    let again = scan.unproven().to_vec();
+    let writer = Writer::resume(scan, options(), many.clone(), again);
+    let mut disk = Disk { fs, options: options(), writer, now: 0 };
+    disk.settle();
+    for _ in 0..4 {
+        disk.writer.roll(many.clone());
+        disk.writer.release(disk.writer.generation());
+        disk.settle();
+    }
+    let found = disk.find();
+    assert!(found.scan.damage.is_empty(), "{:?}: {}", disk.fs.files(), found.words());
+    assert!(found.seen.files[0].0 > number, "{:?}", disk.fs.files());
+}
+
 /// A start that was cut off behind the first batch of its file, before the link to it; the next
 /// one begins.
 fn unlinked(disk: Disk) -> Disk {
