@@ -88,7 +88,9 @@ fn holes_are_filled_from_what_is_not_written_yet_however_little_a_message_holds(
     c.elect(1);
     c.run(2 * BEAT);
     let (term, last) = (c.status(1).term, c.status(2).last.index);
-    (0..4).for_each(|n| drop(c.propose(1, &format!("{n}")).unwrap()));
+    for n in 0..4 {
+        c.propose(1, &format!("{n}")).unwrap();
+    }
     let (appends, rest): (Vec<_>, Vec<_>) =
         std::mem::take(&mut c.wire).into_iter().partition(|m| m.to == member(2));
     c.wire = rest;
