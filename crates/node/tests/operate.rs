@@ -210,3 +210,17 @@ fn lead_elsewhere(cluster: &mut Cluster, node: u64, group: u64) {
         assert!(cluster.run_until(5, |c| c.leader(group).is_some_and(|leader| leader != node)));
     }
 }
+
+/// Timers that fire together fire late, but not by more than a beat.
+#[test]
+fn a_cluster_with_beats_shorter_than_the_grain_of_its_timers_keeps_its_leader() {
+    let mut cluster = Cluster::new(1);
+    (cluster.config.election_timeout, cluster.config.heartbeat) = (10_000, 1_000);
+    cluster.start_all();
+    cluster.wait_for_leaders(1);
+    cluster.run_for(300);
+    let term = |c: &Cluster| c.statuses().iter().map(|s| s.groups[1].term).max();
+    let (before, leader) = (term(&cluster), cluster.leader(1));
+    cluster.run_for(2_000);
+    assert_eq!((term(&cluster), cluster.leader(1)), (before, leader));
+}

@@ -116,6 +116,7 @@ impl NodeCore {
         let mut config = config;
         config.max_payload = config.max_payload.min(limit);
         config.max_append_bytes = config.max_append_bytes.min(limit as usize);
+        config.timer_grain = config.timer_grain.min(config.heartbeat);
         let mut node = NodeCore::empty(boot.store, boot.identity, config, machines, time, seed);
         node.restore_node_state(&boot.node_state)?;
         for group in boot.groups {
