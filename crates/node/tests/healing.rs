@@ -4,7 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use refloat_node::{Consistency, GroupStatus, Input};
+use refloat_node::{Consistency, GroupStatus, Input, JobLane};
 use refloat_types::{GroupId, NodeId};
 use support::{Cluster, DIR};
 
@@ -157,6 +157,62 @@ fn a_follower_that_lost_its_newest_log_file_follows_until_it_holds_what_the_lead
     cluster.start(leader);
     assert!(cluster.run_until(20, all_clean), "{:#?}", cluster.statuses());
     assert_eq!(cluster.read(victim, 1, Consistency::Linearizable), Ok(text(0, 40)));
+}
+
+/// What may be wrong with a replica when it starts.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Damaged,
+    HeadUnknown,
+    Amnesia,
+}
+
+#[test]
+fn a_group_that_is_deleted_while_a_replica_heals_is_gone_there_and_can_be_created_again() {
+    for wrong in [Wrong::Damaged, Wrong::HeadUnknown, Wrong::Amnesia] {
+        let mut cluster = Cluster::formed(2);
+        write(&mut cluster, 0, 20);
+        cluster.run_for(200);
+        let leader = cluster.leader(1).expect("formed");
+        let victim = 1 + leader % 3;
+        cluster.kill(victim);
+        cluster.start(victim);
+        write(&mut cluster, 20, 40);
+        cluster.run_for(200);
+        cluster.kill(victim);
+        match wrong {
+            Wrong::Damaged => assert!(rot(&cluster, victim, "entry-0033") > 0),
+            Wrong::HeadUnknown => {
+                let newest = logs(&cluster, victim).pop().expect("log files");
+                refloat_vfs::Vfs::remove_file(&cluster.disks[&victim], &newest).expect("removed");
+            }
+            Wrong::Amnesia => cluster.forget(victim, 1),
+        }
+        cluster.start(victim);
+        assert_ne!(group_of(&cluster, victim, 1).state, "clean", "{wrong:?}");
+        // What makes it whole does not get to the disk before the group is deleted.
+        cluster.hold(victim, JobLane::Wal);
+        cluster.run_for(100);
+        let token = cluster.input(leader, |to| Input::DeleteGroup { to, group: GroupId(1) });
+        cluster.answer(token).expect("deleted");
+        cluster.run_for(300);
+        cluster.release(victim, JobLane::Wal);
+        let gone = |c: &Cluster| c.nodes[&victim].status().groups.iter().all(|g| g.group != 1);
+        assert!(cluster.run_until(10, gone), "{wrong:?}: {:#?}", cluster.statuses());
+        let create = |to| Input::CreateGroup { to, group: GroupId(1), members: vec![] };
+        let token = cluster.input(leader, create);
+        cluster.answer(token).expect("created again");
+        cluster.proposed(victim, 1, "new").expect("applied");
+        for again in [false, true] {
+            if again {
+                cluster.power_cut(victim);
+                cluster.start(victim);
+            }
+            assert!(cluster.run_until(20, all_clean), "{wrong:?}: {:#?}", cluster.statuses());
+            let text = cluster.read(victim, 1, Consistency::Linearizable);
+            assert_eq!(text, Ok("new".into()), "{wrong:?}");
+        }
+    }
 }
 
 /// A follower whose log is in segments, and in no log file any more; it is down.

@@ -758,6 +758,63 @@ fn a_node_that_was_added_as_a_learner_stays_one_until_it_is_promoted() {
     assert!(cluster.proposed(at, 1, "without it").is_ok());
 }
 
+/// Adds a fourth node, by what the first one says, and starts it.
+fn add_a_fourth(cluster: &mut Cluster, learner: bool) {
+    let change = NodeChange::Add { node: NodeId(4), learner };
+    let token = cluster.input(1, |to| Input::ChangeNodes { to, change });
+    cluster.answer(token).expect("written down");
+    cluster.run_for(100);
+    cluster.disks.insert(4, refloat_vfs::SimFs::new());
+    cluster.join(4, LIFE, 1);
+    cluster.start(4);
+}
+
+fn is_learner(cluster: &Cluster, at: u64, node: u64, life: u128) -> bool {
+    let wanted = (node, format!("{life:032x}"), "learner");
+    (0..=1).all(|group| cluster.members_of(at, group).contains(&wanted))
+}
+
+#[test]
+fn a_node_that_loses_its_disk_while_another_one_is_added_comes_back_and_so_does_that() {
+    for leads in [false, true] {
+        let mut cluster = Cluster::formed(1);
+        write(&mut cluster, 1, 0, 10);
+        cluster.run_for(300);
+        add_a_fourth(&mut cluster, false);
+        let listed = |c: &Cluster| c.members_of(1, 0).iter().any(|m| m.0 == 4);
+        wait_until(&mut cluster, 20, listed);
+        // In the middle of it, one that follows or the one that sees to it.
+        let meta = cluster.leader(0).expect("led");
+        let victim = if leads { meta } else { (1..=3).find(|n| *n != meta).expect("three") };
+        let stays = (1..=3).find(|n| *n != victim).expect("three");
+        cluster.kill(victim);
+        cluster.join(victim, OTHER, stays);
+        cluster.start(victim);
+        let all = |c: &Cluster| c.is_voter(stays, 4, LIFE) && c.is_voter(stays, victim, OTHER);
+        wait_until(&mut cluster, 60, all);
+        cluster.run_for(500);
+        cluster.kill(stays);
+        cluster.proposed(victim, 1, "three of four").expect("applied");
+        let all = text(0, 10) + "\nthree of four";
+        assert_eq!(cluster.read(4, 1, Consistency::Linearizable), Ok(all));
+    }
+}
+
+#[test]
+fn a_learner_that_loses_its_disk_comes_back_as_a_learner() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 10);
+    add_a_fourth(&mut cluster, true);
+    wait_until(&mut cluster, 20, |c| is_learner(c, 1, 4, LIFE));
+    cluster.kill(4);
+    cluster.join(4, OTHER, 1);
+    cluster.start(4);
+    wait_until(&mut cluster, 20, |c| is_learner(c, 1, 4, OTHER));
+    cluster.run_for(5_000);
+    assert!(is_learner(&cluster, 1, 4, OTHER), "{:#?}", cluster.statuses());
+    assert_eq!(cluster.read(4, 1, Consistency::Linearizable), Ok(text(0, 10)));
+}
+
 /// Found by the simulator: it was created without the node, which never got it.
 #[test]
 fn a_group_that_is_created_while_a_wiped_node_is_taken_back_gets_the_node_too() {
