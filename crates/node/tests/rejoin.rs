@@ -933,6 +933,39 @@ fn m17_a_whole_replica_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is
     assert!(cluster.run_until(20, back), "{:#?}", cluster.statuses());
 }
 
+/// A leader that was away knows neither that it is deposed nor whom the next one added. Its word kept
+/// the only member that could be elected from ever asking again.
+#[test]
+fn m17_a_leader_of_an_older_term_dismisses_nobody() {
+    let mut cluster = Cluster::formed(1);
+    write(&mut cluster, 1, 0, 5);
+    let old = cluster.leader(1).expect("formed");
+    let away = cluster.nodes.remove(&old).expect("it runs");
+    wait_until(&mut cluster, 20, |c| (0..=1).all(|g| c.leader(g).is_some()));
+    let next = cluster.leader(1).expect("elected");
+    let change = NodeChange::Add { node: NodeId(4), learner: false };
+    let token = cluster.input(next, |to| Input::ChangeNodes { to, change });
+    cluster.answer(token).expect("written down");
+    cluster.run_for(100);
+    cluster.disks.insert(4, refloat_vfs::SimFs::new());
+    cluster.join(4, LIFE, next);
+    cluster.start(4);
+    wait_until(&mut cluster, 20, |c| c.is_voter(next, 4, LIFE));
+    // What it has alone with the leader that dies makes it the only one to be elected.
+    let third = (1..=3).find(|n| *n != old && *n != next).expect("three");
+    cluster.partition(next, third);
+    cluster.partition(4, third);
+    cluster.propose(next, 1, "on two of four");
+    cluster.run_for(200);
+    cluster.kill(next);
+    cluster.record();
+    cluster.run_for(2_000);
+    cluster.nodes.insert(old, away);
+    assert!(cluster.replay(4, old) > 0, "it asked for votes meanwhile");
+    cluster.heal();
+    wait_until(&mut cluster, 20, |c| c.leader(1) == Some(4));
+}
+
 #[test]
 fn a_whole_node_that_left_the_cluster_says_so_for_each_group_and_asks_for_no_votes() {
     let mut cluster = Cluster::of(4, 1);

@@ -249,7 +249,7 @@ impl NodeCore {
         let Some(slot) = self.by_key.get(&message.group).copied() else { return };
         let now = self.now();
         if matches!(message.body, Body::PreVote { .. } | Body::Vote { .. }) {
-            self.answer_who_was_removed(from, message.group, message.from.incarnation);
+            self.answer_who_was_removed(from, &message);
         }
         self.catch_up_with_beats(slot);
         self.let_in_with(slot, &message.body);

@@ -2,12 +2,13 @@
 //! group follows what group 0 says of its nodes, one entry at a time.
 
 use refloat_raft_core::quorum::has_quorum;
-use refloat_raft_core::{ConfChange, PeerStatus};
+use refloat_raft_core::{ConfChange, Message, PeerStatus};
 use refloat_types::{ConfState, GroupKey, Incarnation, Index, Member, NodeId, Now};
 
 use super::NodeCore;
 use super::catalog::NodeRecord;
 use super::envelope::Item;
+use super::group::Group;
 use super::sending::Outgoing;
 use crate::api::Lane;
 
@@ -74,15 +75,13 @@ impl NodeCore {
     }
 
     /// A replica asks for votes, and this node leads the group without it: it is told, since no
-    /// leader speaks to it any more.
-    pub(super) fn answer_who_was_removed(
-        &mut self,
-        from: Member,
-        key: GroupKey,
-        life: Incarnation,
-    ) {
-        if self.goes_on_without(key, from.node) {
-            self.send_item(from.node, Lane::Urgent, &Item::Dismissed { group: key, life });
+    /// leader speaks to it any more. Not if it knows a later term, whose leader may have added it.
+    pub(super) fn answer_who_was_removed(&mut self, from: Member, message: &Message) {
+        let (group, life) = (message.group, message.from.incarnation);
+        let slot = self.by_key.get(&group).copied();
+        let term = slot.and_then(|slot| self.slots[slot].as_ref()).map(Group::term);
+        if term.is_some_and(|term| message.term <= term) && self.goes_on_without(group, from.node) {
+            self.send_item(from.node, Lane::Urgent, &Item::Dismissed { group, life });
         }
     }
 
