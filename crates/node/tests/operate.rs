@@ -213,14 +213,16 @@ fn lead_elsewhere(cluster: &mut Cluster, node: u64, group: u64) {
 
 /// Timers that fire together fire late, but not by more than a beat.
 #[test]
-fn a_cluster_with_beats_shorter_than_the_grain_of_its_timers_keeps_its_leader() {
+fn beats_that_are_shorter_than_the_grain_of_timers_come_in_time() {
     let mut cluster = Cluster::new(1);
-    (cluster.config.election_timeout, cluster.config.heartbeat) = (10_000, 1_000);
+    (cluster.config.election_timeout, cluster.config.heartbeat) = (20_000, 1_000);
     cluster.start_all();
     cluster.wait_for_leaders(1);
     cluster.run_for(300);
-    let term = |c: &Cluster| c.statuses().iter().map(|s| s.groups[1].term).max();
-    let (before, leader) = (term(&cluster), cluster.leader(1));
-    cluster.run_for(2_000);
-    assert_eq!((term(&cluster), cluster.leader(1)), (before, leader));
+    let sent = |c: &Cluster| c.nodes.values().map(|n| n.counters().messages_sent).sum::<u64>();
+    let before = sent(&cluster);
+    cluster.run_for(1_000);
+    // Two groups, two followers each: a beat and an answer.
+    let beats = (sent(&cluster) - before) / 8;
+    assert!(beats > 400, "{beats} beats in a second");
 }

@@ -412,6 +412,11 @@ fn n05_a_leader_that_is_deposed_ends_its_transfers_and_the_next_ones_begin_at_on
     write_large(&mut cluster, 1, 1, 80);
     cluster.start(3);
     assert!(cluster.run_until(20, |c| sent(c, 1) >= MIB), "in the middle");
+    // The next leader's snapshot is another one.
+    cluster.proposed(1, 1, "newer").expect("applied");
+    cluster.run_for(200);
+    let token = cluster.input(2, |to| Input::Snapshot { to, group: GroupId(1) });
+    cluster.answer(token).expect("made");
     lead(&mut cluster, 2, 1);
     assert_eq!(cluster.nodes[&1].counters().snapshots_sending, 0, "it leads no more");
     let before = sent(&cluster, 1);
