@@ -386,7 +386,9 @@ impl NodeCore {
         let mut places: BTreeMap<NodeId, String> = self.identity.members.iter().cloned().collect();
         let nodes = self.with_catalog(|catalog| catalog.nodes().clone()).unwrap_or_default();
         for (node, record) in nodes {
-            if record.gone && !self.is_in_a_group(|member| member.node == node) {
+            let needed = self.is_in_a_group(|member| member.node == node);
+            // Who is still there has to be told that it was removed.
+            if record.gone && !needed && !self.is_connected(node) {
                 places.remove(&node);
             } else if record.life.is_some() || record.gone && !record.address.is_empty() {
                 places.insert(node, record.address);
