@@ -162,6 +162,24 @@ fn w16_a_leader_on_a_full_disk_refuses_what_it_could_not_write() {
     assert!(cluster.run_until(5, removed), "{:?}", cluster.members_of(leader, 1));
 }
 
+/// Whether there is space is looked at from time to time, and requests that are refused at once in
+/// quick succession do not put that off.
+#[test]
+fn w16_service_resumes_though_clients_never_pause() {
+    let mut cluster = Cluster::formed(1);
+    cluster.run_for(200);
+    fill_disks(&mut cluster);
+    write_until_full(&mut cluster, 30 << 10);
+    make_space(&mut cluster);
+    let leader = cluster.leader(1).expect("led");
+    let resumed = (0..400).any(|n| {
+        let token = cluster.propose(leader, 1, &text(n, 10));
+        cluster.run_for(10);
+        matches!(cluster.replies.remove(&token), Some(Ok(_)))
+    });
+    assert!(resumed, "no space for four seconds: {:#?}", cluster.statuses());
+}
+
 /// A follower that has no space neither gets the same again and again, nor counts on it.
 #[test]
 fn w16_a_follower_on_a_full_disk_is_sent_little_and_has_all_soon_after_there_is_space() {

@@ -292,7 +292,7 @@ impl NodeCore {
     }
 
     /// Whether anything waits that may run out of time or out of luck.
-    fn needs_sweep(&self) -> bool {
+    pub(super) fn needs_sweep(&self) -> bool {
         self.pending > 0 || self.lacks_space() || self.flow.is_busy()
     }
 

@@ -65,7 +65,8 @@ impl NodeCore {
 
     /// Counts a request in; each is counted out by [`NodeCore::answer`].
     pub(super) fn admit(&mut self, bytes: u64) {
-        if self.pending == 0 {
+        // A sweep that others wait for is put off by nobody, however many come and are answered.
+        if !self.needs_sweep() {
             self.next_sweep = self.now().after(SWEEP);
         }
         self.pending += 1;
