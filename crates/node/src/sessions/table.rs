@@ -112,6 +112,8 @@ impl Table {
         if self.sessions.len() >= limits.sessions as usize {
             return false;
         }
+        // Numbers are indexes, so there is none of this number but in a table that is not sound.
+        self.close(session);
         let until = self.now.saturating_add(limits.idle_ms);
         let limits = (limits.idle_ms, limits.open);
         self.ends.insert((until, session));
@@ -212,7 +214,10 @@ impl Table {
             let session = decode_session(&mut r)?;
             table.reply_bytes += session.replies.values().map(size).sum::<u64>();
             table.ends.insert((session.until, id));
-            table.sessions.insert(id, session);
+            // Two of one number would leave an end that no session has, and time stands still there.
+            if table.sessions.insert(id, session).is_some() {
+                return Err(r.invalid("session"));
+            }
         }
         Ok(table)
     }
@@ -226,7 +231,9 @@ fn decode_session(r: &mut Reader<'_>) -> Result<Session, DecodeError> {
         let (sequence, kept) = (r.u64("sequence")?, r.u8("reply kept")? == 1);
         let len = r.count(1, "reply")?;
         let reply = Bytes::copy_from_slice(r.bytes(len, "reply")?);
-        replies.insert(sequence, kept.then_some(reply));
+        if replies.insert(sequence, kept.then_some(reply)).is_some() {
+            return Err(r.invalid("sequence"));
+        }
     }
     Ok(Session { limits, until, floor, replies })
 }
@@ -295,6 +302,21 @@ mod tests {
         assert!(table.close(7) && !table.close(7));
         assert_eq!(table.reply_bytes(), 0);
         assert!(table.open(9, &limits));
+    }
+
+    #[test]
+    fn a_table_that_names_a_session_or_a_command_twice_is_refused() {
+        let mut table = table(Limits::default());
+        apply(&mut table, 0, "abc");
+        let one = table.encode();
+        let (head, session) = one.split_at(20);
+        let mut twice = [head, session, session].concat();
+        twice[16] = 2;
+        assert!(Table::decode(&twice).is_err(), "the same session");
+        let reply = &session[40..];
+        let mut twice = [head, &session[..40], reply, reply].concat();
+        twice[20 + 36] = 2;
+        assert!(Table::decode(&twice).is_err(), "the same command");
     }
 
     #[test]
