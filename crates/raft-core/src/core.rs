@@ -98,6 +98,22 @@ pub(crate) struct Outbox {
     pub(crate) make_snapshot: bool,
 }
 
+impl Outbox {
+    /// Whether nothing is wished for. Most turns end so.
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+            && self.fetch.is_empty()
+            && self.reads.is_empty()
+            && self.failed_reads.is_empty()
+            && self.send_snapshot.is_empty()
+            && self.install.is_none()
+            && !self.healed
+            && !self.amnesia
+            && self.alarms.is_empty()
+            && !self.make_snapshot
+    }
+}
+
 impl Core {
     /// Starts a replica from what is durable, as a follower.
     ///
@@ -210,7 +226,13 @@ impl Core {
         let soft = self.changed_soft_state();
         let persist = self.hand_out_persist();
         let out = &mut self.out;
-        let ready = Ready {
+        if persist.is_none() && committed.is_none() && soft.is_none() && out.is_empty() {
+            if self.quiet {
+                out.messages = Vec::new(); // one of many groups, and it keeps no room
+            }
+            return None;
+        }
+        Some(Ready {
             persist,
             messages: core::mem::take(&mut out.messages),
             fetch: core::mem::take(&mut out.fetch),
@@ -224,8 +246,7 @@ impl Core {
             amnesia: core::mem::take(&mut out.amnesia),
             alarms: core::mem::take(&mut out.alarms),
             make_snapshot: core::mem::take(&mut out.make_snapshot),
-        };
-        (!ready.is_empty()).then_some(ready)
+        })
     }
 
     /// Takes the list of a [`Ready`]'s messages back, once they are sent: the next ones go into its

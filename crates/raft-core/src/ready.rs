@@ -91,26 +91,6 @@ pub enum Alarm {
     },
 }
 
-impl Ready {
-    /// Whether nothing is wished.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.persist.is_none()
-            && self.messages.is_empty()
-            && self.fetch.is_empty()
-            && self.committed.is_none()
-            && self.reads.is_empty()
-            && self.failed_reads.is_empty()
-            && self.send_snapshot.is_empty()
-            && self.install.is_none()
-            && self.soft.is_none()
-            && !self.healed
-            && !self.amnesia
-            && self.alarms.is_empty()
-            && !self.make_snapshot
-    }
-}
-
 /// One batch to make durable, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Persist {
