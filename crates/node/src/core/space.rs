@@ -151,10 +151,14 @@ impl NodeCore {
                 let kept = group.apply.committed.min(first.index.prev());
                 group.apply.committed = kept.max(group.apply.applied.index);
             }
-            Some(LogOp::Fill { entries }) if write.ticket.is_some() => {
+            Some(LogOp::Fill { entries }) => {
+                // Of several writes under one ticket, which is reported all the same, only the last
+                // bears it.
                 group.core.give_up_fills(now, &entries);
+                if write.ticket.is_none() {
+                    self.live_refused(write.slot);
+                }
             }
-            Some(LogOp::Fill { .. }) => self.live_refused(write.slot),
             Some(LogOp::Cut { .. }) | None => {}
         }
         self.starve(write.slot, load);
