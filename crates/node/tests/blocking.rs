@@ -16,7 +16,7 @@ use refloat_node::{
     StateMachine, StopReason,
 };
 use refloat_types::{ClusterId, GroupId, Identity, Incarnation, Member, NodeId};
-use refloat_vfs::{FileLock, OpenOptions, SimFs, Vfs, VfsFile};
+use refloat_vfs::{FileLayer, Layer, OpenOptions, SimFs, Vfs, VfsFile};
 use tokio::time::timeout;
 
 /// Says back what it is told; `long` makes a long answer.
@@ -58,10 +58,11 @@ impl Hanging {
 #[derive(Debug)]
 struct File(Arc<dyn VfsFile>, Hanging);
 
-impl VfsFile for File {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
+impl FileLayer for File {
+    fn below(&self) -> &dyn VfsFile {
+        &*self.0
     }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let mut hangs = self.1.hangs.0.lock();
         while *hangs {
@@ -70,47 +71,15 @@ impl VfsFile for File {
         drop(hangs);
         self.0.write_at(buf, offset)
     }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.0.allocate(len)
-    }
 }
 
-impl Vfs for Hanging {
+impl Layer for Hanging {
+    fn below(&self) -> &dyn Vfs {
+        &self.inner
+    }
+
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
         Ok(Arc::new(File(self.inner.open(path, options)?, self.clone())))
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_file(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.inner.list(dir)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.inner.exists(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.inner.lock(path)
-    }
-    fn available_space(&self, path: &Path) -> io::Result<u64> {
-        self.inner.available_space(path)
     }
 }
 

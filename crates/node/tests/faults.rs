@@ -3,13 +3,13 @@
 mod support;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use refloat_node::{Consistency, Input, JobLane, RequestError, StopReason};
 use refloat_types::{GroupId, Incarnation, Member, NodeId};
-use refloat_vfs::{Fault, FileLock, OpKind, OpenOptions, SimFs, Vfs, VfsFile};
+use refloat_vfs::{Fault, Layer, OpKind, SimFs, Vfs};
 use support::Cluster;
 
 #[test]
@@ -427,33 +427,13 @@ impl Buggy {
     }
 }
 
-impl Vfs for Buggy {
-    fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
-        self.disk().open(path, options)
+impl Layer for Buggy {
+    fn below(&self) -> &dyn Vfs {
+        self.disk()
     }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk().create_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk().rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk().remove_file(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.disk().list(dir)
-    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         panic!("a mistake in the compactor: {:?}", self.disk().exists(path))
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk().sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.disk().lock(path)
-    }
-    fn available_space(&self, path: &Path) -> io::Result<u64> {
-        self.disk().available_space(path)
     }
 }
 

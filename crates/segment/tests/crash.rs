@@ -219,10 +219,10 @@ fn what_the_disk_did_not_keep_is_noticed_before_the_file_gets_its_name() {
 /// A file system that flips one byte of what is written.
 mod common_lying {
     use std::io;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::sync::Arc;
 
-    use refloat_vfs::{FileLock, OpenOptions, SimFs, Vfs, VfsFile};
+    use refloat_vfs::{FileLayer, Layer, OpenOptions, SimFs, Vfs, VfsFile};
 
     #[derive(Debug)]
     pub struct Lying {
@@ -233,10 +233,11 @@ mod common_lying {
     #[derive(Debug)]
     struct LyingFile(Arc<dyn VfsFile>, u64);
 
-    impl VfsFile for LyingFile {
-        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-            self.0.read_at(buf, offset)
+    impl FileLayer for LyingFile {
+        fn below(&self) -> &dyn VfsFile {
+            &*self.0
         }
+
         fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
             let mut bytes = buf.to_vec();
             if let Some(byte) = self.1.checked_sub(offset).and_then(|at| bytes.get_mut(at as usize))
@@ -245,48 +246,16 @@ mod common_lying {
             }
             self.0.write_at(&bytes, offset)
         }
-        fn sync_data(&self) -> io::Result<()> {
-            self.0.sync_data()
-        }
-        fn len(&self) -> io::Result<u64> {
-            self.0.len()
-        }
-        fn set_len(&self, len: u64) -> io::Result<()> {
-            self.0.set_len(len)
-        }
-        fn allocate(&self, len: u64) -> io::Result<()> {
-            self.0.allocate(len)
-        }
     }
 
-    impl Vfs for Lying {
+    impl Layer for Lying {
+        fn below(&self) -> &dyn Vfs {
+            &self.inner
+        }
+
         fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
             let file = self.inner.open(path, options)?;
             Ok(if options.write { Arc::new(LyingFile(file, self.flip)) } else { file })
-        }
-        fn create_dir(&self, path: &Path) -> io::Result<()> {
-            self.inner.create_dir(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.inner.rename(from, to)
-        }
-        fn remove_file(&self, path: &Path) -> io::Result<()> {
-            self.inner.remove_file(path)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-            self.inner.list(dir)
-        }
-        fn exists(&self, path: &Path) -> io::Result<bool> {
-            self.inner.exists(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.inner.sync_dir(dir)
-        }
-        fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-            self.inner.lock(path)
-        }
-        fn available_space(&self, path: &Path) -> io::Result<u64> {
-            self.inner.available_space(path)
         }
     }
 }

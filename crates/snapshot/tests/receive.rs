@@ -3,14 +3,14 @@
 mod common;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
 use refloat_snapshot::{Chunk, Head, Incoming, SnapshotError, leftovers, snapshot_path, write};
 use refloat_types::Index;
-use refloat_vfs::{FileLock, OpenOptions, SimFs, Vfs, VfsFile};
+use refloat_vfs::{FileLayer, Layer, OpenOptions, SimFs, Vfs, VfsFile};
 
 #[test]
 fn a_received_snapshot_bears_the_receivers_name_and_the_senders_digest() {
@@ -205,10 +205,11 @@ struct LiarFile {
     lies: Arc<AtomicBool>,
 }
 
-impl VfsFile for LiarFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
+impl FileLayer for LiarFile {
+    fn below(&self) -> &dyn VfsFile {
+        &*self.file
     }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let mut bytes = buf.to_vec();
         if self.lies.load(Ordering::Relaxed) && bytes.len() > 400 {
@@ -216,48 +217,16 @@ impl VfsFile for LiarFile {
         }
         self.file.write_at(&bytes, offset)
     }
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.file.allocate(len)
-    }
 }
 
-impl Vfs for Liar {
+impl Layer for Liar {
+    fn below(&self) -> &dyn Vfs {
+        &self.fs
+    }
+
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
         let file = self.fs.open(path, options)?;
         Ok(Arc::new(LiarFile { file, lies: self.lies.clone() }))
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.create_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_file(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.fs.list(dir)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.fs.exists(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.fs.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.fs.lock(path)
-    }
-    fn available_space(&self, path: &Path) -> io::Result<u64> {
-        self.fs.available_space(path)
     }
 }
 

@@ -82,6 +82,7 @@ mod conformance;
 mod error;
 mod file_system;
 mod harm;
+mod layer;
 mod os;
 mod rng;
 mod sim;
@@ -91,6 +92,7 @@ pub use aligned::{AlignedBuf, BLOCK_LEN};
 pub use error::FileError;
 pub use file_system::{FileLock, OpenOptions, Vfs, VfsFile};
 pub use harm::{Harm, Tally};
+pub use layer::{FileLayer, Layer};
 pub use os::OsFs;
 pub use rng::Rng;
 pub use sim::{

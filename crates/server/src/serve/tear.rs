@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use refloat_vfs::{BLOCK_LEN, FileLock, OpenOptions, Vfs, VfsFile};
+use refloat_vfs::{BLOCK_LEN, FileLayer, Layer, OpenOptions, Vfs, VfsFile};
 
 /// What happens when the write is torn.
 type Die = fn();
@@ -60,9 +60,9 @@ struct TearFile {
     trigger: Arc<Trigger>,
 }
 
-impl VfsFile for TearFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buf, offset)
+impl FileLayer for TearFile {
+    fn below(&self) -> &dyn VfsFile {
+        &*self.inner
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -76,75 +76,19 @@ impl VfsFile for TearFile {
         }
         self.inner.write_at(buf, offset)
     }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn number(&self) -> Option<u64> {
-        self.inner.number()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.inner.allocate(len)
-    }
-
-    fn read_ahead(&self, offset: u64, len: u64) {
-        self.inner.read_ahead(offset, len);
-    }
-
-    fn drop_cache(&self) {
-        self.inner.drop_cache();
-    }
 }
 
-impl Vfs for TearFs {
+impl Layer for TearFs {
+    fn below(&self) -> &dyn Vfs {
+        &*self.inner
+    }
+
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
         let inner = self.inner.open(path, options)?;
         if !options.write || !path.starts_with(&self.wal_dir) {
             return Ok(inner);
         }
         Ok(Arc::new(TearFile { inner, trigger: self.trigger.clone() }))
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_file(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.inner.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.inner.exists(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.inner.lock(path)
-    }
-
-    fn available_space(&self, path: &Path) -> io::Result<u64> {
-        self.inner.available_space(path)
     }
 }
 
@@ -161,6 +105,7 @@ mod tests {
         std::fs::create_dir(&wal_dir).unwrap();
         let die = || panic!("killed");
         let (fs, trigger) = TearFs::dying_by(Arc::new(OsFs), wal_dir.clone(), die);
+        let fs: &dyn Vfs = &fs;
         let log = fs.open(&wal_dir.join("1.wal"), OpenOptions::create_new()).unwrap();
         let other = fs.open(&temp.path().join("x"), OpenOptions::create_new()).unwrap();
         let batch = vec![7u8; 3 * BLOCK_LEN];

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use refloat_types::{Index, LogOp, Now};
-use refloat_vfs::{FileLock, InFlight, OpenOptions, Rng, SimFs, Vfs, VfsFile};
+use refloat_vfs::{FileLayer, InFlight, Layer, OpenOptions, Rng, SimFs, Vfs, VfsFile};
 use refloat_wal::*;
 
 use crate::disk::*;
@@ -93,29 +93,22 @@ impl fmt::Debug for BusyFile {
     }
 }
 
-impl VfsFile for BusyFile {
+impl FileLayer for BusyFile {
+    fn below(&self) -> &dyn VfsFile {
+        &*self.file
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         (self.meanwhile.lock().unwrap())();
         self.file.read_at(buf, offset)
     }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(buf, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.file.allocate(len)
-    }
 }
 
-impl Vfs for Busy {
+impl Layer for Busy {
+    fn below(&self) -> &dyn Vfs {
+        &self.fs
+    }
+
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<Arc<dyn VfsFile>> {
         self.step();
         let file = self.fs.open(path, options)?;
@@ -124,27 +117,6 @@ impl Vfs for Busy {
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         self.step();
         self.fs.list(dir)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.create_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_file(path)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.fs.exists(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.fs.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.fs.lock(path)
-    }
-    fn available_space(&self, path: &Path) -> io::Result<u64> {
-        self.fs.available_space(path)
     }
 }
 
