@@ -2,8 +2,10 @@
 
 mod support;
 
-use refloat_node::{Consistency, Input, JobLane, MemberChange, RequestError, Token};
-use refloat_types::{GroupId, Incarnation, Member, NodeId};
+use refloat_node::{
+    Consistency, Input, JobLane, MemberChange, MemberStep, MemberTransition, RequestError, Token,
+};
+use refloat_types::{GroupId, Incarnation, Index, Member, NodeId};
 use support::Cluster;
 
 /// All disks have as much space as is in use.
@@ -201,4 +203,76 @@ fn w16_a_follower_on_a_full_disk_is_sent_little_and_has_all_soon_after_there_is_
     let last = cluster.applied(leader, 1);
     let there = |c: &Cluster| c.applied(full, 1) == last;
     assert!(cluster.run_until(3, there), "{:#?}", cluster.statuses());
+}
+
+/// What a full disk keeps for small writes comes to an end too, and then even the empty entry with
+/// which a leader begins its term waits. What it takes the place of is still in the store, and is
+/// not what was committed there.
+#[test]
+fn w16_an_entry_that_another_one_replaced_is_not_applied_while_that_one_waits_for_space() {
+    let mut cluster = Cluster::formed(6);
+    cluster.proposed(1, 1, "before").expect("applied");
+    let old = cluster.leader(1).expect("led");
+    let others: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
+    others.iter().for_each(|node| cluster.partition(old, *node));
+    let replaced = cluster.propose(old, 1, "replaced");
+    let elsewhere = |leader: Option<u64>| leader.is_some_and(|leader| leader != old);
+    let elected = |c: &Cluster| (0..=6).all(|group| elsewhere(c.leader(group)));
+    assert!(cluster.run_until(10, elected), "{:#?}", cluster.statuses());
+    let leader = cluster.leader(1).expect("led");
+    let other = if leader == others[0] { others[1] } else { others[0] };
+    lead(&mut cluster, other, 2);
+    cluster.proposed(leader, 1, "after").expect("two have space");
+    // It hears of the term, but not from its leader.
+    cluster.heal();
+    cluster.partition(old, leader);
+    cluster.disks[&old].set_capacity(Some(cluster.disks[&old].used()));
+    cluster.run_for(1_000);
+    use_up_all_room(&mut cluster, other, old, 2);
+    cluster.heal();
+    cluster.run_for(1_000);
+    assert_eq!(cluster.applied(old, 1), Index(2), "{:#?}", cluster.nodes[&old].status());
+    let here = cluster.read(old, 1, Consistency::Stale).expect("served");
+    assert_eq!(here, "before", "only what is committed");
+    make_space(&mut cluster);
+    cluster.run_for(3_000);
+    assert!(cluster.replies.remove(&replaced).is_some_and(|result| result.is_err()));
+    for node in 1..=3 {
+        let here = cluster.read(node, 1, Consistency::Linearizable).expect("served");
+        assert_eq!(here, "before\nafter", "at node {node}");
+    }
+}
+
+fn lead(cluster: &mut Cluster, node: u64, group: u64) {
+    let leader = cluster.leader(group).expect("led");
+    if leader != node {
+        let (group, target) = (GroupId(group), NodeId(node));
+        let token = cluster.input(leader, |to| Input::Transfer { to, group, target });
+        cluster.answer(token).expect("handed over");
+        assert!(cluster.run_until(5, |c| c.leader(group.0) == Some(node)));
+    }
+}
+
+/// A follower on a full disk gets changes of a membership until not even these find room.
+fn use_up_all_room(cluster: &mut Cluster, leader: u64, full: u64, group: u64) {
+    for round in 0..400 {
+        let step = |n: u64| match (round % 2, Member::new(NodeId(100 + n), Incarnation(9))) {
+            (0, member) => MemberStep::AddLearner(member),
+            (_, member) => MemberStep::Remove(member),
+        };
+        let steps = (0..64).map(step).collect();
+        let change = MemberChange::Several { steps, transition: MemberTransition::Auto };
+        let token = cluster.input(leader, |to| Input::ChangeMembers {
+            to,
+            group: GroupId(group),
+            change,
+            expected: None,
+        });
+        cluster.answer(token).expect("the leader has space");
+        cluster.run_for(100);
+        if cluster.applied(full, group) < cluster.applied(leader, group) {
+            return;
+        }
+    }
+    panic!("there is always room");
 }

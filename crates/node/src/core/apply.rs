@@ -35,7 +35,8 @@ impl NodeCore {
         }
         let last = if apply.careful { first } else { committed }.min(self.written_to(slot));
         if first > last {
-            return; // the sweep comes back to it
+            // The sweep comes back to it; who asks for what is here does not wait.
+            return self.ask_machine(slot, Vec::new(), None);
         }
         let Some(group) = self.slots[slot].as_mut() else { return };
         let key = group.key;
