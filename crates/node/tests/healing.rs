@@ -4,8 +4,8 @@ mod support;
 
 use std::path::PathBuf;
 
-use refloat_node::{Consistency, GroupStatus, Input, JobLane};
-use refloat_types::{GroupId, NodeId};
+use refloat_node::{Consistency, GroupStatus, Input, JobLane, MemberChange};
+use refloat_types::{GroupId, Incarnation, Member, NodeId};
 use support::{Cluster, DIR};
 
 const LIFE: u128 = 0xA1A1_0000_0000_0003;
@@ -86,6 +86,57 @@ fn a_rotten_entry_of_a_follower_is_filled_by_the_others_and_the_group_is_clean_a
     cluster.power_cut(victim);
     cluster.start(victim);
     assert_eq!(group_of(&cluster, victim, 1).state, "clean");
+}
+
+/// An append brings what is missing and more, and there is space for what it brings more only: what
+/// is written does not count as what is not.
+#[test]
+fn w16_a_hole_whose_entry_finds_no_space_is_not_filled_by_what_is_written_behind_it() {
+    let mut cluster = Cluster::formed(2);
+    let command = |name: &str, len: usize| format!("{name} {}", "x".repeat(len));
+    cluster.proposed(1, 1, &command("lost", 40 << 10)).expect("applied");
+    cluster.proposed(1, 1, &command("behind", 2 << 10)).expect("applied");
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.run_for(200);
+    cluster.kill(victim);
+    assert!(rot(&cluster, victim, "lost xxx") > 0);
+    let learner = MemberChange::AddLearner(Member::new(NodeId(9), Incarnation(9)));
+    change_members(&mut cluster, leader, learner);
+    cluster.run_for(200);
+    assert!(cluster.run_until(5, |c| c.leader(2).is_some_and(|node| node != victim)));
+    cluster.lead(leader, 2);
+    // Its next log file is not ready for long, nobody knows why, and the one that it has gets full.
+    cluster.hold(victim, JobLane::Prepare);
+    cluster.partition(victim, 6 - leader - victim);
+    cluster.loses = Some(|bytes| bytes.len() > 40 << 10);
+    cluster.start(victim);
+    let gets_full = (0..40).any(|n| {
+        cluster.proposed(leader, 2, &command(&n.to_string(), 30 << 10)).expect("two of three");
+        cluster.run_for(100);
+        cluster.applied(victim, 2) < cluster.applied(leader, 2)
+    });
+    assert!(gets_full, "{:#?}", cluster.nodes[&victim].counters());
+    // Of who could give the entry it hears nothing but the leader's append.
+    cluster.loses = Some(|bytes| (40 << 10..42 << 10).contains(&bytes.len()));
+    cluster.run_for(2_000);
+    let (found, at_leader) = (group_of(&cluster, victim, 1), group_of(&cluster, leader, 1));
+    assert_eq!(found.state, "damaged", "{found:#?}");
+    let acknowledged = at_leader.members.iter().find(|m| m.node == victim).and_then(|m| m.matched);
+    assert!(acknowledged.is_none_or(|index| index < 2), "{at_leader:#?}");
+    cluster.loses = None;
+    cluster.release(victim, JobLane::Prepare);
+    assert!(cluster.run_until(10, all_clean), "{:#?}", cluster.statuses());
+    cluster.power_cut(victim);
+    cluster.start(victim);
+    assert_eq!(group_of(&cluster, victim, 1).state, "clean");
+}
+
+fn change_members(cluster: &mut Cluster, leader: u64, change: MemberChange) {
+    let group = GroupId(1);
+    let ask = |to| Input::ChangeMembers { to, group, change, expected: None };
+    let token = cluster.input(leader, ask);
+    cluster.answer(token).expect("proposed");
 }
 
 #[test]

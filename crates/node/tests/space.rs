@@ -221,7 +221,7 @@ fn w16_an_entry_that_another_one_replaced_is_not_applied_while_that_one_waits_fo
     assert!(cluster.run_until(10, elected), "{:#?}", cluster.statuses());
     let leader = cluster.leader(1).expect("led");
     let other = if leader == others[0] { others[1] } else { others[0] };
-    lead(&mut cluster, other, 2);
+    cluster.lead(other, 2);
     cluster.proposed(leader, 1, "after").expect("two have space");
     // It hears of the term, but not from its leader.
     cluster.heal();
@@ -240,16 +240,6 @@ fn w16_an_entry_that_another_one_replaced_is_not_applied_while_that_one_waits_fo
     for node in 1..=3 {
         let here = cluster.read(node, 1, Consistency::Linearizable).expect("served");
         assert_eq!(here, "before\nafter", "at node {node}");
-    }
-}
-
-fn lead(cluster: &mut Cluster, node: u64, group: u64) {
-    let leader = cluster.leader(group).expect("led");
-    if leader != node {
-        let (group, target) = (GroupId(group), NodeId(node));
-        let token = cluster.input(leader, |to| Input::Transfer { to, group, target });
-        cluster.answer(token).expect("handed over");
-        assert!(cluster.run_until(5, |c| c.leader(group.0) == Some(node)));
     }
 }
 

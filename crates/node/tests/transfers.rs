@@ -9,7 +9,7 @@ use refloat_log_store::{Event, Read, boot};
 use refloat_node::{
     Chunks, Command, Consistency, Input, JobLane, RestoreError, SnapshotReader, StateMachine,
 };
-use refloat_types::{GroupId, Index, IndexSet, NodeId, Now};
+use refloat_types::{GroupId, Index, IndexSet, Now};
 use refloat_vfs::Vfs;
 use support::Cluster;
 
@@ -29,23 +29,12 @@ fn without_node_3(groups: u32, change: impl FnOnce(&mut Cluster)) -> Cluster {
     cluster.config.rank = rank;
     cluster.wait_for_leaders(groups);
     for group in 1..=u64::from(groups) {
-        lead(&mut cluster, 1, group);
+        cluster.lead(1, group);
         cluster.proposed(1, group, "first").expect("applied");
     }
     cluster.run_for(200);
     cluster.kill(3);
     cluster
-}
-
-fn lead(cluster: &mut Cluster, node: u64, group: u64) {
-    let leader = cluster.leader(group).expect("formed");
-    if leader != node {
-        let (group_id, target) = (GroupId(group), NodeId(node));
-        let transfer = |to| Input::Transfer { to, group: group_id, target };
-        let token = cluster.input(leader, transfer);
-        cluster.answer(token).expect("handed over");
-        assert!(cluster.run_until(5, |c| c.leader(group) == Some(node)));
-    }
 }
 
 /// So many commands of 50 KiB, so that a snapshot has several chunks.
@@ -179,7 +168,7 @@ fn n05_a_leader_that_changes_in_mid_transfer_is_no_obstacle() {
     write_large(&mut cluster, 1, 1, 60);
     cluster.start(3);
     assert!(cluster.run_until(20, |c| sent(c, 1) >= 3 * MIB / 2), "in the middle");
-    lead(&mut cluster, 2, 1);
+    cluster.lead(2, 1);
     cluster.partition(1, 3);
     rejoins(&mut cluster, 3, 2, 1);
     assert!(cluster.nodes[&3].counters().snapshots_installed >= 1);
@@ -190,7 +179,7 @@ fn n05_a_leader_that_changes_in_mid_transfer_is_no_obstacle() {
 /// Nothing is written between the install and its election.
 fn is_electable(cluster: &mut Cluster, node: u64) {
     cluster.run_for(1_000);
-    lead(cluster, node, 1);
+    cluster.lead(node, 1);
     cluster.proposed(node, 1, "led by the one that was behind").expect("applied");
 }
 
@@ -391,7 +380,7 @@ fn a_reception_that_stands_still_makes_room_for_another_group() {
         c.config.snapshot_receptions = 1;
         c.config.snapshot_rate = MIB;
     });
-    lead(&mut cluster, 2, 2);
+    cluster.lead(2, 2);
     write_large(&mut cluster, 1, 1, 40);
     write_large(&mut cluster, 2, 2, 24);
     cluster.start(3);
@@ -417,7 +406,7 @@ fn n05_a_leader_that_is_deposed_ends_its_transfers_and_the_next_ones_begin_at_on
     cluster.run_for(200);
     let token = cluster.input(2, |to| Input::Snapshot { to, group: GroupId(1) });
     cluster.answer(token).expect("made");
-    lead(&mut cluster, 2, 1);
+    cluster.lead(2, 1);
     assert_eq!(cluster.nodes[&1].counters().snapshots_sending, 0, "it leads no more");
     let before = sent(&cluster, 1);
     // Less than the time after which a reception that stands still makes room.

@@ -83,6 +83,8 @@ pub struct Cluster {
     /// Jobs of these nodes and lanes wait until released.
     holding: BTreeSet<(u64, JobLane)>,
     held: Vec<(u64, Job)>,
+    /// Which frames the network loses.
+    pub loses: Option<fn(&[u8]) -> bool>,
     /// All frames sent since [`Cluster::record`].
     recorded: Option<Vec<(Member, u64, Bytes)>>,
     members: u64,
@@ -129,6 +131,7 @@ impl Cluster {
             repeat: false,
             holding: BTreeSet::new(),
             held: Vec::new(),
+            loses: None,
             recorded: None,
             members,
             members_seen: BTreeMap::new(),
@@ -527,7 +530,8 @@ impl Cluster {
             }
         }
         for (from, to, bytes) in std::mem::take(&mut self.network) {
-            if self.cut.contains(&(from.node.0, to)) || self.strangers(from.node.0, to) {
+            let lost = self.loses.is_some_and(|loses| loses(&bytes));
+            if lost || self.cut.contains(&(from.node.0, to)) || self.strangers(from.node.0, to) {
                 continue;
             }
             if let Some(core) = self.nodes.get_mut(&to) {
@@ -610,6 +614,18 @@ impl Cluster {
             .collect();
         leaders.sort_unstable();
         leaders.last().map(|(_, node)| *node)
+    }
+
+    /// Has a node lead a group.
+    pub fn lead(&mut self, node: u64, group: u64) {
+        let leader = self.leader(group).expect("led");
+        if leader != node {
+            let target = NodeId(node);
+            let transfer = |to| Input::Transfer { to, group: GroupId(group), target };
+            let token = self.input(leader, transfer);
+            self.answer(token).expect("handed over");
+            assert!(self.run_until(5, |c| c.leader(group) == Some(node)));
+        }
     }
 
     pub fn wait_for_leaders(&mut self, groups: u32) {
