@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Entry, EntryId, Index, Member};
 
 use crate::leader::weight_of;
@@ -138,12 +139,17 @@ impl Core {
         if matched.index > self.log.last().index {
             return Err(malformed_from(from, "an ack beyond the leader's log"));
         }
-        let own = matched.index <= self.log.compacted().index || self.log.contains(matched);
+        let compacted = self.log.compacted().index;
+        let own = matched.index <= compacted
+            || self.log.contains(matched)
+            || is(Defect::ForeignAcksCounted)
+            || is(Defect::OldTermAcksCounted);
+        let raised = if is(Defect::CompactedAcksRaised) { compacted } else { Index::ZERO };
         let now = self.now;
         let Some(peer) = self.leading.live_peer(from) else { return Ok(()) };
         peer.hear(now);
         if own {
-            peer.ack(matched.index);
+            peer.ack(matched.index.max(raised));
             if matched.index > self.commit {
                 self.advance_commit();
             }

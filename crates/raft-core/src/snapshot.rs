@@ -1,5 +1,6 @@
 //! Snapshots: for peers that lag behind what is compacted, and from a leader (section 7).
 
+use refloat_planted::{Defect, is};
 use refloat_types::{ConfState, EntryId, Index, Member, Now};
 
 use crate::progress::{Outcome, State};
@@ -88,7 +89,8 @@ impl Core {
         }
         let cures =
             self.lost.is_some() || self.healing.first().is_some_and(|hole| hole <= id.index);
-        if id.index <= if cures { self.applied } else { self.commit } {
+        let here = if cures { self.applied } else { self.commit };
+        if id.index <= here && !is(Defect::OldSnapshotInstalled) {
             return Ok(SnapshotOutcome::Obsolete);
         }
         if id.index <= self.commit && !self.log.contains(id) {

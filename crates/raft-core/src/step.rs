@@ -94,6 +94,9 @@ impl Core {
             Body::HoleNeverHad { .. } if is(Defect::NeverHadOfOldTerm) => {
                 return self.dispatch(message);
             }
+            Body::AppendResp { .. } if is(Defect::OldTermAcksCounted) => {
+                return self.dispatch(message);
+            }
             Body::Append(_) | Body::Heartbeat { .. } | Body::TimeoutNow | Body::Quiet { .. } => {
                 self.send(from, Body::Behind);
             }

@@ -1,12 +1,14 @@
 //! Where a check begins.
 
+use std::collections::BTreeSet;
+
 use crate::action::Action;
 use crate::common::disk::Disk;
 use crate::common::*;
 use crate::cores::Cores;
-use crate::world::{Disks, World};
+use crate::world::{Disks, Letter, Stream, World};
 use refloat_raft_core::Message;
-use refloat_types::NodeId;
+use refloat_types::{Index, NodeId};
 
 /// Logs by the terms of their entries, and the highest term that each replica saw.
 pub type Logs = [(&'static [u64], u64); 3];
@@ -30,16 +32,23 @@ pub enum Begin {
     /// The first leads, committed its entry with the second and compacted all; its snapshot is on
     /// its way to the third.
     Compacted(Logs),
+    /// The first leads a term, and its first entry is on its way to a learner. The second leads a
+    /// newer one and has committed another entry there; its snapshot is on its way to the learner,
+    /// which had asked for one because it lost its own, and has not heard of the newer leader.
+    Elsewhere,
 }
 
 impl Cores {
     pub fn begin(&self) -> World {
+        if self.begin == Begin::Elsewhere {
+            return self.elsewhere();
+        }
         let logs: Logs = match self.begin {
             Begin::Logs(logs)
             | Begin::Overwritten(logs)
             | Begin::Replaced(logs)
             | Begin::Compacted(logs) => logs,
-            Begin::Fresh | Begin::Settled | Begin::Proposed => [(&[], 0); 3],
+            Begin::Fresh | Begin::Settled | Begin::Proposed | Begin::Elsewhere => [(&[], 0); 3],
         };
         let replica = |n: u64| {
             let (log, term) = logs[n as usize - 1];
@@ -49,7 +58,7 @@ impl Cores {
         };
         let mut world = World::new((1..=3).map(replica), self.budget);
         match self.begin {
-            Begin::Fresh | Begin::Logs(_) => {}
+            Begin::Fresh | Begin::Logs(_) | Begin::Elsewhere => {}
             Begin::Settled => self.settle(&mut world),
             Begin::Proposed => {
                 self.settle(&mut world);
@@ -73,11 +82,8 @@ impl Cores {
 
     /// Delivers what two replicas say to each other, until they are silent or it is enough.
     fn talk(&self, world: &mut World, nodes: [u64; 2], enough: impl Fn(&World) -> bool) {
-        let between =
-            |m: &Message| nodes.map(NodeId).iter().all(|n| [m.from.node, m.to.node].contains(n));
         while !enough(world) {
-            let mut wire = world.wire.iter();
-            let next = wire.find(|l| between(&Message::decode(l).expect("a message"))).cloned();
+            let next = world.wire.iter().find(|letter| is_between(letter, nodes)).cloned();
             let Some(next) = next else { return };
             self.act(world, Action::Deliver(next));
         }
@@ -111,6 +117,52 @@ impl Cores {
         assert!(brought(world) && !world.replicas[2].disk.old.is_empty(), "{world:#?}");
     }
 
+    fn elsewhere(&self) -> World {
+        let mut members = conf(1..=3);
+        members.learners.push(member(4));
+        let first = entry(1, 1).id;
+        let replica = |n: u64| {
+            let log: &[u64] = if n == 2 { &[1, 2] } else { &[1] };
+            let mut disk = Disk::with_log(members.clone(), 2, log_of(log));
+            disk.compact(first, members.clone());
+            self.replica(member(n), disk, 1)
+        };
+        let mut world = World::new((1..=4).map(replica), self.budget);
+        world.left.campaigns += 3;
+        world.left.beats += 1;
+        // The second tries first, and nobody hears it.
+        self.act(&mut world, Action::Campaign(1));
+        world.wire.clear();
+        self.act(&mut world, Action::Campaign(0));
+        self.talk(&mut world, [1, 3], |world| world.newest_leader().is_some());
+        let mine = take(&mut world, [1, 4]);
+        world.wire.clear();
+        self.act(&mut world, Action::Campaign(1));
+        self.talk(&mut world, [2, 3], |_| false);
+        let at = world.replicas[1].disk.id(Index(2)).expect("an entry of the second's own");
+        world.drive(1, Disks::Sync, |r| {
+            r.disk.compact(at, members.clone());
+            r.core.on_compacted(at);
+        });
+        world.wire.clear();
+        world.drive(3, Disks::Sync, |r| r.core.on_state_lost(r.clock));
+        // It asks the first, then the second.
+        for _ in 0..2 {
+            world.wire.clear();
+            world.drive(3, Disks::Sync, |r| {
+                r.core.tick(r.clock);
+                r.clock = r.clock.after(4 * E);
+            });
+        }
+        self.talk(&mut world, [2, 4], |_| false);
+        world.wire = mine;
+        self.act(&mut world, Action::Beat(0));
+        let there = |s: &Stream| s.from == member(2) && s.to == member(4) && s.at == at;
+        assert!(matches!(&world.streams[..], [stream] if there(stream)), "{:?}", world.streams);
+        assert_eq!(world.committed[&at.index].0, at);
+        world
+    }
+
     fn compact(&self, world: &mut World) {
         world.left.campaigns += 1;
         world.left.compactions += 1;
@@ -127,4 +179,16 @@ impl Cores {
         self.talk(world, [1, 3], |_| false);
         assert!(world.replicas[2].disk.entries == before && world.streams.len() == 1);
     }
+}
+
+/// Takes what is on the wire between two nodes.
+fn take(world: &mut World, nodes: [u64; 2]) -> BTreeSet<Letter> {
+    let wire = std::mem::take(&mut world.wire);
+    wire.into_iter().filter(|letter| is_between(letter, nodes)).collect()
+}
+
+fn is_between(letter: &Letter, nodes: [u64; 2]) -> bool {
+    let message = Message::decode(letter).expect("a message");
+    let ends = [message.from.node, message.to.node];
+    nodes.map(NodeId).iter().all(|node| ends.contains(node))
 }

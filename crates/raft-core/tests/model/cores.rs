@@ -107,6 +107,7 @@ impl Cores {
             core,
             runs,
             clock: Now(0),
+            machine: disk.base.index,
             disk,
             pending: Vec::new(),
             hangs: None,

@@ -11,6 +11,7 @@ mod begin;
 mod common;
 mod cores;
 mod properties;
+mod rules;
 mod steps;
 mod world;
 
@@ -186,6 +187,27 @@ fn n01_model_snapshots_of_several() {
 fn n02_model_a_snapshot_for_a_damaged_member() {
     let budget = Budget { campaigns: 1, damages: 1, crashes: 1, ..Budget::default() };
     check("a snapshot cures a hole", compacted(LAGS, budget), 9, &[CURED]);
+}
+
+/// The third hears from another leader, whose log is whole, while the first's snapshot is on its
+/// way.
+#[test]
+fn n11_model_an_old_snapshot() {
+    let budget = Budget { campaigns: 1, ..Budget::default() };
+    check("an old snapshot", compacted(LAGS, budget), 10, &[OUTRUN]);
+}
+
+#[test]
+fn n06_model_acks_below_what_is_compacted() {
+    let budget = Budget { proposals: 1, compactions: 1, beats: 1, ..Budget::default() };
+    let model = Cores { one_by_one: true, ..cores(Begin::Proposed, budget) };
+    check("acks below a snapshot", model, 9, &[BELOW]);
+}
+
+#[test]
+fn n06_model_a_snapshot_of_a_leader_not_heard_yet() {
+    let budget = Budget { crashes: 1, lags: 1, beats: 1, ..Budget::default() };
+    check("a snapshot from elsewhere", cores(Begin::Elsewhere, budget), 6, &[FOREIGN]);
 }
 
 #[test]

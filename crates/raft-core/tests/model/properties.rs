@@ -1,8 +1,9 @@
 //! What must hold in every state, and what must be met in some.
 
+use crate::begin::Begin;
 use crate::cores::Cores;
-use crate::world::{Replica, World};
-use refloat_raft_core::{Rights, Role};
+use crate::world::{Letter, Replica, World};
+use refloat_raft_core::{Body, Message, Rights, Role};
 use refloat_types::{Index, Now};
 use stateright::Property;
 
@@ -18,6 +19,9 @@ pub const TOLD: &str = "a replica that lost what it acknowledged is told";
 pub const INSTALLED: &str = "a leader hears that its snapshot is installed";
 pub const CURED: &str = "a hole is cured by a snapshot";
 pub const HEADS: &str = "a replica whose log is a snapshot leads";
+pub const OUTRUN: &str = "a replica is ahead of a snapshot on its way to it";
+pub const BELOW: &str = "a leader compacts what a peer did not acknowledge";
+pub const FOREIGN: &str = "a replica acknowledges an entry that its leader has not";
 pub const HANDED: &str = "another one leads while a disk hangs";
 pub const ANSWERED: &str = "a replica whose disk hung leads";
 
@@ -97,8 +101,28 @@ fn of_snapshots() -> Vec<Property<Cores>> {
             world.left.damages < model.budget.damages
                 && any(world, |r| r.past.installed && r.disk.lost.is_empty())
         }),
+        Property::sometimes(OUTRUN, |_, world: &World| {
+            let streams = &world.streams;
+            any(world, |r| streams.iter().any(|s| s.to == r.me && s.at.index < r.machine))
+        }),
+        Property::sometimes(BELOW, |model: &Cores, world: &World| {
+            let behind = |r: &Replica| r.counts().iter().any(|(_, at)| *at < r.disk.base.index);
+            world.left.compactions < model.budget.compactions && any(world, behind)
+        }),
+        Property::sometimes(FOREIGN, |model: &Cores, world: &World| {
+            model.begin == Begin::Elsewhere && world.wire.iter().any(|l| is_foreign(world, l))
+        }),
         Property::sometimes(HEADS, |_, world: &World| any(world, |r| r.past.installed && leads(r))),
     ]
+}
+
+fn is_foreign(world: &World, letter: &Letter) -> bool {
+    let message = Message::decode(letter).expect("what was encoded");
+    let Body::AppendResp { matched } = message.body else { return false };
+    any(world, |r| {
+        let leader = leads(r) && r.me == message.to && r.core.term() == message.term;
+        leader && r.disk.id(matched.index).is_some_and(|own| own != matched)
+    })
 }
 
 fn of_hanging_disks() -> Vec<Property<Cores>> {

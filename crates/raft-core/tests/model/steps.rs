@@ -51,7 +51,9 @@ impl Cores {
                 world.left.crashes -= 1;
                 let mut replica = (*world.replicas[n]).clone();
                 replica.lose_all_but(kept);
-                self.restart(world, n, replica.disk);
+                let disk = replica.disk.clone();
+                world.replicas[n] = Shared::new(replica);
+                self.restart(world, n, disk);
                 n
             }
             Action::Wipe(n) => self.wipe(world, n),
@@ -171,6 +173,11 @@ impl Cores {
 fn deliver(world: &mut World, letter: &Letter, disks: Disks) -> Option<usize> {
     let message = Message::decode(letter).expect("what was encoded");
     let n = world.replicas.iter().position(|r| r.me.node == message.to.node)?;
+    let counted = world.replicas[n].counts();
+    let named = match &message.body {
+        Body::AppendResp { matched } => Some(*matched),
+        _ => None,
+    };
     world.drive(n, disks, |r| {
         let answers =
             matches!(message.body, Body::HelloReply { nonce, .. } if nonce == r.core.nonce());
@@ -178,6 +185,7 @@ fn deliver(world: &mut World, letter: &Letter, disks: Disks) -> Option<usize> {
         drop(r.core.step(r.clock, message));
         r.unnoticed &= !(answers && term == r.core.term());
     });
+    world.check_counts(n, &counted, named);
     Some(n)
 }
 

@@ -81,6 +81,8 @@ pub struct Replica {
     pub hangs: Option<Hangs>,
     /// It lost what it acknowledged, and neither it nor its leader knows.
     pub unnoticed: bool,
+    /// How far the state machine of this run is.
+    pub machine: Index,
     pub past: Past,
 }
 
@@ -91,8 +93,16 @@ impl Replica {
         status.vote.map(|vote| (status.term, vote))
     }
 
+    /// What a leader takes for durable at its peers.
+    pub fn counts(&self) -> Vec<(Member, Index)> {
+        if self.core.role() != Role::Leader {
+            return Vec::new();
+        }
+        self.core.status().progress.iter().map(|p| (p.member, p.matched)).collect()
+    }
+
     /// What it can read: the disk, and what is on its way there.
-    fn memory(&self) -> Disk {
+    pub fn memory(&self) -> Disk {
         let mut disk = self.disk.clone();
         self.pending.iter().for_each(|p| write(&mut disk, p));
         disk
@@ -141,6 +151,7 @@ impl Replica {
     /// The power goes after so many batches under way.
     pub fn lose_all_but(&mut self, kept: usize) {
         for done in self.pending.drain(..).take(kept) {
+            self.past.installed |= done.install.is_some();
             write(&mut self.disk, &done);
         }
     }
@@ -218,7 +229,7 @@ pub struct World {
     pub wire: BTreeSet<Letter>,
     pub streams: Vec<Stream>,
     pub left: Budget,
-    leaders: BTreeMap<Term, Member>,
+    pub leaders: BTreeMap<Term, Member>,
     votes: BTreeMap<(Term, Member), Member>,
     /// Also the lowest term in which it was known to be committed: later leaders must have it.
     pub committed: BTreeMap<Index, (EntryId, Digest, Term)>,
@@ -290,6 +301,9 @@ impl World {
         while let Some(ready) = replica.core.ready() {
             self.check_leader(replica, &ready);
             let Ready { persist, install, healed, .. } = ready;
+            if let Some((at, _)) = &install {
+                self.check_install(replica, *at);
+            }
             if persist.is_some() || healed {
                 replica.pending.push(Pending { persist, install, healed });
             }
@@ -301,6 +315,10 @@ impl World {
                 replica.core.on_fetched(replica.clock, fetch.id, answer);
             }
             if let Some((first, last)) = ready.committed {
+                if first != replica.machine.next() {
+                    self.break_rule("entries are applied twice, or left out");
+                }
+                replica.machine = last;
                 let entries = replica.memory().range(first, last);
                 replica.core.on_applied(replica.clock, last);
                 let term = replica.core.term();
@@ -347,43 +365,5 @@ impl World {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         self.wire.insert(Shared::new(bytes));
-    }
-
-    fn check_leader(&mut self, replica: &Replica, ready: &Ready) {
-        let Some(soft) = ready.soft.filter(|soft| soft.role == Role::Leader) else { return };
-        if *self.leaders.entry(soft.term).or_insert(replica.me) != replica.me {
-            self.break_rule("two leaders in one term");
-        }
-        let mut log = replica.memory();
-        if let Some(persist) = &ready.persist {
-            log.persist(persist);
-        }
-        let lacks = |(at, (id, _, term)): (&Index, &(EntryId, Digest, Term))| {
-            *term < soft.term && *at > log.base.index && log.id(*at) != Some(*id)
-        };
-        if self.committed.iter().any(lacks) {
-            self.break_rule("a leader without what is committed");
-        }
-    }
-
-    fn check_committed(&mut self, entry: &Entry, term: Term) {
-        let what = (entry.id, entry.digest, term);
-        let known = self.committed.entry(entry.id.index).or_insert(what);
-        known.2 = known.2.min(term);
-        if (known.0, known.1) != (what.0, what.1) {
-            self.break_rule("two entries committed at one index");
-        }
-    }
-
-    /// Equal (index, term) means equal up to there.
-    pub fn logs_match(&self) -> bool {
-        self.replicas.iter().enumerate().all(|(n, a)| {
-            self.replicas[n + 1..].iter().all(|b| {
-                let (a, b) = (&a.disk, &b.disk);
-                let met = a.entries.iter().rev().find(|(i, e)| b.id(**i) == Some(e.id));
-                let Some((met, _)) = met else { return true };
-                a.entries.range(..=*met).all(|(i, x)| b.entries.get(i).is_none_or(|y| x == y))
-            })
-        })
     }
 }
