@@ -161,7 +161,8 @@ pub enum Input {
     },
     /// Hands the leadership of a group to another node; only at its leader.
     Transfer {
-        /// Comes back in the reply, once the transfer has begun.
+        /// Comes back in the reply, once the other node leads, as far as heard here, or within two
+        /// election timeouts with [`RequestError::NotTransferred`].
         to: Token,
         /// Of which group.
         group: GroupId,

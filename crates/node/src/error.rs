@@ -68,8 +68,56 @@ pub enum RequestError {
         /// Why.
         reason: String,
     },
+    /// The leadership did not get to the node that was to have it. The group goes on with whoever
+    /// leads it, and the transfer may be asked for again.
+    NotTransferred {
+        /// Of which group.
+        group: GroupId,
+        /// Who was to lead.
+        target: NodeId,
+        /// Why it does not.
+        why: TransferFailure,
+    },
     /// The node is stopping, or stopped. Nothing was proposed.
     Stopped,
+}
+
+/// Why a leadership did not get to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransferFailure {
+    /// The node did not catch up with the leader's log in time, and was not told to stand for
+    /// election.
+    Behind {
+        /// How many entries it lacked, as far as the leader knew.
+        lacks: u64,
+    },
+    /// The node had the whole log and was told to stand for election, and did not win one in time:
+    /// it may not stand (its log is damaged, its disk hangs), was not elected, or is not connected.
+    /// It may lead yet.
+    NotElected,
+    /// Another node was elected.
+    OtherLeader {
+        /// Which.
+        leader: NodeId,
+    },
+    /// The node is no voter of the group any more.
+    NoVoter,
+}
+
+impl fmt::Display for TransferFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransferFailure::Behind { lacks } => {
+                write!(f, "it did not catch up in time, {lacks} entries are lacking")
+            }
+            TransferFailure::NotElected => {
+                f.write_str("it was told to stand for election, and was not elected in time")
+            }
+            TransferFailure::OtherLeader { leader } => write!(f, "node {leader} leads"),
+            TransferFailure::NoVoter => f.write_str("it is no voter any more"),
+        }
+    }
 }
 
 impl RequestError {
@@ -93,6 +141,9 @@ impl RequestError {
     pub fn leader_hint(&self) -> Option<NodeId> {
         match self {
             RequestError::NotLeader { leader, .. } => *leader,
+            RequestError::NotTransferred {
+                why: TransferFailure::OtherLeader { leader }, ..
+            } => Some(*leader),
             _ => None,
         }
     }
@@ -133,6 +184,9 @@ impl fmt::Display for RequestError {
             }
             RequestError::Refused { group, reason } => {
                 write!(f, "group {group} refuses: {reason}")
+            }
+            RequestError::NotTransferred { group, target, why } => {
+                write!(f, "the leadership of group {group} did not get to node {target}: {why}")
             }
             RequestError::Stopped => f.write_str("the node is stopping"),
         }

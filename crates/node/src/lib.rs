@@ -99,7 +99,7 @@ pub use api::{
 pub use card::{Card, CardMember};
 pub use config::Config;
 pub use effects::{Effect, Effects, Versions};
-pub use error::{RequestError, StopReason};
+pub use error::{RequestError, StopReason, TransferFailure};
 pub use job::{Job, JobDone, JobLane};
 pub use machine::{
     Chunks, Command, MachineFactory, Query, RestoreError, StateMachine, split_stamp,

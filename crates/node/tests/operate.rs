@@ -5,9 +5,9 @@ mod support;
 
 use refloat_node::{
     Consistency, Input, JobLane, MemberChange, MemberStep, MemberTransition, MembershipId,
-    RequestError, StopReason,
+    RequestError, StopReason, Token, TransferFailure,
 };
-use refloat_types::{GroupId, Member};
+use refloat_types::{GroupId, Member, NodeId};
 use support::Cluster;
 
 fn member(cluster: &Cluster, node: u64) -> Member {
@@ -225,4 +225,87 @@ fn beats_that_are_shorter_than_the_grain_of_timers_come_in_time() {
     // Two groups, two followers each: a beat and an answer.
     let beats = (sent(&cluster) - before) / 8;
     assert!(beats > 400, "{beats} beats in a second");
+}
+
+/// Asks a node to hand group 1 over.
+fn transfer(cluster: &mut Cluster, asked: u64, target: u64) -> Token {
+    let (group, target) = (GroupId(1), NodeId(target));
+    cluster.input(asked, |to| Input::Transfer { to, group, target })
+}
+
+fn not_transferred(target: u64, why: TransferFailure) -> RequestError {
+    RequestError::NotTransferred { group: GroupId(1), target: NodeId(target), why }
+}
+
+#[test]
+fn a_transfer_is_answered_when_the_other_node_leads() {
+    for _ in 0..3 {
+        let mut cluster = Cluster::formed(1);
+        let leader = cluster.leader(1).expect("formed");
+        let target = 1 + leader % 3;
+        // It lacks something yet: before it can lead it has to be brought up to date.
+        cluster.hold(target, JobLane::Wal);
+        let written = cluster.propose(leader, 1, "on its way");
+        cluster.run_for(100);
+        let token = transfer(&mut cluster, leader, target);
+        cluster.run_for(100);
+        assert_eq!(cluster.replies.get(&token), None, "node {target} cannot lead yet");
+        cluster.release(target, JobLane::Wal);
+        cluster.answer(token).expect("handed over");
+        assert_eq!(cluster.leader(1), Some(target));
+        let known = |node: u64| cluster.nodes[&node].status().groups[1].leader;
+        assert_eq!(known(leader), Some(target), "who answers knows it");
+        cluster.answer(written).expect("applied");
+        cluster.proposed(leader, 1, "after").expect("applied");
+    }
+}
+
+#[test]
+fn a_transfer_that_does_not_succeed_says_why_in_time_and_the_leader_goes_on() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let (target, third) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    let bound = 2 * cluster.config.election_timeout + 100_000;
+    cluster.run_for(200);
+
+    cluster.partition(leader, target);
+    cluster.proposed(leader, 1, "one").expect("two of three");
+    cluster.proposed(leader, 1, "two").expect("two of three");
+    let begun = cluster.time().now;
+    let token = transfer(&mut cluster, leader, target);
+    let behind = not_transferred(target, TransferFailure::Behind { lacks: 2 });
+    assert_eq!(cluster.answer(token), Err(behind));
+    assert!(cluster.time().now.since(begun) < bound);
+    cluster.proposed(leader, 1, "three").expect("it leads on");
+    cluster.heal();
+    cluster.run_for(1_000);
+
+    // It is told, and cannot write down that it votes for itself.
+    cluster.hold(target, JobLane::Votes);
+    cluster.hold(target, JobLane::Wal);
+    let begun = cluster.time().now;
+    let token = transfer(&mut cluster, leader, target);
+    let stuck = not_transferred(target, TransferFailure::NotElected);
+    assert_eq!(cluster.answer(token), Err(stuck));
+    assert!(cluster.time().now.since(begun) < bound);
+
+    // Nothing is begun.
+    let token = transfer(&mut cluster, third, target);
+    assert!(matches!(cluster.answer(token), Err(RequestError::NotLeader { .. })));
+    let token = transfer(&mut cluster, leader, 9);
+    assert!(matches!(cluster.answer(token), Err(RequestError::Refused { .. })));
+}
+
+#[test]
+fn a_transfer_that_its_leaders_end_cuts_off_is_answered() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let target = 1 + leader % 3;
+    cluster.partition(leader, target);
+    cluster.proposed(leader, 1, "one").expect("two of three");
+    let token = transfer(&mut cluster, leader, target);
+    cluster.run_for(20);
+    cluster.input(leader, |_| Input::Shutdown);
+    assert!(cluster.answer(token).is_err());
+    assert!(cluster.run_until(5, |c| c.stops.contains_key(&leader)), "{:?}", cluster.stops);
 }

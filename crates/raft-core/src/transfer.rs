@@ -38,6 +38,12 @@ impl Core {
         Ok(())
     }
 
+    /// To whom leadership is being handed, until it leads or the hand-over is given up.
+    #[must_use]
+    pub fn transferring(&self) -> Option<Member> {
+        self.leading.transfer_target()
+    }
+
     /// Tells the target to campaign once its log, durable, ends where the leader's does.
     pub(crate) fn hand_over_if_caught_up(&mut self) {
         let last = self.log.last().index;

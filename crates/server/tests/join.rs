@@ -311,6 +311,11 @@ fn a_new_node_is_added_joins_and_becomes_a_voter_and_another_one_leaves() {
     let args = ["--admin-addr", &cluster.plans[leader].admin, "--group", "1", "--json"];
     let output = common::run(&[&["transfer"], &args[..], &["--to", &to]].concat());
     assert_eq!(code_and_lines(&output).0, 0, "{output:?}");
+    let status = cluster.status(leader);
+    let group = status["groups"].as_array().unwrap().iter().find(|g| g["group"] == 1).unwrap();
+    assert_eq!(group["leader"], other as u64 + 1, "it returns when the other one leads");
+    let output = common::run(&[&["transfer"], &args[..], &["--to", &to]].concat());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"kind\":\"not-leader\""));
     let output = common::run(&[&["snapshot"], &args[..]].concat());
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("\"done\":\"snapshot\""),

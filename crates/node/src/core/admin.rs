@@ -1,7 +1,7 @@
 //! What operators ask of a group.
 
 use bytes::Bytes;
-use refloat_types::{GroupId, GroupKey, NodeId};
+use refloat_types::{GroupId, GroupKey};
 
 use super::NodeCore;
 use super::catalog::GroupCommand;
@@ -104,27 +104,6 @@ impl NodeCore {
                 }
             }
         }
-    }
-
-    pub(super) fn transfer(&mut self, to: Token, id: GroupId, target: NodeId) {
-        let now = self.now();
-        let slot = match self.find(id) {
-            Ok(slot) => slot,
-            Err(error) => return self.fail(to, error),
-        };
-        let group = self.slots[slot].as_mut().expect("found");
-        let leader = group.leader();
-        let result = group.core.transfer_leader(now, target);
-        self.mark(slot);
-        self.admit(0);
-        let result = match result {
-            Ok(()) => Ok(Reply::default()),
-            Err(refloat_raft_core::TransferError::NotLeader { .. }) => {
-                Err(RequestError::NotLeader { group: id, leader })
-            }
-            Err(error) => Err(RequestError::Refused { group: id, reason: error.to_string() }),
-        };
-        self.answer(Answer::Local(to), 0, result);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::job::SharedMachine;
 use crate::machine::Query;
 
 use super::effects::Reign;
+use super::handover::HandOver;
 use super::quiet::Mark;
 use super::rebirth::Rebirth;
 use super::rejoin::CatchUp;
@@ -179,6 +180,8 @@ pub(crate) struct Group {
     pub(crate) parked: VecDeque<Proposal>,
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) reads: Reads,
+    /// Somebody waits for another node to lead.
+    pub(crate) hand_over: Option<HandOver>,
     pub(crate) apply: Applier,
     pub(crate) reign: Reign,
     pub(crate) rules: Rules,

@@ -148,6 +148,7 @@ impl NodeCore {
             parked: Default::default(),
             waiting: Default::default(),
             reads: Reads::default(),
+            hand_over: None,
             apply: Applier {
                 machine,
                 next_machine: None,
@@ -263,7 +264,8 @@ impl NodeCore {
         for token in tokens {
             self.answer(Answer::Local(token), 0, Err(refusal.clone()));
         }
-        for token in group.snapshots.take_clients() {
+        let transfer = group.hand_over.take().map(|hand_over| hand_over.to);
+        for token in group.snapshots.take_clients().into_iter().chain(transfer) {
             self.answer(Answer::Local(token), 0, Err(refusal.clone()));
         }
     }

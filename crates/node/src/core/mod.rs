@@ -14,6 +14,7 @@ mod forward;
 mod fuzz;
 mod group;
 mod groups;
+mod handover;
 mod healing;
 mod meta;
 mod orders;

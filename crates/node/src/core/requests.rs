@@ -254,6 +254,7 @@ impl NodeCore {
     }
 
     fn sweep_group(&mut self, slot: usize, stalled: bool) {
+        self.tend_hand_over(slot);
         let (now, round) = (self.now(), self.config.election_timeout);
         // A replica that lacks entries for want of space will not get there soon.
         let patience = if stalled { 0 } else { self.config.proposal_timeout };

@@ -161,6 +161,7 @@ impl NodeCore {
             self.flush_proposals(slot);
             self.flush_reads(slot);
         }
+        self.tend_hand_over(slot);
         if deposed {
             self.end_transfers(slot);
         }

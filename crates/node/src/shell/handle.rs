@@ -274,10 +274,11 @@ impl<M: StateMachine> Group<M> {
         self.node.command(Command::ForgetLeader(self.id)).await.map(drop)
     }
 
-    /// Hands the leadership to another node; only at the leader.
+    /// Hands the leadership to another node; only at the leader. Returns when that node leads, as
+    /// far as heard here; within two election timeouts it returns in any case.
     ///
     /// # Errors
-    /// `NotLeader`, `Refused`.
+    /// `NotLeader`; `Refused`, and nothing was begun; `NotTransferred` with the reason.
     pub async fn transfer(&self, target: NodeId) -> Result<(), RequestError> {
         self.node.command(Command::Transfer(self.id, target)).await.map(drop)
     }

@@ -624,7 +624,7 @@ impl Cluster {
             let transfer = |to| Input::Transfer { to, group: GroupId(group), target };
             let token = self.input(leader, transfer);
             self.answer(token).expect("handed over");
-            assert!(self.run_until(5, |c| c.leader(group) == Some(node)));
+            assert_eq!(self.leader(group), Some(node));
         }
     }
 

@@ -96,6 +96,7 @@ fn answer(result: Result<(), RequestError>, done: Value) -> Response {
         RequestError::Refused { .. } => (StatusCode::CONFLICT, "refused"),
         RequestError::UnknownGroup { .. } => (StatusCode::NOT_FOUND, "unknown-group"),
         RequestError::NotLeader { .. } => (StatusCode::MISDIRECTED_REQUEST, "not-leader"),
+        RequestError::NotTransferred { .. } => (StatusCode::CONFLICT, "not-transferred"),
         RequestError::Unknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
         RequestError::Superseded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "superseded"),
         RequestError::NoLeader { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no-leader"),

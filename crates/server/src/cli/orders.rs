@@ -34,7 +34,7 @@ pub fn member(order: &Member) -> Result<(), Failure> {
 pub fn transfer(args: &Transfer) -> Result<(), Failure> {
     let (group, node) = (args.group, args.to);
     let body = json!({ "group": group, "node": node });
-    let done = format!("group {group}: the leadership goes to node {node}");
+    let done = format!("group {group}: node {node} leads");
     give(args.admin_addr, "/v1/transfer", &body, args.json, &done)
 }
 
