@@ -8,6 +8,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Index, Member, Now};
 
 use crate::quorum::has_quorum;
@@ -120,7 +121,7 @@ impl Core {
             return;
         }
         let index = self.commit;
-        let leased = self.holds_lease();
+        let leased = self.holds_lease() || is(Defect::ReadUnconfirmed);
         let reads = &mut self.leading.reads;
         if leased {
             let askers = core::mem::take(&mut reads.waiting);

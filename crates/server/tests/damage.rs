@@ -51,6 +51,7 @@ fn a_directory_damaged_at_random_is_named_as_damaged_or_serves_everything_acknow
             peer: String::new(),
             admin: original.admin.clone(),
             flags: original.flags.clone(),
+            launcher: Vec::new(),
         };
         match code {
             0 => {

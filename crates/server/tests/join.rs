@@ -275,6 +275,7 @@ fn a_new_node_is_added_joins_and_becomes_a_voter_and_another_one_leaves() {
         admin: address(),
         peer: address(),
         flags: cluster.plans[0].flags.clone(),
+        launcher: Vec::new(),
     };
     let peer = cluster.plans[1].peer.clone();
     let join = |plan: &common::Plan| {

@@ -59,6 +59,8 @@ pub struct Plan {
     pub admin: String,
     pub peer: String,
     pub flags: Vec<String>,
+    /// What `serve` is run with, such as a program that moves it elsewhere before.
+    pub launcher: Vec<String>,
 }
 
 /// A running node.
@@ -89,7 +91,12 @@ impl Plan {
     }
 
     pub fn spawn(&self) -> Child {
-        self.spawn_from(refloat())
+        let Some((program, args)) = self.launcher.split_first() else {
+            return self.spawn_from(refloat());
+        };
+        let mut command = Command::new(program);
+        command.args(args).arg(env!("CARGO_BIN_EXE_refloat")).stdin(Stdio::null());
+        self.spawn_from(command)
     }
 
     /// Starts it from a shell that ran `setup` before, as with `ulimit`.
@@ -191,21 +198,33 @@ impl Cluster {
     }
 
     pub fn init(size: u64, flags: &[&str]) -> Cluster {
+        let cluster = Cluster::plan(size, flags);
+        cluster.init_all();
+        cluster
+    }
+
+    /// Says where nodes are to be, and does nothing yet.
+    pub fn plan(size: u64, flags: &[&str]) -> Cluster {
         let temp = tempfile::tempdir().unwrap();
         let address = || format!("127.0.0.1:{}", free_port());
-        let members: Vec<String> = (1..=size).map(|id| format!("{id}={}", address())).collect();
         let plan = |id: u64| Plan {
             id,
-            peer: members[id as usize - 1].split_once('=').unwrap().1.to_owned(),
+            peer: address(),
             dir: temp.path().join(format!("n{id}")),
             client: address(),
             admin: address(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            launcher: Vec::new(),
         };
         let plans: Vec<Plan> = (1..=size).map(plan).collect();
-        plans.iter().for_each(|plan| plan.init(&members, 4));
         let nodes = plans.iter().map(|_| None).collect();
         Cluster { temp, plans, nodes }
+    }
+
+    pub fn init_all(&self) {
+        let member = |plan: &Plan| format!("{}={}", plan.id, plan.peer);
+        let members: Vec<String> = self.plans.iter().map(member).collect();
+        self.plans.iter().for_each(|plan| plan.init(&members, 4));
     }
 
     pub fn start_all(&mut self) {
