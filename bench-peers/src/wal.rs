@@ -41,7 +41,6 @@ impl Log {
         let member = Member::new(NodeId(1), Incarnation(1));
         let mut options = Options::new(dir, Identity { cluster: ClusterId(1), member });
         options.file_size = FILE_SIZE;
-        options.pool = 3;
         let scan = refloat_wal::scan(&*fs, &options, &mut Ignore)?;
         let writer = Writer::resume(scan, options, Vec::new(), Vec::new());
         let (background, jobs) = channel::<Job>();
@@ -99,12 +98,17 @@ impl Log {
 
     fn submit(&mut self, group: GroupKey, op: &LogOp) -> Result<Lsn> {
         let records = [RecordRef::Log { group, op }];
-        if !self.writer.fits(&records) {
-            let generation = self.writer.roll(Vec::new());
-            // Nothing here is flushed; a benchmark may forget what it wrote.
-            self.writer.release(generation);
+        loop {
+            if !self.writer.fits(&records) {
+                let generation = self.writer.roll(Vec::new());
+                // Nothing here is flushed; a benchmark may forget what it wrote.
+                self.writer.release(generation);
+            }
+            match self.writer.submit(&records) {
+                Err(refloat_wal::SubmitError::NotYet { .. }) => self.turn()?,
+                taken => return Ok(taken?),
+            }
         }
-        Ok(self.writer.submit(&records)?)
     }
 
     fn counters(&self) -> (u64, u64) {

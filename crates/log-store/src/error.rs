@@ -155,6 +155,14 @@ pub enum SubmitError {
         /// Bytes that may.
         limit: u64,
     },
+    /// Entries outran the preparation of log files: they are taken again once the next one has its
+    /// space. Term, vote and deletions are taken.
+    NotYet {
+        /// Bytes that the write needs.
+        needed: u64,
+        /// Bytes that the current file has left for it.
+        room: u64,
+    },
     /// The store stopped.
     Poisoned(Poisoned),
     /// The store was asked to close.
@@ -171,6 +179,15 @@ pub enum SubmitError {
         /// The first index that is out of place.
         index: Index,
     },
+}
+
+impl SubmitError {
+    /// Whether the store lacks room for entries and takes them again by itself: nothing is wrong
+    /// with the write.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        matches!(self, Self::NoSpace | Self::Backlog { .. } | Self::NotYet { .. })
+    }
 }
 
 impl fmt::Display for SubmitError {
@@ -195,6 +212,10 @@ impl fmt::Display for SubmitError {
             Self::Backlog { used, limit } => {
                 write!(f, "{used} bytes wait to be flushed, at most {limit} may")
             }
+            Self::NotYet { needed, room } => write!(
+                f,
+                "the next log file has no space yet: the write needs {needed} bytes, the current file has {room} left for it"
+            ),
             Self::Poisoned(p) => p.fmt(f),
             Self::Closed => f.write_str("the store is closed"),
             Self::Malformed { group, index } => {

@@ -15,6 +15,8 @@ const LIGHT: usize = 256 << 10;
 pub(crate) struct Carry {
     records: Vec<Record>,
     bytes: usize,
+    /// Bytes with which the file was begun.
+    begun: usize,
     light: usize,
     most: usize,
     heavy: bool,
@@ -32,9 +34,17 @@ impl Carry {
         let mut carry = Carry::of_found(file_len);
         records.iter().for_each(|record| carry.push(record.as_ref()));
         carry.light = usize::try_from(file_len / 16).unwrap_or(LIGHT).min(LIGHT);
-        // What comes now stays in memory no longer than it is a little.
-        carry.most = carry.most.min(carry.bytes + carry.light);
+        carry.begun = carry.bytes;
         carry
+    }
+
+    /// There are files enough: what came since the file was begun stays in memory no longer than
+    /// it is a little. Where files are scarce only a little comes of what is large, and all is
+    /// kept that the next start would say again.
+    pub(crate) fn keep_only_a_little(&mut self) {
+        if self.bytes > self.begun + self.light {
+            self.weigh_down();
+        }
     }
 
     /// The records, unless they are too many.
@@ -51,6 +61,12 @@ impl Carry {
     /// Whether it would be little with so many more bytes.
     pub(crate) fn stays_light_with(&self, bytes: usize) -> bool {
         !self.heavy && self.bytes.saturating_add(bytes) <= self.light
+    }
+
+    /// Whether all can be said again together with these, which are written again in any case.
+    pub(crate) fn fits_with(&self, unproven: &[Record]) -> bool {
+        let more = |sum: usize, record: &Record| sum.saturating_add(size(record.as_ref()));
+        !self.heavy && unproven.iter().fold(self.bytes, more) <= self.most
     }
 
     /// Takes a record in. Small state is left out: a checkpoint restates it.

@@ -97,6 +97,14 @@ pub enum SubmitError {
         /// Bytes left in the file for them.
         left: u64,
     },
+    /// The current file has no room for them, and the space for a next one is still to be claimed:
+    /// whether there is any is not known. Worth trying again at once when a job has ended.
+    NotYet {
+        /// Bytes that they need.
+        size: u64,
+        /// Bytes left in the file for them.
+        left: u64,
+    },
     /// An append whose entries do not follow each other, or fills that do not ascend.
     Malformed {
         /// Whose.
@@ -114,7 +122,8 @@ impl SubmitError {
     /// Whether the same call may succeed later without anybody changing it.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SubmitError::Full { .. } | SubmitError::NoSpace { .. })
+        use SubmitError::{Full, NoSpace, NotYet};
+        matches!(self, Full { .. } | NoSpace { .. } | NotYet { .. })
     }
 }
 
@@ -130,6 +139,10 @@ impl fmt::Display for SubmitError {
             SubmitError::NoSpace { size, left } => write!(
                 f,
                 "no space for a next log file: records need {size} bytes, the current file has {left} left for them"
+            ),
+            SubmitError::NotYet { size, left } => write!(
+                f,
+                "the next log file has no space yet: records need {size} bytes, the current file has {left} left for them"
             ),
             SubmitError::Malformed { group, index } => {
                 write!(f, "entry {index} of group {group} does not follow the one before it")

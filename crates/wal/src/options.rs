@@ -24,13 +24,13 @@ pub struct Options {
     /// Whether to bypass the page cache, with each write durable when it returns. Where the file
     /// system cannot, the log falls back to a buffered write and a data sync.
     pub direct: bool,
-    /// How many files are kept ready at most, those prepared ahead included.
-    /// Two are wanted; a recycled one may come on top.
+    /// How many files are kept at hand at most, those included whose space is only claimed.
+    /// Three are wanted; a recycled one may come on top.
     pub pool: usize,
 }
 
 impl Options {
-    /// A log of 64 MiB files, sealed after 20 ms, past the page cache, up to three spare files.
+    /// A log of 64 MiB files, sealed after 20 ms, past the page cache, up to four spare files.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, identity: Identity) -> Options {
         Options {
@@ -39,7 +39,7 @@ impl Options {
             file_size: 64 << 20,
             seal_after: 20_000,
             direct: true,
-            pool: 3,
+            pool: 4,
         }
     }
 

@@ -25,17 +25,29 @@ impl LogStore {
         if let Some((used, limit)) = self.backlog().filter(|_| writes.iter().any(brings_entries)) {
             return Err(SubmitError::Backlog { used, limit });
         }
-        match self.submit_batch(writes) {
-            // Together they may not fit where each alone does.
-            Err(SubmitError::TooLarge { .. }) if writes.len() > 1 => {
-                let mut ticket = self.tickets.last();
-                for write in writes {
-                    ticket = self.submit_batch(std::slice::from_ref(write))?;
-                }
-                Ok(ticket)
-            }
-            result => result,
+        let mut ticket = self.tickets.last();
+        for writes in self.portions(writes) {
+            ticket = self.submit_batch(writes)?;
         }
+        Ok(ticket)
+    }
+
+    /// Each group's write is one record of a batch. All of a turn may be more than fits into a
+    /// file, and what a batch holds must be little enough for the next start to say it again.
+    fn portions<'w>(&self, writes: &'w [GroupWrite]) -> Vec<&'w [GroupWrite]> {
+        let full = self.options.wal_file_size / 4;
+        let (mut portions, mut first, mut sum) = (Vec::new(), 0, 0);
+        for (at, write) in writes.iter().enumerate() {
+            let entries = write.log.as_ref().map(LogOp::entries).unwrap_or_default();
+            let bytes = entries.iter().map(|entry| (entry.payload.len() + 64) as u64).sum::<u64>();
+            if sum + bytes > full && at > first {
+                portions.push(&writes[first..at]);
+                (first, sum) = (at, 0);
+            }
+            sum += bytes;
+        }
+        portions.push(&writes[first..]);
+        portions
     }
 
     /// Whether a [`LogStore::submit`] would take so many [bulky](Entry::is_bulky) entries with so
@@ -43,12 +55,12 @@ impl LogStore {
     /// was let in since the last submission counts with them.
     ///
     /// # Errors
-    /// The disk is full, or too much waits for its flush.
+    /// The disk is full, too much waits for its flush, or the next log file has no space yet.
     pub fn takes(&self, entries: usize, payload: usize) -> Result<(), SubmitError> {
         if let Some((used, limit)) = self.backlog() {
             return Err(SubmitError::Backlog { used, limit });
         }
-        if self.wal.takes(entries, payload) { Ok(()) } else { Err(SubmitError::NoSpace) }
+        self.wal.takes(entries, payload).map_err(refused)
     }
 
     /// Bytes of complete generations that wait for their flush, and the limit, where more wait
@@ -359,6 +371,9 @@ fn refused(e: refloat_wal::SubmitError) -> SubmitError {
             SubmitError::TooLarge { needed: size, room: limit }
         }
         refloat_wal::SubmitError::NoSpace { .. } => SubmitError::NoSpace,
+        refloat_wal::SubmitError::NotYet { size, left } => {
+            SubmitError::NotYet { needed: size, room: left }
+        }
         refloat_wal::SubmitError::Malformed { group, index } => {
             SubmitError::Malformed { group, index }
         }

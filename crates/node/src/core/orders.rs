@@ -162,7 +162,7 @@ impl NodeCore {
                     self.stalled.push_front(Stalled::Write(half));
                 }
             }
-            Err(SubmitError::NoSpace | SubmitError::Backlog { .. }) => {
+            Err(error) if error.waits_for_room() => {
                 return self.without_entries(write);
             }
             Err(error) => {
@@ -215,7 +215,7 @@ impl NodeCore {
         };
         match done {
             Ok(ticket) => self.order_taken(order, ticket),
-            Err(SubmitError::NoSpace | SubmitError::Backlog { .. }) => return Some(order),
+            Err(error) if error.waits_for_room() => return Some(order),
             Err(error) => self.order_refused(&order, &error),
         }
         None

@@ -55,7 +55,8 @@ impl NodeCore {
             return Err(RequestError::Busy { used, limit });
         }
         if !self.stalled.is_empty() {
-            return Err(RequestError::NoSpace);
+            let busy = self.space_for(Load { entries: 1, payload: 0 }).err();
+            return Err(busy.unwrap_or(RequestError::NoSpace));
         }
         match self.starved.values().next() {
             Some(load) => self.space_for(*load),
@@ -68,6 +69,9 @@ impl NodeCore {
         match self.store.takes(entries, payload) {
             Err(SubmitError::NoSpace) => Err(RequestError::NoSpace),
             Err(SubmitError::Backlog { used, limit }) => Err(RequestError::Busy { used, limit }),
+            Err(SubmitError::NotYet { needed, room }) => {
+                Err(RequestError::Busy { used: needed, limit: room })
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }

@@ -243,7 +243,7 @@ impl NodeCore {
             SubmitError::NoSpace => {
                 tracing::warn!(node = %self.me.node, "no space left: proposals are refused");
             }
-            SubmitError::Backlog { .. } => {
+            SubmitError::Backlog { .. } | SubmitError::NotYet { .. } => {
                 tracing::warn!(node = %self.me.node, %error, "proposals are refused");
             }
             _ => tracing::error!(node = %self.me.node, %error, "write refused"),

@@ -94,8 +94,9 @@ pub(crate) struct Tail {
     /// stopped first: path and length.
     pub(crate) pool: Vec<(PathBuf, u64)>,
     pub(crate) highest_pool: u64,
-    /// A file of the usual length that was being prepared: its space is claimed.
-    pub(crate) part: Option<PathBuf>,
+    /// Files of the usual length, or longer, that were being prepared: path and length. Their space
+    /// is claimed.
+    pub(crate) parts: Vec<(PathBuf, u64)>,
     /// Numbered names that go before the next file is written: they may be names of its own.
     pub(crate) never_used: Vec<PathBuf>,
     /// Own leftovers to be removed.
@@ -438,7 +439,9 @@ fn light(
     sink: &mut Sink<'_>,
 ) -> Option<Light> {
     let carry = std::mem::take(&mut sink.carry);
-    carry.records()?;
+    if !carry.fits_with(&sink.unproven) {
+        return None;
+    }
     let Some(Place::Present(member)) = places.get(at) else { return None };
     let previous = member.candidate.previous?;
     let mut before = places.iter().take(at);

@@ -70,12 +70,11 @@ impl Unused {
             match (number, header) {
                 // It is going to be written: it must be known to be no other file of the log.
                 (Some(number), Ok(None))
-                    if len == usual
-                        && tail.part.is_none()
+                    if len >= usual
                         && !is(Defect::ClaimForgotten)
                         && taken.insert(Known::Number(number)) =>
                 {
-                    tail.part = Some(path);
+                    tail.parts.push((path, len));
                 }
                 _ => tail.garbage.push(path),
             }

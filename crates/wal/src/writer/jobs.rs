@@ -54,7 +54,7 @@ pub(crate) enum Outcome {
     Linked(Result<Current, Failed>),
     Prepared { result: Result<Prepare, Failed> },
     ReadBack { generation: Generation, matches: bool },
-    Recycled { to: Option<PathBuf>, result: Result<(), Failed> },
+    Recycled { to: Option<PathBuf>, len: u64, result: Result<(), Failed> },
     Removed(Result<(), Failed>),
 }
 
@@ -133,6 +133,7 @@ pub(crate) struct Recycle {
     pub(crate) generation: Generation,
     pub(crate) identity: Identity,
     pub(crate) from: PathBuf,
+    pub(crate) len: u64,
     pub(crate) to: Option<PathBuf>,
 }
 
@@ -266,7 +267,7 @@ impl Recycle {
             self.to = None;
         }
         let result = self.steps(vfs);
-        Outcome::Recycled { to: self.to, result }
+        Outcome::Recycled { to: self.to, len: self.len, result }
     }
 
     fn steps(&self, vfs: &dyn Vfs) -> Result<(), Failed> {
@@ -295,6 +296,22 @@ impl Recycle {
 }
 
 impl Prepare {
+    pub(crate) fn new(
+        dir: &Path,
+        part: PathBuf,
+        ready: PathBuf,
+        len: u64,
+        direct: bool,
+    ) -> Prepare {
+        let dir = dir.to_path_buf();
+        Prepare { dir, part, ready, len, direct, file: None, zeroed: 0, is_ready: false }
+    }
+
+    /// Whether its space is claimed, durably.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.file.is_some()
+    }
+
     fn run(mut self, vfs: &dyn Vfs) -> Outcome {
         let result = self.steps(vfs);
         if result.is_err() {

@@ -171,7 +171,7 @@ impl Writer {
     ) -> Writer {
         let pool = Pool::new(options.clone(), &mut scan.tail);
         let generation = Generation(scan.tail.next);
-        let mut light = scan.tail.light.take().filter(|_| pool.is_scarce());
+        let mut light = scan.tail.light.take().filter(|_| pool.is_scarce(0));
         let links = match &mut light {
             Some(light) => std::mem::take(&mut light.links),
             None => std::mem::take(&mut scan.tail.links),
@@ -229,8 +229,8 @@ impl Writer {
     pub fn roll(&mut self, checkpoint: Vec<(GroupKey, Bytes)>) -> Generation {
         self.seal_before_roll();
         let generation = self.generation().next();
-        // On a full disk a file that holds little is said again and used anew.
-        let carried = self.carry.records().filter(|_| self.is_short()).map(<[Record]>::to_vec);
+        // Where files are scarce one that holds little is said again and used anew.
+        let carried = self.carry.records().filter(|_| self.is_scarce()).map(<[Record]>::to_vec);
         let replaces = carried.is_some();
         self.begin_file(generation, &checkpoint, &carried.unwrap_or_default(), replaces);
         generation
@@ -249,7 +249,7 @@ impl Writer {
             return Err(SubmitError::Closed);
         }
         self.check_room(records)?;
-        if self.queue.needs_new_batch() {
+        if self.queue.needs_new_batch(records).map_err(malformed)? {
             let (parts, lsn) = (self.spare_parts(), self.queue.next_lsn());
             self.queue.push(OpenBatch::new(lsn, 0, parts));
         }
@@ -258,60 +258,82 @@ impl Writer {
             self.stats.payload_bytes += batch.push(*record) as u64;
             self.carry.push(*record);
         }
+        let lsn = batch.lsn;
+        if !self.is_scarce() {
+            self.carry.keep_only_a_little();
+        }
         self.stats.records += records.len() as u64;
-        Ok(batch.lsn)
+        Ok(lsn)
     }
 
     fn check_room(&self, records: &[RecordRef<'_>]) -> Result<(), SubmitError> {
-        let malformed = |(group, index)| SubmitError::Malformed { group, index };
         let (size, limit) = self.queue.need(records).map_err(malformed)?;
         if let Some(limit) = limit {
             return Err(SubmitError::TooLarge { size, limit });
         }
-        let blocks = self.queue.plan.blocks;
-        // Without a next file the rest of this one is kept for votes and the like.
         let bulky = records.iter().any(is_bulky);
-        let has_next = self.has_next(bulky);
         // The next starts must find files: so little is taken that they may replace this one.
-        if bulky && self.is_short() && !self.carry.stays_light(records) {
-            return Err(SubmitError::NoSpace { size, left: 0 });
+        if bulky && self.is_scarce() && !self.carry.stays_light(records) {
+            return Err(self.no_next(size, 0));
         }
-        // A file that is begun for these records takes them whole, unless the disk is known to be
-        // full: what only a whole file holds would else be refused, and a file begun, for ever.
-        let is_for_them = self.queue.plan.is_fresh() && !self.pool.is_full_disk();
-        let kept = if has_next || !bulky || is_for_them { 0 } else { kept_of(blocks) };
-        let room = blocks.saturating_sub(kept);
+        let room = self.room(bulky);
         if self.queue.end_with(records).map_err(malformed)?.0 <= room {
             return Ok(());
         }
         let left = content_of(room.saturating_sub(self.queue.end()));
-        Err(match has_next {
+        Err(match self.has_next(bulky) {
             true => SubmitError::Full { size, left },
-            false => SubmitError::NoSpace { size, left },
+            false => self.no_next(size, left),
         })
     }
 
+    /// Where records must end: without a next file the rest of this one is kept for votes and the
+    /// like. A file that is begun for such records takes them whole, unless the disk is known to be
+    /// full: what only a whole file holds would else be refused, and a file begun, for ever.
+    fn room(&self, bulky: bool) -> u32 {
+        let blocks = self.queue.plan.blocks;
+        let is_for_them = self.queue.plan.is_fresh() && !self.pool.is_full_disk();
+        match !bulky || is_for_them || self.has_next(bulky) {
+            true => blocks,
+            false => blocks.saturating_sub(kept_of(blocks)),
+        }
+    }
+
+    /// Why no next file may be begun: there is no space, or nobody knows yet.
+    fn no_next(&self, size: u64, left: u64) -> SubmitError {
+        match self.pool.is_full_disk() {
+            true => SubmitError::NoSpace { size, left },
+            false => SubmitError::NotYet { size, left },
+        }
+    }
+
     /// Whether [`Writer::submit`] would take so many entries with so much payload besides what it
-    /// took, each in a record of its own at most, as far as is known now: `false` only on a disk
-    /// that is known to be full.
-    #[must_use]
-    pub fn takes(&self, entries: usize, payload: usize) -> bool {
-        if !self.pool.is_full_disk() || self.has_next(true) {
-            return true;
+    /// took, each in a record of its own at most, as far as is known now.
+    ///
+    /// # Errors
+    /// [`SubmitError::NoSpace`] on a disk that is known to be full, [`SubmitError::NotYet`] where
+    /// the space for a next file is still to be claimed.
+    pub fn takes(&self, entries: usize, payload: usize) -> Result<(), SubmitError> {
+        if self.has_next(true) {
+            return Ok(());
         }
         let extent = Extent::of_entries(entries, payload);
-        let room = self.queue.plan.blocks.saturating_sub(kept_of(self.queue.plan.blocks));
-        let light = !self.pool.is_scarce() || self.carry.stays_light_with(extent.bytes());
-        light && self.queue.end_with_extent(extent) <= room
+        let room = self.room(true);
+        let light = !self.is_scarce() || self.carry.stays_light_with(extent.bytes());
+        if light && self.queue.end_with_extent(extent) <= room {
+            return Ok(());
+        }
+        let left = if light { content_of(room.saturating_sub(self.queue.end())) } else { 0 };
+        Err(self.no_next(extent.bytes() as u64, left))
     }
 
     fn has_next(&self, bulky: bool) -> bool {
         self.pool.has_next(bulky, self.queue.planned_files())
     }
 
-    /// Whether the disk is full and few files are left.
-    fn is_short(&self) -> bool {
-        self.pool.is_full_disk() && self.pool.is_scarce()
+    /// Whether so few files are left that the newest must stay one that can be replaced.
+    fn is_scarce(&self) -> bool {
+        self.pool.is_scarce(self.queue.planned_files())
     }
 
     /// The next piece of file work, if any. At most one write of the log and one background job
@@ -337,8 +359,8 @@ impl Writer {
         }
         match self.queue.front()? {
             Step::Batch(_) => self.file.as_ref().map(|_| ())?,
-            Step::File(first, _) => {
-                let blocks = self.queue.blocks_of_file(first);
+            Step::File(first, replaces) => {
+                let blocks = self.queue.blocks_of_file(first, *replaces);
                 let (from, blocks) = self.pool.take(blocks, self.queue.least_blocks(first))?;
                 return self.link(from, blocks);
             }
@@ -443,8 +465,8 @@ impl Writer {
             assert!(measured.is_ok(), "a record to be written again is malformed: {record:?}");
             first.push(record.as_ref());
         }
-        self.carry = Carry::begun_with(offset_of(self.options.file_blocks()), again);
         self.stats.records += checkpoint.len() as u64 + again.len() as u64;
+        self.carry = Carry::begun_with(offset_of(self.options.file_blocks()), again);
         self.queue.begin_file(first, self.options.file_blocks(), replaces);
     }
 
@@ -697,6 +719,10 @@ impl Writer {
             self.buffers.push(buf);
         }
     }
+}
+
+fn malformed((group, index): queue::Misplaced) -> SubmitError {
+    SubmitError::Malformed { group, index }
 }
 
 fn push_states(batch: &mut OpenBatch, bodies: &[(GroupKey, Bytes)]) {

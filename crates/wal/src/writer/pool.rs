@@ -18,9 +18,15 @@ use crate::scan::Tail;
 
 /// Microseconds until a file is prepared again after there was no room for it.
 const RETRY: u64 = 1_000_000;
-/// Files that are ready besides the one that is written: one for the next file, and one that is
+/// Files that must be left for the next starts, those whose space is claimed included, while the
+/// newest one holds more than could be said again: one for the next start, and one for the start
+/// behind it, which takes the place of that start's file.
+const LEFT: usize = 2;
+/// Files at hand besides the one that is written: one for the next file, and those that must be
 /// left then.
-const SPARES: usize = 2;
+const AT_HAND: usize = LEFT + 1;
+/// Files at hand that are filled with zeros ahead; of the others the space is claimed.
+const FILLED: usize = 2;
 /// Released files with damage that are kept.
 const SET_ASIDE: usize = 4;
 
@@ -44,9 +50,10 @@ pub(crate) struct Pool {
     options: Options,
     /// Files ready for use: path and length.
     ready: VecDeque<(PathBuf, u64)>,
-    preparing: Option<Prepare>,
-    /// The file being prepared has its space.
-    claimed: bool,
+    /// Files being prepared: those that have their space first, in the order of claiming it.
+    preparing: VecDeque<Prepare>,
+    /// The file that a job prepares now has its space.
+    claimed_in_flight: bool,
     in_flight: bool,
     retry_at: Option<Now>,
     no_space: bool,
@@ -73,7 +80,7 @@ impl Pool {
         let len = offset_of(options.file_blocks());
         let (mut ready, mut garbage) = (VecDeque::new(), std::mem::take(&mut tail.garbage));
         for (path, found) in tail.pool.drain(..) {
-            if found == len {
+            if found >= len {
                 ready.push_back((path, found));
             } else {
                 garbage.push(path);
@@ -91,21 +98,18 @@ impl Pool {
             digest,
             blocks,
         });
-        let highest = tail.highest_pool + u64::from(tail.part.is_some());
-        let preparing = tail.part.take().map(|part| Prepare {
-            part,
-            ready: Name::Pool(highest).path(&options.dir),
-            len,
-            dir: options.dir.clone(),
-            direct: options.direct,
-            file: None,
-            zeroed: 0,
-            is_ready: false,
+        let mut highest = tail.highest_pool;
+        let parts = std::mem::take(&mut tail.parts).into_iter();
+        let preparing = parts.map(|(part, len)| {
+            highest += 1;
+            let ready = Name::Pool(highest).path(&options.dir);
+            Prepare::new(&options.dir, part, ready, len, options.direct)
         });
+        let preparing = preparing.collect();
         Pool {
             ready,
             preparing,
-            claimed: false,
+            claimed_in_flight: false,
             in_flight: false,
             retry_at: None,
             no_space: false,
@@ -127,37 +131,41 @@ impl Pool {
     }
 
     /// Whether a next file may be begun, behind those that are `planned`, or is likely to be soon.
-    /// What brings entries leaves two files behind: with one the node starts once more, with the
-    /// other that start's file is replaced, and so on. Nor does it take another one before it is
-    /// known whether there is space for one in the place of the last; where there is, it may wait
-    /// for that one.
+    /// What brings entries leaves enough files behind: with one the node starts once more, with the
+    /// other that start's file is replaced, and so on. A file that is still to be filled with zeros
+    /// has its space, and may be waited for.
     pub(crate) fn has_next(&self, bulky: bool, planned: usize) -> bool {
-        let left = self.spares().saturating_sub(planned);
-        match (bulky, self.no_space) {
-            (true, true) => left > SPARES,
-            (true, false) if self.claimed => self.spares() >= planned,
-            (true, false) => left >= SPARES || is(Defect::SpaceTakenUnseen),
-            (false, no_space) => !no_space || left > 0,
+        let left = self.at_hand().saturating_sub(planned);
+        match bulky {
+            true => left > LEFT || is(Defect::SpaceTakenUnseen) && !self.no_space,
+            false => left > 0 || !self.no_space,
         }
     }
 
-    /// Whether so few files are left that the next one should take the last one's place.
-    pub(crate) fn is_scarce(&self) -> bool {
-        self.spares() < SPARES
+    /// Whether so few files are left that the next one should take the last one's place, and that
+    /// the newest must stay one whose place can be taken.
+    pub(crate) fn is_scarce(&self, planned: usize) -> bool {
+        self.at_hand().saturating_sub(planned) < LEFT
     }
 
-    /// Whether it is known if there is space, or enough without. Space that a file being prepared
-    /// has claimed is there for the next starts too, however this one ends.
+    /// Whether it is known if there is space, or enough without.
     pub(crate) fn knows_space(&self) -> bool {
-        self.no_space || self.spares() + usize::from(self.claimed) >= SPARES
+        self.no_space || !self.is_scarce(0)
     }
 
     pub(crate) fn is_full_disk(&self) -> bool {
         self.no_space
     }
 
-    fn spares(&self) -> usize {
-        self.ready.len() + self.replaced.len()
+    /// Files that can be used, now or once they are filled: space that a file being prepared has
+    /// claimed is there for the next starts too, however this one ends.
+    fn at_hand(&self) -> usize {
+        self.ready.len() + self.replaced.len() + self.claimed()
+    }
+
+    fn claimed(&self) -> usize {
+        let waiting = self.preparing.iter().filter(|prepare| prepare.is_claimed()).count();
+        waiting + usize::from(self.claimed_in_flight)
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = Generation> + '_ {
@@ -234,36 +242,50 @@ impl Pool {
         Some(work)
     }
 
-    /// Recycled files come on top of those prepared, so that in the long run none is prepared.
-    fn wants_one(&self, linked: bool) -> bool {
+    /// Whether to claim the space of one more file. Recycled files come on top of those prepared,
+    /// so that in the long run none is prepared.
+    fn wants_claim(&self, linked: bool) -> bool {
+        let enough = |prepare: &Prepare| prepare.len >= offset_of(self.wanted.unwrap_or(0));
+        let is_long_enough = self.wanted.is_none() || self.preparing.iter().any(enough);
         // Whether there is space again shows when a file can be prepared.
-        let more = self.is_scarce() || self.no_space;
-        self.spares() == 0 || self.wanted.is_some() || linked && more
+        let more = self.at_hand() < AT_HAND || self.no_space;
+        self.at_hand() == 0 || !is_long_enough || linked && more
     }
 
+    /// Claims come first: they say whether there is space. Then the files that are used next are
+    /// filled with zeros.
     fn prepare(&mut self, now: Now, linked: bool) -> Option<Work> {
-        if self.retry_at.is_some_and(|at| now < at) {
-            return None;
+        let at = self.next_claim(now, linked).or_else(|| self.next_fill(linked))?;
+        let prepare = self.preparing.remove(at)?;
+        self.claimed_in_flight = prepare.is_claimed();
+        Some(Work::Prepare(prepare))
+    }
+
+    /// A file whose space is to be claimed: one that an earlier run was preparing, or a new one.
+    fn next_claim(&mut self, now: Now, linked: bool) -> Option<usize> {
+        if let Some(at) = self.preparing.iter().position(|prepare| !prepare.is_claimed()) {
+            return Some(at);
         }
-        if let Some(prepare) = self.preparing.take() {
-            return Some(Work::Prepare(prepare));
-        }
-        if !self.wants_one(linked) {
+        if self.retry_at.is_some_and(|at| now < at) || !self.wants_claim(linked) {
             return None;
         }
         self.retry_at = None;
         self.highest += 1;
         let blocks = self.wanted.unwrap_or(0).max(self.options.file_blocks());
-        Some(Work::Prepare(Prepare {
-            dir: self.options.dir.clone(),
-            part: Name::Part(self.highest).path(&self.options.dir),
-            ready: Name::Pool(self.highest).path(&self.options.dir),
-            len: offset_of(blocks),
-            direct: self.options.direct,
-            file: None,
-            zeroed: 0,
-            is_ready: false,
-        }))
+        let dir = &self.options.dir;
+        let part = Name::Part(self.highest).path(dir);
+        let ready = Name::Pool(self.highest).path(dir);
+        let direct = self.options.direct;
+        self.preparing.push_back(Prepare::new(dir, part, ready, offset_of(blocks), direct));
+        Some(self.preparing.len() - 1)
+    }
+
+    /// A file to be filled with zeros. On a full disk a shorter one than is wanted will do.
+    fn next_fill(&self, linked: bool) -> Option<usize> {
+        let least = offset_of(self.wanted.filter(|_| !self.no_space).unwrap_or(0));
+        let few = self.ready.len() < if linked { FILLED } else { 1 };
+        let wanted = self.wanted.is_some() || few;
+        self.preparing.iter().position(|prepare| prepare.len >= least).filter(|_| wanted)
     }
 
     fn tidy(&mut self) -> Option<Work> {
@@ -281,35 +303,37 @@ impl Pool {
         if file.damaged {
             let to = Name::Damaged(generation).path(&self.options.dir);
             self.set_aside.push_back(to.clone());
-            return Some(self.recycle(generation, file.path, Some(to)));
+            return Some(self.recycle(generation, file, Some(to)));
         }
-        Some(self.back_into_pool(generation, file))
+        let room = self.ready.len() + self.claimed() < self.options.pool.max(1);
+        let usual = file.len == offset_of(self.options.file_blocks());
+        let to = (room && usual).then(|| self.next_name());
+        Some(self.recycle(generation, file, to))
     }
 
-    fn back_into_pool(&mut self, generation: Generation, file: InUse) -> Work {
-        let room = self.ready.len() < self.options.pool.max(1);
-        let usual = file.len == offset_of(self.options.file_blocks());
-        let to = (room && usual).then(|| {
-            self.highest += 1;
-            Name::Pool(self.highest).path(&self.options.dir)
-        });
-        self.recycle(generation, file.path, to)
+    fn next_name(&mut self) -> PathBuf {
+        self.highest += 1;
+        Name::Pool(self.highest).path(&self.options.dir)
     }
 
     /// Puts a file that another one says again back into the pool, once that was seen on the
-    /// device.
+    /// device. The oldest goes first: its link names the one that took its place, which is in turn
+    /// replaced by the next.
     fn take_replaced(&mut self) -> Option<Work> {
-        let (generation, _) = self.replaced.last_key_value()?;
+        let (generation, _) = self.replaced.first_key_value()?;
         if self.read_back <= *generation && !is(Defect::ReplacedBeforeSeen) {
             return self.read_back();
         }
-        let (generation, file) = self.replaced.pop_last()?;
-        Some(self.back_into_pool(generation, file))
+        let (generation, file) = self.replaced.pop_first()?;
+        // Where files are scarce a longer one will do as well.
+        let will_do = file.len >= offset_of(self.options.file_blocks());
+        let to = will_do.then(|| self.next_name());
+        Some(self.recycle(generation, file, to))
     }
 
-    fn recycle(&self, generation: Generation, from: PathBuf, to: Option<PathBuf>) -> Work {
-        let identity = self.options.identity;
-        Work::Recycle(Recycle { generation, identity, from, to })
+    fn recycle(&self, generation: Generation, file: InUse, to: Option<PathBuf>) -> Work {
+        let InUse { path: from, len, .. } = file;
+        Work::Recycle(Recycle { generation, identity: self.options.identity, from, len, to })
     }
 
     /// The oldest file that may go, and the newer file whose first batch must have been seen on
@@ -339,11 +363,12 @@ impl Pool {
     /// Takes the result of background work. The error is one that poisons.
     pub(crate) fn done(&mut self, now: Now, outcome: Outcome) -> Result<(), super::jobs::Failed> {
         self.in_flight = false;
+        let was_claimed = std::mem::take(&mut self.claimed_in_flight);
         match outcome {
-            Outcome::Prepared { result: Ok(prepare) } => self.go_on_with(prepare),
+            Outcome::Prepared { result: Ok(prepare) } => self.go_on_with(prepare, was_claimed),
             Outcome::Prepared { result: Err(failed) } if is_no_space(&failed.error) => {
                 // Nothing relies on the file yet: the one failed write that does not poison.
-                (self.no_space, self.claimed) = (true, false);
+                self.no_space = true;
                 self.no_space_seen += 1;
                 self.retry_at = Some(now.after(RETRY));
             }
@@ -353,29 +378,35 @@ impl Pool {
             // Which of its two names a file has is not known: no younger one may go before it.
             Outcome::Recycled { result: Err(failed), .. } => return Err(failed),
             Outcome::Removed(Err(failed)) => return Err(failed),
-            Outcome::Recycled { to: Some(to), result: Ok(()) } => self.take_back(to),
+            Outcome::Recycled { to: Some(to), len, result: Ok(()) } => self.take_back(to, len),
             Outcome::Recycled { to: None, .. } | Outcome::Removed(Ok(())) => {}
             Outcome::Written { .. } | Outcome::Linked(_) => {}
         }
         Ok(())
     }
 
-    fn go_on_with(&mut self, prepare: Prepare) {
-        (self.no_space, self.claimed) = (false, !prepare.is_ready);
-        self.retry_at = None;
+    fn go_on_with(&mut self, prepare: Prepare, was_claimed: bool) {
+        if !was_claimed {
+            // Only a claim says that there is space: a file is filled where it has some already.
+            self.no_space = false;
+            self.retry_at = None;
+        }
         if prepare.is_ready {
             self.prepared += 1;
             self.wanted = None;
             self.ready.push_back((prepare.ready, prepare.len));
+        } else if was_claimed {
+            self.preparing.push_front(prepare);
         } else {
-            self.preparing = Some(prepare);
+            let claimed = self.preparing.iter().filter(|prepare| prepare.is_claimed()).count();
+            self.preparing.insert(claimed, prepare);
         }
     }
 
-    fn take_back(&mut self, path: PathBuf) {
+    fn take_back(&mut self, path: PathBuf, len: u64) {
         if matches!(Name::of(&path), Name::Pool(_)) {
             self.recycled += 1;
-            self.ready.push_back((path, offset_of(self.options.file_blocks())));
+            self.ready.push_back((path, len));
         } else if self.set_aside.len() > SET_ASIDE {
             self.garbage.extend(self.set_aside.pop_front());
         }

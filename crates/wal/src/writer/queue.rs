@@ -95,7 +95,7 @@ impl Queue {
     pub(crate) fn begin_file(&mut self, first: OpenBatch, usual_blocks: u32, replaces: bool) {
         self.freeze();
         let first_batch = u32::try_from(first.first_blocks()).unwrap_or(u32::MAX);
-        let needed = first_batch.saturating_mul(FILE_PER_FIRST_BATCH);
+        let needed = needed(first_batch, replaces);
         self.plan = Plan {
             generation: first.lsn.generation,
             blocks: usual_blocks.max(needed),
@@ -114,8 +114,8 @@ impl Queue {
         }
     }
 
-    pub(crate) fn blocks_of_file(&self, first: &OpenBatch) -> u32 {
-        let needed = first.first_blocks() as u32 * FILE_PER_FIRST_BATCH;
+    pub(crate) fn blocks_of_file(&self, first: &OpenBatch, replaces: bool) -> u32 {
+        let needed = needed(first.first_blocks() as u32, replaces);
         if first.lsn.generation == self.plan.generation {
             return self.plan.blocks.max(needed);
         }
@@ -153,10 +153,13 @@ impl Queue {
         }
     }
 
-    pub(crate) fn needs_new_batch(&self) -> bool {
+    /// Whether some more records begin another batch. `Err` names the one that is out of place.
+    pub(crate) fn needs_new_batch(&self, records: &[RecordRef<'_>]) -> Result<bool, Misplaced> {
         // What a start writes again must be little of a file.
         let full = BATCH_FULL.min(self.plan.blocks as usize * BLOCK / 4);
-        self.open().is_none_or(|batch| batch.flags != 0 || batch.extent().bytes() >= full)
+        let Some(open) = self.open().filter(|batch| batch.flags == 0) else { return Ok(true) };
+        let is_empty = open.extent() == Extent::empty();
+        Ok(!is_empty && extent_with(open.extent(), records)?.bytes() > full)
     }
 
     /// Where the next new batch would stand.
@@ -174,7 +177,8 @@ impl Queue {
     /// The block behind everything with some more records, and the blocks that a seal behind
     /// them would take. `Err` names the record that is out of place.
     pub(crate) fn end_with(&self, records: &[RecordRef<'_>]) -> Result<(u32, u32), Misplaced> {
-        let (before, copy, base) = match self.open().filter(|_| !self.needs_new_batch()) {
+        let is_new = self.needs_new_batch(records)?;
+        let (before, copy, base) = match self.open().filter(|_| !is_new) {
             Some(open) => (self.plan.next_block, self.plan.copy, open.extent()),
             None => (self.end(), self.copy_behind(), Extent::empty()),
         };
@@ -207,6 +211,15 @@ impl Queue {
             Step::Batch(batch) | Step::File(batch, _) => batch.extent().bytes(),
         };
         self.steps.iter().map(bytes).sum()
+    }
+}
+
+/// How long a file must be for its first batch. One that takes the place of another is begun where
+/// files are scarce, and must do with those that there are.
+fn needed(first_batch: u32, replaces: bool) -> u32 {
+    match replaces {
+        true => first_batch.saturating_add(FIRST_BATCH_BLOCK + LEAST_ROOM),
+        false => first_batch.saturating_mul(FILE_PER_FIRST_BATCH),
     }
 }
 

@@ -9,5 +9,6 @@ mod files;
 mod golden;
 mod noise;
 mod space;
+mod starts;
 mod table;
 mod tail;
