@@ -5,6 +5,7 @@ mod listener;
 mod metrics;
 mod orders;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -55,19 +56,24 @@ pub async fn serve(listener: TcpListener, admin: Admin, mut stopping: Stopping) 
     }
 }
 
+/// How many groups are named before the rest is only counted.
+const GROUPS_NAMED: usize = 8;
+
 /// Whether every data group has a leader, or why not.
 pub fn readiness(status: &Status, groups: u32) -> Result<(), String> {
     if let Some(waiting) = &status.forming {
         return Err(format!("forming: {waiting}"));
     }
-    let leaderless: Vec<String> = (1..=u64::from(groups))
-        .filter(|id| !status.groups.iter().any(|g| g.group == *id && g.leader.is_some()))
-        .map(|id| id.to_string())
-        .collect();
+    let led: HashSet<u64> =
+        status.groups.iter().filter(|g| g.leader.is_some()).map(|g| g.group).collect();
+    let leaderless: Vec<u64> = (1..=u64::from(groups)).filter(|id| !led.contains(id)).collect();
     if leaderless.is_empty() {
         return Ok(());
     }
-    Err(format!("no leader in groups {}", leaderless.join(", ")))
+    let (named, more) = leaderless.split_at(leaderless.len().min(GROUPS_NAMED));
+    let named: Vec<String> = named.iter().map(u64::to_string).collect();
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    Err(format!("no leader in groups {}{more}", named.join(", ")))
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
@@ -120,5 +126,7 @@ mod tests {
         status.groups = vec![led(0, Some(1)), led(1, Some(1)), led(2, None)];
         assert_eq!(readiness(&status, 3), Err("no leader in groups 2, 3".into()));
         assert_eq!(readiness(&status, 1), Ok(()));
+        let why = "no leader in groups 2, 3, 4, 5, 6, 7, 8, 9 and 9991 more";
+        assert_eq!(readiness(&status, 10_000), Err(why.into()));
     }
 }

@@ -32,6 +32,9 @@ impl Write for BestEffort {
     }
 }
 
+/// How many whole groups have a line each; the rest is counted.
+const WHOLE_GROUPS_SHOWN: usize = 64;
+
 /// Logs what the start found: ordinary things as `info`, damage and repairs as `warn`.
 pub fn boot_report(report: &BootReport) {
     tracing::info!("boot: {}", report.summary());
@@ -53,7 +56,14 @@ pub fn boot_report(report: &BootReport) {
     for line in &report.damage {
         tracing::warn!("boot: damage: {line}");
     }
+    let mut whole = 0;
     for group in &report.groups {
+        if group.waits_for.is_none() {
+            whole += 1;
+            if whole > WHOLE_GROUPS_SHOWN {
+                continue;
+            }
+        }
         let line = format!(
             "boot: group {} is {}, term {}, snapshot {}, last {}, commit {} or higher",
             group.group, group.state, group.term, group.snapshot, group.last, group.commit
@@ -65,5 +75,8 @@ pub fn boot_report(report: &BootReport) {
             }
             Some(why) => tracing::warn!("{line}; it heals from the other members: {why}"),
         }
+    }
+    if whole > WHOLE_GROUPS_SHOWN {
+        tracing::info!("boot: {} more groups are clean", whole - WHOLE_GROUPS_SHOWN);
     }
 }
