@@ -280,6 +280,61 @@ fn n07_a_follower_gets_the_live_entries_that_it_lacks_before_the_snapshot() {
     is_electable(&mut cluster, 3);
 }
 
+/// A snapshot refers to so many live entries, each a range of its own, and node 3 lacks all.
+fn with_a_vast_live_set(entries: u32, change: impl FnOnce(&mut Cluster)) -> Cluster {
+    let mut cluster = without_node_3(1, |c| {
+        keeping(c);
+        c.config.snapshot_entries = u64::from(entries / 8);
+        (c.config.urgent_bytes, c.config.max_append_bytes) = (500, 1_000);
+        change(c);
+    });
+    for n in 0..entries {
+        let name = if n % 2 == 0 { "keep" } else { "drop" };
+        cluster.propose(1, 1, &format!("{name} {n}"));
+        cluster.run_for(1);
+    }
+    cluster.run_for(500);
+    cluster.trace.clear();
+    cluster.start(3);
+    cluster
+}
+
+/// The frames of a lane from node 1 to node 3, as their lengths.
+fn lengths(cluster: &Cluster, lane: &str) -> Vec<usize> {
+    let start = format!("n1 -> n3 {lane} ");
+    let sent = cluster.trace.iter().filter_map(|line| line.split_once(&start));
+    sent.filter_map(|(_, rest)| rest.split(' ').next()?.parse().ok()).collect()
+}
+
+#[test]
+fn n07_of_a_vast_live_set_little_travels_with_the_beats_and_the_rest_in_parts() {
+    let mut cluster = with_a_vast_live_set(800, |c| c.repeat = true);
+    assert!(cluster.run_until(60, |c| c.applied(3, 1) >= c.applied(1, 1)));
+    assert!(cluster.nodes[&3].counters().snapshots_installed >= 1);
+    let urgent = lengths(&cluster, "urgent").into_iter().max();
+    assert!(urgent.is_some_and(|longest| longest < 1_500), "{urgent:?}");
+    assert_eq!(kept(&mut cluster, 3), kept(&mut cluster, 1));
+    is_electable(&mut cluster, 3);
+}
+
+#[test]
+fn n07_a_vast_live_set_that_was_cut_off_on_its_way_goes_on_where_it_was() {
+    let mut cluster = with_a_vast_live_set(2_000, |_| {});
+    // Of 16,000 bytes.
+    let bulk = |c: &Cluster| lengths(c, "bulk").into_iter().sum::<usize>();
+    assert!(cluster.run_until(5, |c| bulk(c) > 8_000), "{}", bulk(&cluster));
+    cluster.partition(1, 3);
+    cluster.run_for(300);
+    cluster.heal();
+    let offered = |c: &Cluster| c.nodes[&3].counters().snapshot_receptions > 0;
+    assert!(offered(&cluster));
+    assert!(cluster.run_until(60, |c| c.applied(3, 1) >= c.applied(1, 1)));
+    let parts = lengths(&cluster, "bulk").into_iter().filter(|len| (1_000..1_200).contains(len));
+    let parts = parts.count();
+    assert!(parts < 22, "{parts} parts of 1,000 bytes");
+    assert_eq!(kept(&mut cluster, 3), kept(&mut cluster, 1));
+}
+
 /// A deposed leader wrote its own entries where the others committed live ones.
 #[test]
 fn n07_live_entries_take_the_place_of_own_ones_that_never_were_committed() {

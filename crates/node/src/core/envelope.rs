@@ -14,6 +14,7 @@ use bytes::Bytes;
 use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{EntryId, GroupId, GroupKey, Incarnation, Index, IndexSet, Member, NodeId};
 
+use super::offers::OfferName;
 use super::quiet::Sum;
 use crate::error::RequestError;
 
@@ -28,7 +29,7 @@ mod kind {
     pub(super) const FORMATION: u8 = 2;
     pub(super) const FORWARD: u8 = 3;
     pub(super) const FORWARD_REPLY: u8 = 4;
-    pub(super) const SNAPSHOT_OFFER: u8 = 5;
+    // 5 was an offer in one piece.
     pub(super) const SNAPSHOT_CHUNK: u8 = 6;
     pub(super) const SNAPSHOT_STATE: u8 = 7;
     pub(super) const NOT_ME: u8 = 8;
@@ -42,6 +43,7 @@ mod kind {
     pub(super) const VERSION_ASK: u8 = 16;
     pub(super) const VERSION_SAYS: u8 = 17;
     pub(super) const DISMISSED: u8 = 18;
+    pub(super) const SNAPSHOT_OFFER: u8 = 19;
 }
 
 /// One item of a frame. Payloads are slices of the frame.
@@ -55,8 +57,9 @@ pub(crate) enum Item {
     Forward(Forward),
     /// How a forwarded proposal ended.
     ForwardReply { id: u64, result: Result<(Index, Bytes), ForwardError> },
-    /// A leader wants the receiver to take a snapshot; `meta` is in the store's own form.
-    SnapshotOffer { group: GroupKey, meta: Bytes },
+    /// A leader wants the receiver to take a snapshot: a part, from byte `at` on, of what it says of
+    /// itself, in the store's own form.
+    SnapshotOffer { group: GroupKey, name: OfferName, at: u32, part: Bytes },
     /// One chunk of an offered snapshot.
     SnapshotChunk { group: GroupKey, id: EntryId, n: u32, digest: u32, bytes: Bytes },
     /// Live entries of an offered snapshot that the receiver lacks. It wants them first.
@@ -143,6 +146,8 @@ pub(crate) enum SnapshotEnd {
     Later,
     /// It has room now.
     Again,
+    /// It has so many bytes of the offer, and wants what follows.
+    Told,
 }
 
 /// See [`Item::Formation`].
@@ -272,10 +277,16 @@ impl FrameWriter {
                     Err(error) => out.put_u8(*error as u8),
                 }
             }),
-            Item::SnapshotOffer { group, meta } => self.put(run, to, kind::SNAPSHOT_OFFER, |out| {
-                out.put_group(*group);
-                out.put_slice(meta);
-            }),
+            Item::SnapshotOffer { group, name, at, part } => {
+                self.put(run, to, kind::SNAPSHOT_OFFER, |out| {
+                    out.put_group(*group);
+                    out.put_entry_id(name.id);
+                    out.put_u32(name.len);
+                    out.put_u32(name.sum);
+                    out.put_u32(*at);
+                    out.put_slice(part);
+                });
+            }
             Item::SnapshotChunk { group, id, n, digest, bytes } => {
                 self.put(run, to, kind::SNAPSHOT_CHUNK, |out| {
                     out.put_group(*group);
@@ -422,7 +433,12 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
             };
             Item::ForwardReply { id, result }
         }
-        kind::SNAPSHOT_OFFER => Item::SnapshotOffer { group: r.group("group")?, meta: rest(&r) },
+        kind::SNAPSHOT_OFFER => {
+            let (group, id) = (r.group("group")?, r.entry_id("snapshot id")?);
+            let (len, sum) = (r.u32("offer length")?, r.u32("offer checksum")?);
+            let (name, at) = (OfferName { id, len, sum }, r.u32("place in the offer")?);
+            Item::SnapshotOffer { group, name, at, part: rest(&r) }
+        }
         kind::SNAPSHOT_CHUNK => {
             let (group, id) = (r.group("group")?, r.entry_id("snapshot id")?);
             let (n, digest) = (r.u32("chunk number")?, r.u32("chunk digest")?);
@@ -447,6 +463,7 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
                 2 => SnapshotEnd::Failed,
                 3 => SnapshotEnd::Later,
                 4 => SnapshotEnd::Again,
+                5 => SnapshotEnd::Told,
                 _ => return Err(r.invalid("snapshot end")),
             };
             // An older sender gives no reason.
@@ -543,7 +560,12 @@ pub(super) mod tests {
             }),
             Item::ForwardReply { id: 1, result: Ok((Index(9), payload.clone())) },
             Item::ForwardReply { id: 2, result: Err(ForwardError::Busy) },
-            Item::SnapshotOffer { group, meta: payload.clone() },
+            Item::SnapshotOffer {
+                group,
+                name: OfferName { id, len: 90, sum: 8 },
+                at: 4,
+                part: payload.clone(),
+            },
             Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload.clone() },
             Item::SnapshotWants { group, id, live: [Index(3), Index(4)].into_iter().collect() },
             Item::SnapshotLive { group, id, last: true, message: payload },

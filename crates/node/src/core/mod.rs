@@ -17,6 +17,7 @@ mod groups;
 mod handover;
 mod healing;
 mod meta;
+mod offers;
 mod orders;
 mod peers;
 mod quiet;

@@ -202,7 +202,9 @@ impl NodeCore {
             Item::Formation(news) => self.formation_news(from, &news),
             Item::Forward(forward) => self.take_forward(from.node, forward),
             Item::ForwardReply { id, result } => self.forward_reply(from.node, id, result),
-            Item::SnapshotOffer { group, meta } => self.snapshot_offered(from, group, &meta),
+            Item::SnapshotOffer { group, name, at, part } => {
+                self.snapshot_offered(from, group, name, at, &part);
+            }
             Item::SnapshotChunk { group, id, n, digest, bytes } => {
                 self.snapshot_chunk_in(group, id, n, digest, bytes);
             }

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use refloat_log_store::{Chunk, SnapshotMeta};
 use refloat_raft_core::{Body, Message, SnapshotOutcome};
-use refloat_types::codec::Reader;
 use refloat_types::{
     Entry, EntryId, EntryKind, GroupKey, GroupWrite, Index, IndexSet, LogOp, Member, NodeId, Now,
 };
 
 use super::envelope::{Item, SnapshotEnd};
 use super::group::Restoring;
+use super::offers::{Announced, OfferName};
 use super::sending::LIVE_RANGES;
 use super::space::Load;
 use super::{NodeCore, Write};
@@ -23,6 +23,7 @@ const PATIENCE: u64 = 6;
 /// One snapshot on its way in.
 pub(super) struct Incoming {
     meta: SnapshotMeta,
+    name: OfferName,
     from: NodeId,
     next: u32,
     /// Live entries that came, and stand above what is known to be committed here.
@@ -32,58 +33,68 @@ pub(super) struct Incoming {
     heard: Now,
 }
 
+impl Incoming {
+    /// Nothing of it came yet.
+    pub(super) fn begin(meta: SnapshotMeta, name: OfferName, from: NodeId, now: Now) -> Incoming {
+        let came = IndexSet::new();
+        Incoming { meta, name, from, next: 0, came, whole: false, heard: now }
+    }
+}
+
 impl NodeCore {
-    pub(super) fn snapshot_offered(&mut self, from: Member, key: GroupKey, bytes: &Bytes) {
-        let meta = match SnapshotMeta::decode(&mut Reader::new(bytes)) {
-            Ok(meta) if meta.group == key && meta.check().is_ok() => meta,
-            _ => {
-                self.counters.refused += 1;
-                return;
-            }
-        };
+    pub(super) fn snapshot_offered(
+        &mut self,
+        from: Member,
+        key: GroupKey,
+        name: OfferName,
+        at: u32,
+        part: &[u8],
+    ) {
+        let id = name.id;
         let (now, patience) = (self.now(), PATIENCE * self.config.election_timeout);
         let most = self.config.snapshot_receptions;
         let Some(slot) = self.by_key.get(&key).copied() else { return };
         let Some(group) = self.slots[slot].as_mut() else { return };
         // What is committed is known here, unless a hole keeps it from being applied.
         let status = group.core.status();
-        let cures = status.applied < meta.id.index
-            && status.holes.first().is_some_and(|hole| hole <= meta.id.index);
+        let cures =
+            status.applied < id.index && status.holes.first().is_some_and(|hole| hole <= id.index);
         let lost = match group.apply.restoring {
-            Restoring::Lost(id) => id.index <= meta.id.index,
+            Restoring::Lost(lost) => lost.index <= id.index,
             _ => false,
         };
-        if group.apply.committed >= meta.id.index && !cures && !lost {
-            return self.say_state(from.node, key, meta.id, meta.chunks, SnapshotEnd::Installed);
+        if group.apply.committed >= id.index && !cures && !lost {
+            return self.say_state(from.node, key, id, 0, SnapshotEnd::Installed);
         }
-        let incoming = group.snapshots.incoming.as_ref();
-        let known = incoming.is_some_and(|i| i.meta == meta);
+        let (incoming, announced) = (&group.snapshots.incoming, &group.snapshots.announced);
+        let is_whole = incoming.as_ref().is_some_and(|i| i.name == name);
+        let known = is_whole || announced.as_ref().is_some_and(|a| a.is(name));
+        let speaks = incoming.as_ref().map(|i| (i.from, i.heard));
+        let speaks = speaks.into_iter().chain(announced.as_ref().map(|a| (a.from, a.heard)));
         // If two senders took each other's place with each offer, both would begin anew for ever. One
         // of them at most leads here, and who is deposed sends no more.
         let leads = group.soft.leader.is_some_and(|leader| leader.node == from.node);
-        let arrives =
-            |i: &Incoming| i.from != from.node && !leads && now.since(i.heard) <= patience;
-        if !known && incoming.is_some_and(arrives) {
-            return self.say_state(from.node, key, meta.id, 0, SnapshotEnd::Later);
+        let mut arrives = speaks
+            .filter(|(who, heard)| *who != from.node && !leads && now.since(*heard) <= patience);
+        if !known && arrives.next().is_some() {
+            return self.say_state(from.node, key, id, 0, SnapshotEnd::Later);
         }
         if !known && !self.flow.begin_receiving(key, most) {
-            self.flow.let_wait(key, from.node, meta.id);
-            return self.say_state(from.node, key, meta.id, 0, SnapshotEnd::Later);
+            self.flow.let_wait(key, from.node, id);
+            return self.say_state(from.node, key, id, 0, SnapshotEnd::Later);
         }
         let Some(group) = self.slots[slot].as_mut() else { return };
-        match group.snapshots.incoming.as_mut().filter(|_| known) {
-            Some(incoming) => (incoming.from, incoming.heard) = (from.node, now),
-            None => {
-                let (from, came) = (from.node, IndexSet::new());
-                let incoming = Incoming { meta, from, next: 0, came, whole: false, heard: now };
-                group.snapshots.incoming = Some(incoming);
+        match group.snapshots.incoming.as_mut().filter(|_| is_whole) {
+            Some(incoming) => {
+                (incoming.from, incoming.heard) = (from.node, now);
+                self.go_on_receiving(slot, true);
             }
+            None => self.take_part_of_offer(slot, from, name, at, part),
         }
-        self.go_on_receiving(slot, known);
     }
 
     /// Asks for live entries as long as some are missing, then for chunks.
-    fn go_on_receiving(&mut self, slot: usize, say: bool) {
+    pub(super) fn go_on_receiving(&mut self, slot: usize, say: bool) {
         let wants = self.missing_live(slot);
         let Some(group) = self.slots[slot].as_ref() else { return };
         let Some(incoming) = group.snapshots.incoming.as_ref() else { return };
@@ -285,6 +296,10 @@ impl NodeCore {
 
     /// There is room for another reception.
     pub(super) fn reception_over(&mut self, key: GroupKey) {
+        let slot = self.by_key.get(&key).copied();
+        if let Some(group) = slot.and_then(|slot| self.slots[slot].as_mut()) {
+            group.snapshots.announced = None;
+        }
         if let Some((next, from, id)) = self.flow.received(key) {
             self.say_state(from, next, id, 0, SnapshotEnd::Again);
         }
@@ -301,8 +316,11 @@ impl NodeCore {
                 continue;
             };
             let stands = |incoming: &Incoming| now.since(incoming.heard) > patience;
-            if group.snapshots.incoming.as_ref().is_none_or(stands) {
-                group.snapshots.incoming = None;
+            let silent = |announced: &Announced| now.since(announced.heard) > patience;
+            if group.snapshots.incoming.as_ref().is_none_or(stands)
+                && group.snapshots.announced.as_ref().is_none_or(silent)
+            {
+                (group.snapshots.incoming, group.snapshots.announced) = (None, None);
                 self.store.stop_receiving(key);
                 self.reception_over(key);
             }

@@ -6,6 +6,7 @@ use refloat_raft_core::{Body, Message};
 use refloat_types::{Entry, EntryId, GroupKey, Index, IndexSet, Member, NodeId, Now};
 
 use super::envelope::{Item, SnapshotEnd};
+use super::offers::Offer;
 use super::{NodeCore, Wanted};
 use crate::api::Lane;
 
@@ -18,6 +19,10 @@ pub(super) const LIVE_RANGES: usize = 64;
 pub(super) struct Outgoing {
     pub(super) to: Member,
     meta: SnapshotMeta,
+    /// In the form in which it is offered, until the peer knows all of it.
+    offer: Option<Offer>,
+    /// Bytes of the offer that the peer has.
+    told: u32,
     /// Live entries that the peer asked for and that were not asked for from the disk yet.
     wants: IndexSet,
     /// Reads of live entries under way.
@@ -50,12 +55,20 @@ impl Outgoing {
 
     /// Whether chunks are on their way, so that another snapshot would begin from nothing.
     pub(super) fn is_under_way(&self) -> bool {
-        self.acked > 0 || self.sent.is_some()
+        self.told > 0 || self.acked > 0 || self.sent.is_some()
     }
 
     /// How many chunks are durable there.
     pub(super) fn acked(&self) -> u32 {
         self.acked
+    }
+
+    /// `None`: it is too long for any receiver.
+    fn offer(&mut self) -> Option<Offer> {
+        if self.offer.is_none() {
+            self.offer = Offer::of(&self.meta);
+        }
+        self.offer.clone()
     }
 
     fn progress(&mut self, now: Now) {
@@ -75,6 +88,8 @@ impl NodeCore {
         let outgoing = Outgoing {
             to,
             meta,
+            offer: None,
+            told: 0,
             wants: IndexSet::new(),
             reading: 0,
             acked: 0,
@@ -98,10 +113,32 @@ impl NodeCore {
         outgoing.offers += 1;
         outgoing.since = now;
         (outgoing.sent, outgoing.reading) = (None, 0);
-        let mut meta = Vec::new();
-        outgoing.meta.encode(&mut meta);
-        let item = Item::SnapshotOffer { group: group.key, meta: meta.into() };
-        self.send_item(node, Lane::Urgent, &item);
+        let (key, id) = (group.key, outgoing.meta.id);
+        match outgoing.offer() {
+            Some(offer) => self.send_offer(key, node, &offer),
+            None => {
+                tracing::warn!(
+                    node = %self.me.node, group = %key, %id,
+                    "a snapshot refers to too many ranges of live entries to be sent"
+                );
+                self.sending_ends(slot, node, false);
+            }
+        }
+    }
+
+    /// The peer has a part of the offer and wants the next.
+    fn go_on_offering(&mut self, slot: usize, node: NodeId, has: u32) {
+        let now = self.now();
+        let Some(group) = self.slots[slot].as_mut() else { return };
+        let Some(outgoing) = group.snapshots.sending.get_mut(&node) else { return };
+        if has > outgoing.told {
+            outgoing.progress(now);
+        }
+        outgoing.told = has;
+        let key = group.key;
+        if let Some(offer) = outgoing.offer() {
+            self.send_rest_of_offer(key, node, &offer, has);
+        }
     }
 
     fn sending_ends(&mut self, slot: usize, node: NodeId, ok: bool) {
@@ -156,7 +193,9 @@ impl NodeCore {
             // It has no room, and says when it has; in case that is lost, it is asked again.
             SnapshotEnd::Later => outgoing.progress(now.after(3 * patience)),
             SnapshotEnd::Again => self.offer(slot, from.node),
+            SnapshotEnd::Told => self.go_on_offering(slot, from.node, next),
             SnapshotEnd::Receiving => {
+                outgoing.offer = None;
                 if next > outgoing.acked {
                     outgoing.progress(now);
                 }

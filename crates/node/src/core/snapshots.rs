@@ -7,6 +7,7 @@ use refloat_raft_core::{PeerState, PeerStatus, PersistTicket};
 use refloat_types::{ConfState, EntryId, GroupId, GroupKey, IndexSet, NodeId};
 
 use super::group::{Answer, Applier, Group, Restoring};
+use super::offers::Announced;
 use super::receiving::Incoming;
 use super::sending::Outgoing;
 use super::{NodeCore, Order};
@@ -39,6 +40,8 @@ pub(crate) struct Transfers {
     /// Why a peer could not take the last one, in its own words.
     pub(super) refusals: BTreeMap<NodeId, String>,
     pub(super) incoming: Option<Incoming>,
+    /// The offer of one of which not all parts came yet.
+    pub(super) announced: Option<Announced>,
 }
 
 impl Transfers {
