@@ -27,7 +27,7 @@ pub enum JobLane {
     Votes,
     /// Preparing the next log files, and reading sealed ones for rot: nobody waits for it.
     Prepare,
-    /// Flushing, compacting, removing files.
+    /// Flushing, compacting, removing files, and letting go of state that nobody needs any more.
     Flush,
     /// Reading old entries.
     Read,
@@ -48,6 +48,8 @@ pub struct Job {
 enum Kind {
     Store(Box<log_store::Job>),
     Machine(Box<MachineJob>),
+    /// What is left of a group that is gone.
+    LetGo(GroupKey, Box<dyn Any + Send>),
 }
 
 /// What came out of a [`Job`].
@@ -58,6 +60,7 @@ pub struct JobDone {
 pub(crate) enum Outcome {
     Store(Box<log_store::Done>),
     Machine(Box<MachineDone>),
+    LetGo,
     /// The pieces of a machine's snapshot ended in a panic.
     SourcePanicked {
         group: GroupKey,
@@ -150,11 +153,17 @@ impl Job {
         Job { kind: Kind::Machine(Box::new(job)) }
     }
 
+    /// Drops what is left of a group: it may be large, and others must not wait for that.
+    pub(crate) fn let_go(group: GroupKey, remains: impl Any + Send) -> Job {
+        Job { kind: Kind::LetGo(group, Box::new(remains)) }
+    }
+
     /// Where it belongs.
     #[must_use]
     pub fn lane(&self) -> JobLane {
         match &self.kind {
             Kind::Machine(_) => JobLane::Apply,
+            Kind::LetGo(..) => JobLane::Flush,
             Kind::Store(job) => match job.lane() {
                 log_store::Lane::Wal => JobLane::Wal,
                 log_store::Lane::Votes => JobLane::Votes,
@@ -171,6 +180,7 @@ impl Job {
     pub fn group(&self) -> Option<GroupKey> {
         match &self.kind {
             Kind::Machine(job) => Some(job.group),
+            Kind::LetGo(group, _) => Some(*group),
             Kind::Store(_) => None,
         }
     }
@@ -181,7 +191,7 @@ impl Job {
     pub fn is_quick(&self) -> bool {
         match &self.kind {
             Kind::Machine(job) => job.restore.is_none(),
-            Kind::Store(_) => false,
+            Kind::Store(_) | Kind::LetGo(..) => false,
         }
     }
 
@@ -191,6 +201,14 @@ impl Job {
         let outcome = match self.kind {
             Kind::Store(job) => run_store(*job, vfs),
             Kind::Machine(job) => Outcome::Machine(Box::new(job.run())),
+            Kind::LetGo(group, remains) => {
+                // Nothing of the group runs any more that this could matter to.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(remains))) {
+                    let reason = panic_text(panic.as_ref());
+                    tracing::error!(%group, reason, "while the state of a group was let go");
+                }
+                Outcome::LetGo
+            }
         };
         JobDone { outcome }
     }

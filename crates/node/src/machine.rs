@@ -143,7 +143,8 @@ impl Error for RestoreError {}
 /// Makes a state machine for a group: an empty one, or one that opens what it kept itself. Called
 /// when the group starts on this node, and again for each snapshot that replaces the state of a
 /// machine in memory. A group that is deleted and created again has another epoch: what a machine
-/// keeps on a disk belongs under both, or the new group would find the old one's state.
+/// keeps on a disk belongs under both, or the new group would find the old one's state. The machine of
+/// a deleted group is dropped on another thread, and may live a moment longer than its group.
 pub type MachineFactory = Box<dyn Fn(GroupKey) -> Box<dyn StateMachine> + Send + Sync>;
 
 /// A question to a state machine, asked between two batches, on an apply thread.

@@ -2,9 +2,16 @@
 
 mod support;
 
-use refloat_node::{Consistency, Input, RequestError, StopReason};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use refloat_node::{
+    Chunks, Command, Consistency, Input, JobLane, RequestError, RestoreError, SnapshotReader,
+    StateMachine, StopReason,
+};
 use refloat_types::GroupId;
-use support::Cluster;
+use support::{Cluster, Journal};
 
 #[test]
 fn three_nodes_form_elect_and_apply_on_all() {
@@ -116,6 +123,58 @@ fn without_a_quorum_there_is_no_answer_but_a_typed_one() {
     assert_eq!(cluster.read(leader, 1, Consistency::Stale), Ok(String::new()));
     let none = cluster.proposed(leader, 1, "none");
     assert!(matches!(none, Err(RequestError::NoLeader { .. })), "{none:?}");
+}
+
+/// A machine that says when it is dropped.
+struct Heavy(Journal, Arc<AtomicUsize>);
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl StateMachine for Heavy {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        self.0.apply(batch)
+    }
+
+    fn snapshot(&mut self) -> Chunks {
+        self.0.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
+        self.0.restore(snapshot)
+    }
+}
+
+/// To drop a state takes as long as it is large, and all groups of a node run on one thread.
+#[test]
+fn the_state_of_a_deleted_group_is_dropped_by_a_job_while_the_others_go_on() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let mut cluster = Cluster::new(2);
+    let counts = Arc::clone(&dropped);
+    cluster.machines =
+        Some(Arc::new(move |_, _| Box::new(Heavy(Journal::default(), Arc::clone(&counts)))));
+    cluster.start_all();
+    cluster.wait_for_leaders(2);
+    cluster.proposed(1, 2, "large").expect("applied");
+    cluster.run_for(200);
+    (1..=3).for_each(|node| cluster.hold(node, JobLane::Flush));
+    let token = cluster.input(1, |to| Input::DeleteGroup { to, group: GroupId(2) });
+    cluster.answer(token).expect("deleted");
+    cluster.run_for(500);
+    assert_eq!(dropped.load(Ordering::Relaxed), 0, "nobody had the time for it yet");
+    assert!((1..=3).all(|node| !cluster.holds_quick_ones(node)), "no thread of others runs it");
+    let create = |to| Input::CreateGroup { to, group: GroupId(2), members: Vec::new() };
+    let token = cluster.input(2, create);
+    cluster.answer(token).expect("created again");
+    for group in [1, 2] {
+        cluster.proposed(2, group, "meanwhile").expect("applied");
+    }
+    (1..=3).for_each(|node| cluster.release(node, JobLane::Flush));
+    cluster.run_for(100);
+    assert_eq!(dropped.load(Ordering::Relaxed), 3, "those of the group's first life");
 }
 
 #[test]

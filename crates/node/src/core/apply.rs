@@ -206,8 +206,13 @@ impl NodeCore {
     pub(super) fn machine_done(&mut self, done: MachineDone) {
         let MachineDone { slot, group: key, last, result } = done;
         let current = self.slots.get_mut(slot).and_then(Option::as_mut).filter(|g| g.key == key);
-        // Of a group that is gone everybody is answered already.
-        let Some(group) = current else { return };
+        let Some(group) = current else {
+            // Of a group that is gone everybody is answered already. What was drawn of its state may
+            // be as large as that.
+            let drawn = result.ok().and_then(|answers| answers.captured);
+            self.out.extend(drawn.map(|drawn| Output::Job(Job::let_go(key, drawn))));
+            return;
+        };
         let batch = std::mem::take(&mut group.apply.batch);
         let answers = match result {
             Ok(answers) => answers,

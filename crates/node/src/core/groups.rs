@@ -12,8 +12,9 @@ use super::effects::Reign;
 use super::group::{Answer, Applier, Group, Reads, Restoring, Unwell};
 use super::snapshots::Transfers;
 use super::versions::Rules;
+use crate::api::Output;
 use crate::error::RequestError;
-use crate::job::SharedMachine;
+use crate::job::{Job, SharedMachine};
 
 /// A replica that does not run here, and why.
 #[derive(Clone, Debug)]
@@ -267,6 +268,11 @@ impl NodeCore {
         let transfer = group.hand_over.take().map(|hand_over| hand_over.to);
         for token in group.snapshots.take_clients().into_iter().chain(transfer) {
             self.answer(Answer::Local(token), 0, Err(refusal.clone()));
+        }
+        // Its state may be large: this thread, on which all groups run, does not drop it.
+        if !self.over {
+            let remains = (group.apply.machine, group.apply.next_machine);
+            self.out.push(Output::Job(Job::let_go(group.key, remains)));
         }
     }
 

@@ -212,6 +212,7 @@ impl NodeCore {
             Input::Done(done) => match done.outcome {
                 Outcome::Store(done) => self.store_done(*done),
                 Outcome::Machine(done) => self.machine_done(*done),
+                Outcome::LetGo => {}
                 Outcome::SourcePanicked { group, reason } => self.source_panicked(group, reason),
                 Outcome::StorePanicked(text) => self.poison(text),
             },
