@@ -8,7 +8,8 @@ use std::path::PathBuf;
 pub struct Options {
     /// The data directory.
     pub dir: PathBuf,
-    /// Size of one WAL file in bytes, a multiple of 4096; default 32 MiB.
+    /// Size of one WAL file in bytes, a multiple of 4096; default 30 MiB. A new node, which keeps
+    /// three at hand beside the first, so takes at most 128 MiB of disk.
     pub wal_file_size: u64,
     /// Size of one file of the votes log in bytes, a multiple of 4096; default 1 MiB.
     pub votes_file_size: u64,
@@ -38,7 +39,7 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>) -> Options {
         Options {
             dir: dir.into(),
-            wal_file_size: 32 << 20,
+            wal_file_size: 30 << 20,
             votes_file_size: 1 << 20,
             seal_after: 20_000,
             direct_io: true,

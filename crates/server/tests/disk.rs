@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -99,6 +100,30 @@ fn inside_a_small_disk(mebibytes: u32, name: &str) {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
+}
+
+/// Bytes of disk that a directory takes.
+fn taken(dir: &Path) -> u64 {
+    let blocks = |entry: std::io::Result<std::fs::DirEntry>| {
+        let (path, meta) = entry.map(|e| (e.path(), e.metadata())).ok()?;
+        let below = if path.is_dir() { taken(&path) } else { 0 };
+        Some(meta.ok()?.blocks() * 512 + below)
+    };
+    std::fs::read_dir(dir).unwrap().filter_map(blocks).sum()
+}
+
+#[test]
+fn a_new_node_with_default_sizes_takes_at_most_128_mib() {
+    let cluster = Cluster::start(1, &[]);
+    let (dir, start) = (&cluster.plans[0].dir, Instant::now());
+    let files = |log: &str| std::fs::read_dir(dir.join(log)).unwrap().count();
+    // The first file of each log, one to go on in, and two for the next starts.
+    while files("wal") < 4 || files("votes") < 4 {
+        assert!(start.elapsed() < Duration::from_secs(30), "{} {}", files("wal"), files("votes"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(taken(dir) <= 128 << 20, "{} bytes", taken(dir));
 }
 
 #[test]

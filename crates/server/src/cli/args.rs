@@ -201,7 +201,7 @@ pub struct Tuning {
 #[derive(Clone, Debug, Args)]
 pub struct Files {
     /// The length of a log file
-    #[arg(long, default_value = "32MiB", value_name = "SIZE", value_parser = size)]
+    #[arg(long, default_value = "30MiB", value_name = "SIZE", value_parser = size)]
     pub wal_file_size: u64,
     /// The length of a file of the second, small log
     #[arg(long, default_value = "1MiB", value_name = "SIZE", value_parser = size)]
