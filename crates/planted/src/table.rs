@@ -8,6 +8,7 @@ pub enum Defect {
     SyncSkipped,
     DirectorySyncSkipped,
     FailedSyncSwallowed,
+    FailureNoticedLate,
     DurableFlagDropped,
     RealSyncSkipped,
     RealDirectorySyncSkipped,
@@ -46,12 +47,16 @@ pub enum Defect {
     ReadUnconfirmed,
     OldAppendConfirms,
     InstallKeepsFlights,
+    InstallKeepsHoles,
     OldSnapshotInstalled,
     ForeignAcksCounted,
     OldTermAcksCounted,
     CompactedAcksRaised,
     HolesAcked,
     NeverHadOfOldTerm,
+    LeavesAtOnce,
+    EffectsOfAll,
+    EffectsTakenTwice,
 }
 
 /// The test that catches a defect.
@@ -98,6 +103,8 @@ pub const DEFECTS: &[Planted] = &[
         ("refloat-segment", "crash", "g01_crash")),
     row(D::FailedSyncSwallowed, "failed-sync-swallowed", "a sync that failed is reported as done",
         ("refloat-wal", "scenarios", "w15_")),
+    row(D::FailureNoticedLate, "failure-noticed-late", "a write that failed is noticed by the next one only",
+        ("refloat-sim", "seeds", "w15_")),
     row(D::DurableFlagDropped, "durable-flag-dropped", "files for durable writes are opened without O_DSYNC",
         ("refloat-vfs", "lib", "a_file_for_durable_writes")),
     row(D::RealSyncSkipped, "real-sync-skipped", "on the real file system a sync is answered and not done",
@@ -174,6 +181,8 @@ pub const DEFECTS: &[Planted] = &[
         ("refloat-raft-core", "model", "c04_")),
     row(D::InstallKeepsFlights, "install-keeps-flights", "an append under way confirms a snapshot that took its place",
         ("refloat-raft-core", "model", "n06_model_a_snapshot_of")),
+    row(D::InstallKeepsHoles, "install-keeps-holes", "holes outlive the entries that a snapshot cut",
+        ("refloat-raft-core", "model", "n11_model_a_snapshot_over_a_hole")),
     row(D::OldSnapshotInstalled, "old-snapshot-installed", "a snapshot is installed over a state that is newer",
         ("refloat-raft-core", "model", "n11_model_an_old_snapshot")),
     row(D::ForeignAcksCounted, "foreign-acks-counted", "an ack counts although the leader has another entry there",
@@ -186,6 +195,12 @@ pub const DEFECTS: &[Planted] = &[
         ("refloat-raft-core", "model", "m19_")),
     row(D::NeverHadOfOldTerm, "never-had-of-old-term", "a member of an older term is believed that it never had an entry",
         ("refloat-raft-core", "healing", "m21_")),
+    row(D::LeavesAtOnce, "leaves-at-once", "a leader that is removed steps down before anybody knows of it",
+        ("refloat-raft-core", "model", "m02_")),
+    row(D::EffectsOfAll, "effects-of-all", "every replica carries effects out",
+        ("refloat-sim", "effects", "each_effect")),
+    row(D::EffectsTakenTwice, "effects-taken-twice", "effects behind sessions are given out again with the next",
+        ("refloat-node", "lib", "r04_effects")),
 ];
 
 #[cfg(test)]

@@ -73,6 +73,14 @@ fn full_and_hanging_disks_stop_no_node_for_good() {
     assert!(sum["disks filled"] > 3 && sum["disks that hang"] > 1, "{sum:?}");
 }
 
+/// Nothing but failing writes and syncs ends a process here.
+#[test]
+fn w15_what_was_acknowledged_when_a_write_failed_is_there_at_the_next_start() {
+    let faults = FaultRates { disk_errors: 4.0, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, lost_majorities: 0, ..short() }, 1..9);
+    assert!(sum["no false ack after a failed write"] > 8, "{sum:?}");
+}
+
 #[test]
 fn w21_leaders_whose_disk_hangs_leave_the_lead_to_others_and_the_writes_go_on() {
     let faults = FaultRates { hanging_disks: 1.0, ..FaultRates::none() };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use refloat_planted::{Defect, is};
 use refloat_types::{Now, Term};
 
 use super::NodeCore;
@@ -97,7 +98,8 @@ impl NodeCore {
             group.reign.end();
             group.reign.term = Some(term);
         }
-        if !leads || group.reign.term != Some(group.term()) {
+        let reigns = leads && group.reign.term == Some(group.term());
+        if !reigns && !is(Defect::EffectsOfAll) {
             return;
         }
         let key = group.key;

@@ -1,6 +1,7 @@
 //! Effects of the machine behind the sessions: its own, but for what its timers propose.
 
 use bytes::Bytes;
+use refloat_planted::{Defect, is};
 
 use super::client::SessionClient;
 use super::machine::{Sessions, with_stamp};
@@ -18,6 +19,9 @@ impl<M: StateMachine> Effects for Sessions<M> {
     }
 
     fn take(&mut self) -> Vec<Effect> {
+        if is(Defect::EffectsTakenTwice) {
+            return self.new_effects.clone();
+        }
         std::mem::take(&mut self.new_effects)
     }
 }

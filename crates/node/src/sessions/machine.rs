@@ -1,6 +1,7 @@
 //! The state machine in front of another one.
 
 use bytes::Bytes;
+use refloat_planted::{Defect, is};
 use refloat_types::{Index, IndexSet};
 
 use super::effects::in_front;
@@ -199,7 +200,9 @@ impl<M: StateMachine> StateMachine for Sessions<M> {
             "sessions cannot stand in front of a state machine that keeps its state itself: it \
              would not keep them"
         );
-        self.new_effects.clear();
+        if !is(Defect::EffectsTakenTwice) {
+            self.new_effects.clear();
+        }
         let mut replies = vec![Bytes::new(); batch.len()];
         let mut pending = Pending::default();
         for (at, command) in batch.iter().enumerate() {

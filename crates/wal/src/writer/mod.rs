@@ -564,7 +564,14 @@ impl Writer {
             background => self.pool.done(now, background),
         };
         if let Err(Failed { what, path, error }) = result {
+            let late = is(Defect::FailureNoticedLate);
+            if late {
+                self.written(now);
+            }
             self.poisoned.get_or_insert(Poisoned { what, path, error: Arc::new(error) });
+            if late {
+                return Ok(());
+            }
         }
         match &self.poisoned {
             Some(poisoned) => Err(poisoned.clone()),
