@@ -47,7 +47,7 @@ pub enum ProposeError {
         /// Who does, if known.
         leader: Option<Member>,
     },
-    /// Leadership is being handed over. Ask the next leader.
+    /// Leadership is being handed over, or this leader is no voter any more. Ask the next leader.
     Dropped,
     /// Too much is proposed and uncommitted. Try again when some of it is committed.
     Busy {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use refloat_planted::{Defect, is};
 use refloat_types::{Digest, Entry, EntryId, EntryKind, Index, Member, Now, Term};
 
+use crate::leaving::Leaving;
 use crate::log::weight;
 use crate::progress::Progress;
 use crate::quorum::{committed_index, has_quorum};
@@ -33,6 +34,8 @@ pub(crate) struct Leading {
     pub(crate) told_to_campaign: bool,
     /// The last proposal or read, or the begin of the leadership.
     pub(crate) active_at: Now,
+    /// While this leader is no voter any more.
+    pub(crate) leaving: Option<Leaving>,
     /// While the own log has holes from before the leadership.
     pub(crate) resolving: Option<Resolving>,
 }
@@ -59,7 +62,8 @@ impl Leading {
         let transfer = self.transfer.as_ref().map(|t| t.give_up_at);
         let peers = self.progress.iter().filter_map(Progress::wake_at);
         let resolving = self.resolving.as_ref().map(Resolving::wake_at);
-        [self.beat_at, transfer, resolving].into_iter().flatten().chain(peers).min()
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.give_up_at);
+        [self.beat_at, transfer, resolving, leaving].into_iter().flatten().chain(peers).min()
     }
 }
 
@@ -111,6 +115,7 @@ impl Core {
         self.leave_joint_if_due();
         self.give_up_resolving();
         self.step_down_if_disk_hangs();
+        self.leave_if_known();
     }
 
     /// Thesis, 6.2: a leader that is cut off must not go on as if it were not.
@@ -128,6 +133,7 @@ impl Core {
         if self.config.lease_drift.is_some() {
             self.leading.reads.note_beat(self.now, self.config.election_timeout);
         }
+        self.note_leaving();
         let round = self.leading.reads.round();
         for at in 0..self.leading.progress.len() {
             let peer = &self.leading.progress[at];
@@ -195,7 +201,7 @@ impl Core {
         if let (Some(_), Some(hole)) = (&self.leading.resolving, self.healing.first()) {
             return Err(ProposeError::Healing { hole });
         }
-        if self.leading.transfer.is_some() {
+        if self.leading.transfer.is_some() || self.leading.leaving.is_some() {
             return Err(ProposeError::Dropped);
         }
         let (uncommitted, limit) = (self.leading.uncommitted, self.config.max_uncommitted_bytes);

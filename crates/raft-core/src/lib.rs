@@ -29,6 +29,8 @@
 //! * Membership changes take effect when applied, of one voter at once, of several through a joint
 //!   membership that whoever leads leaves exactly once ([`ConfChange`]); a refused change is an
 //!   error to its proposer and leaves no entry.
+//! * A leader that is removed leads on until a majority of those that stay knows it, or for an
+//!   election timeout, and hands over.
 //! * Entries of older terms are never committed by counting (section 5.4.2 of the paper).
 //! * Reads ([`Core::read_index`]) are linearizable, at leaders and followers, without any
 //!   assumption about clocks unless leases are on.
@@ -100,6 +102,7 @@ mod giving;
 mod hello;
 mod holes;
 mod leader;
+mod leaving;
 mod log;
 mod lost;
 mod membership;

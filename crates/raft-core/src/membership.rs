@@ -1,5 +1,6 @@
 //! Changes of the membership: when they may be proposed, and when they take effect.
 
+use refloat_planted::{Defect, is};
 use refloat_types::{Digest, EntryId, EntryKind, Index, Member, Now};
 
 use crate::{ConfChange, ConfChangeError, ConfId, Core, ProposeError, Role};
@@ -86,7 +87,7 @@ impl Core {
     }
 
     /// The state machine applied everything up to `index`. Membership changes in it take effect
-    /// now; a leader that is no voter any more steps down (thesis, 4.2.2).
+    /// now; a leader that is no voter any more tells those that stay, and steps down (thesis, 4.2.2).
     ///
     /// # Panics
     /// It was not committed.
@@ -107,9 +108,8 @@ impl Core {
 
     fn apply_changes(&mut self, index: Index) {
         let changes = self.log.take_configs(index);
-        if changes.is_empty() {
-            return;
-        }
+        let Some((last, _)) = changes.last() else { return };
+        let last = *last;
         for (_, change) in changes {
             // The proposer checked it against this very membership; a change that does not fit
             // is one that no replica takes.
@@ -117,12 +117,17 @@ impl Core {
                 self.conf = next;
             }
         }
-        if self.role != Role::Follower && !self.conf.is_voter(self.config.me) {
+        let votes = self.conf.is_voter(self.config.me);
+        let leads_on = self.role == Role::Leader && !is(Defect::LeavesAtOnce);
+        if self.role != Role::Follower && !votes && !leads_on {
             self.become_follower(self.term(), None);
         }
         if self.role == Role::Leader {
             self.drop_transfer_to_nobody();
             self.match_progress_to_conf();
+            if !votes {
+                self.start_leaving(last);
+            }
             self.beat();
             self.advance_commit();
             self.finish_reads();

@@ -73,7 +73,8 @@ pub enum Body {
     Heartbeat {
         /// The commit index, at most what this follower acknowledged to this leader.
         commit: Index,
-        /// The newest read round (thesis, 6.4); 0 before the first.
+        /// The newest round: of reads (thesis, 6.4), or of a leader that leaves and learns by it who
+        /// knows; 0 before the first.
         round: u64,
     },
     /// The answer to a beat.

@@ -49,6 +49,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Now,
     /// The newest read round that it answered.
     pub(crate) round: u64,
+    /// The round of a beat that told it of the change with which its leader leaves.
+    pub(crate) told: Option<u64>,
     /// Whether its last answer to a beat promised to vote for nobody for a while.
     pub(crate) promise: bool,
     /// The highest commit index that an append told it.
@@ -76,6 +78,7 @@ impl Progress {
             poke: false,
             heard_at: now,
             round: 0,
+            told: None,
             promise: false,
             sent_commit: Index::ZERO,
             fetch: None,
@@ -91,6 +94,11 @@ impl Progress {
         self.heard_at = now;
     }
 
+    /// Whether it took in that the change with which its leader leaves is committed.
+    pub(crate) fn knows(&self) -> bool {
+        self.told.is_some_and(|round| self.round >= round)
+    }
+
     /// Starts probing at `next`; what is in flight counts as lost.
     pub(crate) fn probe(&mut self, next: Index, sent: bool) {
         self.state = State::Probe { sent };
@@ -104,6 +112,7 @@ impl Progress {
     pub(crate) fn restart_at(&mut self, proven: Index, hoped: Index) {
         self.matched = self.matched.min(proven);
         self.sent_commit = self.sent_commit.min(proven);
+        self.told = None;
         if !matches!(self.state, State::Snapshot { .. }) {
             self.probe(self.next.min(hoped.next()), false);
         }

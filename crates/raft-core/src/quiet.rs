@@ -33,6 +33,7 @@ impl Core {
             && self.applied == last
             && self.healing.first().is_none()
             && leading.transfer.is_none()
+            && leading.leaving.is_none()
             && leading.reads.is_idle()
             && !(self.conf.is_joint() && self.conf.auto_leave)
             && leading.progress.iter().all(agrees)

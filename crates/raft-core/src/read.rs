@@ -46,6 +46,12 @@ impl Reads {
         self.round
     }
 
+    /// Numbers a round of beats, so that its answers can be told from earlier ones.
+    pub(crate) fn begin_round(&mut self) -> u64 {
+        self.round += 1;
+        self.round
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.rounds.is_empty()
     }
@@ -127,8 +133,7 @@ impl Core {
             let askers = core::mem::take(&mut reads.waiting);
             return self.answer(Round { round: 0, index, askers });
         }
-        reads.round += 1;
-        let (round, askers) = (reads.round, core::mem::take(&mut reads.waiting));
+        let (round, askers) = (reads.begin_round(), core::mem::take(&mut reads.waiting));
         reads.rounds.push_back(Round { round, index, askers });
         self.beat();
         self.finish_reads();

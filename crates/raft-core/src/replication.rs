@@ -154,6 +154,8 @@ impl Core {
                 self.advance_commit();
             }
             self.hand_over_if_caught_up();
+            self.tell_of_leaving();
+            self.leave_if_known();
         }
         Ok(())
     }
@@ -176,6 +178,7 @@ impl Core {
         if lost {
             peer.matched = peer.matched.min(shared);
             peer.sent_commit = peer.sent_commit.min(shared);
+            peer.told = None;
             if matches!(peer.state, State::Snapshot { .. }) {
                 return;
             }
@@ -208,6 +211,7 @@ impl Core {
         }
         peer.poke |= probing || peer.matched < last;
         self.finish_reads();
+        self.leave_if_known();
     }
 
     /// A lagging peer shows itself: whatever it was being spared for is over.

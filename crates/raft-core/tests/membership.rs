@@ -106,6 +106,96 @@ fn m02_a_removed_leader_steps_down_and_its_shouting_changes_nothing() {
     assert_eq!((c.leader(), c.status(leader).term), (Some(leader), term));
 }
 
+/// The change of a leader that removes itself, committed and applied there; what it said then is
+/// lost.
+fn removed(members: u64, down: &[u64]) -> Cluster {
+    let mut c = Cluster::with(members, |config| config.check_quorum = false);
+    c.elect(1);
+    down.iter().for_each(|node| c.crash(*node));
+    c.change(1, ConfChange::Remove(member(1))).unwrap();
+    c.deliver(|m| m.from.node.0 == 1);
+    c.deliver(|m| m.to.node.0 == 1);
+    c.wire.clear();
+    assert_eq!(c.status(1).conf, conf(2..=members));
+    assert_eq!(c.status(2).conf, conf(1..=members), "it does not know yet");
+    c
+}
+
+#[test]
+fn m02_a_removed_leader_leads_on_until_those_that_stay_can_do_without_it() {
+    let mut c = removed(2, &[]);
+    assert_eq!(c.status(1).role, Role::Leader);
+    assert_eq!(c.propose(1, "x"), Err(ProposeError::Dropped));
+    // It says so again at its next beat, and is answered.
+    c.now = c.now.after(BEAT);
+    c.with_core(1, Core::tick);
+    c.deliver(|m| m.to.node.0 == 2);
+    assert_eq!(c.status(2).conf, conf(2..=2));
+    assert_eq!(c.status(1).role, Role::Leader);
+    c.deliver(|m| matches!(m.body, Body::HeartbeatResp { .. }));
+    assert_eq!(c.status(1).role, Role::Follower);
+    // It is gone for good at once.
+    c.crash(1);
+    c.stabilize();
+    assert_eq!(c.status(2).role, Role::Leader, "it was told to campaign");
+    c.propose(2, "alone").unwrap();
+    c.stabilize();
+    assert_eq!(c.status(2).commit, c.status(2).last.index);
+}
+
+#[test]
+fn m02_a_removed_leader_waits_an_election_timeout_at_most() {
+    let mut c = removed(3, &[3]);
+    c.crash(2);
+    let wake = c.node(1).core().wake_at().expect("it beats");
+    assert!(wake <= c.now.after(BEAT));
+    c.now = c.now.after(E - 1);
+    c.with_core(1, |core, now| {
+        core.tick(now);
+    });
+    assert_eq!(c.status(1).role, Role::Leader);
+    c.now = c.now.after(1);
+    c.with_core(1, Core::tick);
+    assert_eq!(c.status(1).role, Role::Follower);
+}
+
+#[test]
+fn m02_who_alone_knows_of_a_removal_takes_over_when_the_time_is_up() {
+    let mut c = removed(4, &[4]);
+    // 2 hears of it, 3 does not.
+    for _ in 0..3 {
+        c.now = c.now.after(BEAT);
+        c.with_core(1, Core::tick);
+        c.drop_messages(|m| {
+            m.to.node.0 == 3 && matches!(m.body, Body::Heartbeat { .. } | Body::Append(_))
+        });
+        c.deliver(|m| m.to.node.0 == 2);
+        c.deliver(|m| m.from.node.0 == 2);
+    }
+    assert_eq!((c.status(2).conf, c.status(3).conf), (conf(2..=4), conf(1..=4)));
+    assert_eq!(c.status(1).role, Role::Leader);
+    c.now = c.now.after(E);
+    c.with_core(1, Core::tick);
+    assert_eq!(c.status(1).role, Role::Follower);
+    c.crash(1);
+    c.stabilize();
+    assert_eq!(c.status(2).role, Role::Leader);
+    assert_eq!(c.status(3).conf, conf(2..=4));
+}
+
+#[test]
+fn a_leader_that_becomes_a_learner_hands_over() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.change(1, ConfChange::Demote(member(1))).unwrap();
+    c.stabilize();
+    let leader = c.leader().expect("another one leads, and no time has passed");
+    assert_ne!(leader, 1);
+    c.propose(leader, "x").unwrap();
+    c.stabilize();
+    assert_eq!(c.status(1).commit, c.status(leader).commit, "it learns");
+}
+
 #[test]
 fn m03_an_overwritten_change_never_took_effect() {
     let mut c = Cluster::of(3);

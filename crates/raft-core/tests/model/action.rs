@@ -32,6 +32,8 @@ pub enum Action {
     Replace(usize, Member, Member),
     /// The leader makes a learner a voter.
     Promote(usize, Member),
+    /// The leader removes itself.
+    Leave(usize),
     /// The last durable entry rots, found at a start.
     Damage(usize),
     /// Asks for holes.

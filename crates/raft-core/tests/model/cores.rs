@@ -126,6 +126,9 @@ impl Cores {
         if left.proposals > 0 && leads {
             actions.push(Action::Propose(n));
         }
+        if left.removals > 0 && leads {
+            actions.push(Action::Leave(n));
+        }
         if left.beats > 0 && leads {
             actions.push(Action::Beat(n));
         }
@@ -138,7 +141,8 @@ impl Cores {
                 actions.extend(kept.map(|kept| Action::Crash(n, kept)));
             }
         }
-        if holes && replica.core.wake_at().is_some_and(|at| at <= replica.clock) {
+        let due = replica.core.wake_at().is_some_and(|at| at <= replica.clock);
+        if due && !replica.core.status().holes.is_empty() {
             actions.push(Action::Tick(n));
         }
         if leads {

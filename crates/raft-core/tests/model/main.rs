@@ -3,7 +3,7 @@
 //! in any order, twice, or never. Time stands still; campaigns come from the checker.
 //!
 //! The ordinary tests are the bounded slice. `cargo xtask model` prints it as a table, and with
-//! `--deep` each check goes three steps further, or as far as two minutes allow.
+//! `--deep` each check goes three steps further, or as far as its share of the time allows.
 
 mod action;
 mod begin;
@@ -28,8 +28,12 @@ use world::Budget;
 /// example must be met.
 #[allow(clippy::disallowed_methods, reason = "says how long a check took")]
 fn check(name: &str, model: Cores, depth: usize, seen: &[&str]) {
-    let deep = std::env::var_os("REFLOAT_MODEL_DEEP").is_some();
-    let (depth, threads, patience) = if deep { (depth + 3, 2, 120) } else { (depth, 1, 300) };
+    let deep = std::env::var("REFLOAT_MODEL_DEEP").ok();
+    let deep = deep.map(|seconds| seconds.parse().expect("seconds for each check"));
+    let (depth, threads, patience) = match deep {
+        Some(seconds) => (depth + 3, 2, seconds),
+        None => (depth, 1, 300),
+    };
     let start = Instant::now();
     let checker = model.checker().threads(threads).target_max_depth(depth);
     let checker = checker.timeout(Duration::from_secs(patience));
@@ -93,6 +97,13 @@ fn c04_model_late_writes() {
 fn c12_model_messages_that_arrive_twice() {
     let budget = Budget { campaigns: 1, proposals: 1, repeats: 2, ..Budget::default() };
     check("messages that arrive twice", cores(Begin::Settled, budget), 9, &[COMMITTED]);
+}
+
+#[test]
+fn m02_model_a_leader_that_leaves() {
+    let budget = Budget { removals: 1, ..Budget::default() };
+    let model = Cores { one_by_one: true, ..cores(Begin::Settled, budget) };
+    check("a leader that leaves", model, 14, &[LEFT]);
 }
 
 #[test]
@@ -208,6 +219,12 @@ fn n06_model_acks_below_what_is_compacted() {
 fn n06_model_a_snapshot_of_a_leader_not_heard_yet() {
     let budget = Budget { crashes: 1, lags: 1, beats: 1, ..Budget::default() };
     check("a snapshot from elsewhere", cores(Begin::Elsewhere, budget), 6, &[FOREIGN]);
+}
+
+#[test]
+fn n11_model_a_snapshot_over_a_hole() {
+    let budget = Budget { campaigns: 1, damages: 1, ..Budget::default() };
+    check("a snapshot over a hole", compacted(CONTRADICTS, budget), 8, &[CURED]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub const TOLD: &str = "a replica that lost what it acknowledged is told";
 pub const INSTALLED: &str = "a leader hears that its snapshot is installed";
 pub const CURED: &str = "a hole is cured by a snapshot";
 pub const HEADS: &str = "a replica whose log is a snapshot leads";
+pub const LEFT: &str = "another one leads when a leader has left";
 pub const OUTRUN: &str = "a replica is ahead of a snapshot on its way to it";
 pub const BELOW: &str = "a leader compacts what a peer did not acknowledge";
 pub const FOREIGN: &str = "a replica acknowledges an entry that its leader has not";
@@ -78,6 +79,11 @@ fn of_lives() -> Vec<Property<Cores>> {
     vec![
         Property::sometimes(REPLACED, |model: &Cores, world: &World| {
             lives_ended(model, world) && any(world, |r| r.core.conf().learners.len() == 1)
+        }),
+        Property::sometimes(LEFT, |model: &Cores, world: &World| {
+            let left = |r: &Replica| world.replicas.iter().any(|m| !r.core.conf().is_voter(m.me));
+            world.left.removals < model.budget.removals
+                && any(world, |r| leads(r) && r.core.conf().is_voter(r.me) && left(r))
         }),
         Property::sometimes(PROMOTED, |model: &Cores, world: &World| {
             let votes = |r: &Replica| world.replicas.iter().all(|m| r.core.conf().is_voter(m.me));

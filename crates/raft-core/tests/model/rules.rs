@@ -30,6 +30,21 @@ impl World {
         replica.machine = at.index;
     }
 
+    /// A leader that is removed steps down when a majority of those that stay knows. (No time
+    /// passes, so that it does not give up.)
+    pub fn check_leaving(&mut self, before: &Replica, after: &Replica) {
+        let led = before.core.role() == Role::Leader;
+        let (term, conf) = (before.core.term(), after.core.conf());
+        let leaves = led && after.core.role() == Role::Follower && after.core.term() == term;
+        if !leaves || conf.is_voter(after.me) {
+            return;
+        }
+        let knows = |m: Member| self.replicas.iter().any(|r| r.me == m && r.core.conf() == conf);
+        if !quorum::has_quorum(conf, knows) {
+            self.break_rule("a leader leaves before those that stay know it");
+        }
+    }
+
     /// What a leader begins to count is durable at its peer, which follows it, unless the peer lost
     /// it since; or the leader's own entry, as `named` says, made way for a snapshot since.
     pub fn check_counts(&mut self, n: usize, before: &[(Member, Index)], named: Option<EntryId>) {

@@ -73,6 +73,13 @@ impl Cores {
                 });
                 n
             }
+            Action::Leave(n) => {
+                world.left.removals -= 1;
+                world.drive(n, disks, |r| {
+                    drop(r.core.propose_conf_change(r.clock, ConfChange::Remove(r.me)));
+                });
+                n
+            }
             Action::Damage(n) => {
                 world.left.damages -= 1;
                 let mut disk = world.replicas[n].disk.clone();

@@ -34,6 +34,8 @@ pub struct Budget {
     pub unnoticed: u8,
     /// Disks that hang.
     pub hangs: u8,
+    /// Leaders that remove themselves.
+    pub removals: u8,
 }
 
 /// A batch that was submitted and is not durable.
@@ -256,6 +258,7 @@ impl World {
         let promised = replica.promise();
         input(&mut replica);
         self.follow(&mut replica, disks);
+        self.check_leaving(&self.replicas[n].clone(), &replica);
         if replica.hangs == Some(Hangs::Told)
             && replica.promise().is_some_and(|p| Some(p) != promised)
         {
