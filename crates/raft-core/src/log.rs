@@ -334,6 +334,7 @@ impl Log {
         self.tail.clear();
         self.fresh.clear();
         self.fills.clear();
+        self.forget_fills(Index::ZERO, Index(u64::MAX));
         self.configs.clear();
         self.compacted = id;
         self.last = id;

@@ -19,6 +19,7 @@ impl Core {
         assert!(up_to.index <= self.applied, "only what is applied can be compacted");
         self.log.compact(up_to);
         self.forget_holes_up_to(up_to.index);
+        self.resolving_goes_on();
         self.heal_if_whole();
     }
 
@@ -121,6 +122,10 @@ impl Core {
     }
 
     fn install(&mut self, id: EntryId, conf: ConfState) {
+        if !self.log.contains(id) && !is(Defect::InstallKeepsHoles) {
+            // What stands behind is cut with what the snapshot contradicts.
+            self.forget_holes_from(id.index.next());
+        }
         self.log.install(id, self.commit);
         self.commit = self.commit.max(id.index);
         self.applied = id.index;

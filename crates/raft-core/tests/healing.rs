@@ -392,3 +392,51 @@ fn hole_below_what_is_committed_is_no_leave_to_contradict_it() {
     assert!(matches!(refused, Err(StepError::Malformed { .. })), "{refused:?}");
     assert_eq!(c.status(3).last, status.last);
 }
+
+#[test]
+fn hole_behind_a_snapshot_that_the_log_contradicts_is_gone_with_what_was_there() {
+    // Entries 3 and 4 were never committed, and 4 is lost; a snapshot has another 3.
+    let mut c = damaged(&[1, 1, 2, 2], &[&[], &[], &[4]]);
+    let id = EntryId::new(Term(1), Index(3));
+    let outcome = c.with_core(3, |core, now| core.on_snapshot_received(now, id, conf(1..=3)));
+    assert_eq!(outcome, Ok(SnapshotOutcome::Install));
+    assert_eq!((c.status(3).last, c.status(3).holes.len()), (id, 0));
+    assert_eq!(c.node(3).healed, 1);
+    c.now = c.now.after(E);
+    c.with_core(3, Core::tick);
+    assert!(!c.wire.iter().any(|m| matches!(m.body, Body::HoleAsk { .. })), "it misses nothing");
+}
+
+#[test]
+fn hole_that_a_leader_compacts_is_not_asked_about_any_more() {
+    let mut c = damaged(&[1, 1, 1, 1, 1], &[&[], &[], &[]]);
+    c.elect(1);
+    let applied = c.status(1).applied;
+    // A later leader finds two entries unreadable, of which one is applied.
+    c.crash(2);
+    c.crash(3);
+    c.propose(1, "x").unwrap();
+    let last = c.status(1).last;
+    c.wire.clear();
+    let missing: IndexSet = [Index(2), last.index].into_iter().collect();
+    let holes = Holes { missing, ..Holes::default() };
+    c.with_core(1, |core, now| core.on_damage(now, &holes));
+    c.restart(2);
+    c.restart(3);
+    for _ in 0..3 {
+        c.now = c.now.after(E);
+        c.with_core(1, Core::tick);
+    }
+    c.now = c.now.after(E);
+    c.with_core(1, Core::campaign);
+    while c.deliver(|m| !matches!(m.body, Body::HoleAsk { .. })) > 0 {}
+    assert_eq!(c.status(1).role, Role::Leader);
+    c.wire.clear();
+    let at = EntryId::new(Term(1), applied.min(Index(5)));
+    c.with_core(1, |core, _| core.on_compacted(at));
+    let term = c.status(1).term.0;
+    let range = HoleRange { term: last.term, first: last.index, last: last.index };
+    c.deliver_one(never_had(2, 1, term, range));
+    c.deliver_one(never_had(3, 1, term, range));
+    assert_eq!(c.status(1).holes.len(), 0, "cut: the others never had it");
+}
