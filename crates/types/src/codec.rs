@@ -236,6 +236,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
     use crate::ConfState;
 
@@ -257,6 +259,16 @@ mod tests {
         assert_eq!(back, (HardState { term: Term(4), vote: Some(vote) }, set, conf));
         for len in 0..out.len() {
             assert!(read(&out[..len]).is_err(), "accepted {len} of {} bytes", out.len());
+        }
+    }
+
+    #[test]
+    fn a_membership_that_names_a_member_twice_is_refused() {
+        let [a, b] = [2, 3].map(|n| Member::new(NodeId(n), Incarnation(9)));
+        for (voters, good) in [(vec![a, b], true), (vec![a, a, b], false), (vec![b, a], false)] {
+            let mut out = Vec::new();
+            ConfState { voters, ..ConfState::default() }.encode(&mut out);
+            assert_eq!(ConfState::decode(&mut Reader::new(&out)).is_ok(), good);
         }
     }
 

@@ -84,13 +84,17 @@ impl ConfState {
     /// Reads what [`ConfState::encode`] wrote.
     ///
     /// # Errors
-    /// The bytes end too soon, or a flag is neither 0 nor 1.
+    /// The bytes end too soon, a list does not ascend, so that a member may be in it twice and
+    /// would count twice, or a flag is neither 0 nor 1.
     pub fn decode(reader: &mut Reader<'_>) -> Result<ConfState, DecodeError> {
         let mut lists: [Vec<Member>; 4] = Default::default();
         for list in &mut lists {
             let count = reader.count(24, "conf state members")?;
             for _ in 0..count {
                 list.push(reader.member("conf state member")?);
+            }
+            if !list.is_sorted_by(|a, b| a < b) {
+                return Err(reader.invalid("conf state members"));
             }
         }
         let auto_leave = match reader.u8("conf state auto leave")? {
