@@ -3,22 +3,28 @@
 use std::process::Stdio;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::process::cargo;
 
-/// `cargo xtask model [--deep]`: an optimised build of the core's model checks, one at a time.
-/// `--deep` goes three steps further in each, or as far as two minutes allow.
+/// Seconds for each check of a deep run, where nothing is said: a quarter of an hour for all.
+const SECONDS: u64 = 40;
+
+/// `cargo xtask model [--deep [SECONDS]]`: an optimised build of the core's model checks, one at a
+/// time. `--deep` goes three steps further in each, or as far as so many seconds allow.
 pub fn run(args: &[String]) -> Result<()> {
     let deep = match args {
-        [] => false,
-        [flag] if flag == "--deep" => true,
-        _ => bail!("unknown arguments {args:?}, expected nothing or --deep"),
+        [] => None,
+        [flag] if flag == "--deep" => Some(SECONDS),
+        [flag, seconds] if flag == "--deep" => {
+            Some(seconds.parse().with_context(|| format!("{seconds:?} is no number of seconds"))?)
+        }
+        _ => bail!("unknown arguments {args:?}, expected nothing or --deep [SECONDS]"),
     };
     let mut command = cargo(&["test", "--release", "-p", "refloat-raft-core", "--test", "model"]);
     command.args(["--", "--nocapture", "--test-threads", "1"]);
-    if deep {
-        command.env("REFLOAT_MODEL_DEEP", "1");
+    if let Some(seconds) = deep {
+        command.env("REFLOAT_MODEL_DEEP", seconds.to_string());
     }
     let since = Instant::now();
     let output = command.stderr(Stdio::inherit()).output()?;
