@@ -245,3 +245,95 @@ fn g03_a_bad_copy_of_what_a_segment_holds_twice_is_written_anew() {
         assert!(boot.report.damage.is_empty(), "{}", boot.report);
     }
 }
+
+/// What is below the snapshot is dead, but for what the snapshot refers to.
+#[test]
+fn g03_rot_in_a_live_entry_below_the_snapshot_is_told_by_its_index() {
+    let mut disk = Disk::small();
+    disk.options.scrub_rate = 1 << 40;
+    disk.kill();
+    disk.boot().unwrap();
+    disk.create_group(group(1)).unwrap();
+    disk.append(group(1), 1, 6, 500);
+    disk.sync().unwrap();
+    let live: IndexSet = [2, 3].into_iter().map(Index).collect();
+    while disk.files("seg").is_empty() {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+    }
+    disk.snapshot(group(1), live.clone()).unwrap();
+    disk.idle().unwrap();
+    disk.rot("seg", "t1 i2 ");
+    let told = walk(&mut disk);
+    let [(_, entries, false)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(entries, &[2], "{told:?}");
+}
+
+/// Segments that were not to be merged, of which one rotted; then they are to be.
+fn with_a_rotten_input() -> (Disk, Vec<PathBuf>) {
+    let mut disk = Disk::small();
+    disk.options.small_segment = 0;
+    disk.options.scrub_rate = 0;
+    disk.kill();
+    disk.boot().unwrap();
+    disk.create_group(group(1)).unwrap();
+    for _ in 0..24 {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+    }
+    let segments = sealed(&disk, "seg", "seg");
+    assert!(segments.len() > 4, "{segments:?}");
+    disk.rot("seg", "t1 i4 ");
+    disk.kill();
+    disk.options.small_segment = 1 << 20;
+    disk.boot().unwrap();
+    (disk, segments)
+}
+
+fn rot_told(disk: &mut Disk) -> Vec<u64> {
+    let told = disk.store().take_events().into_iter().filter_map(|event| match event {
+        Event::Rot { entries, .. } => Some(entries),
+        _ => None,
+    });
+    told.flat_map(|entries| entries.iter().map(|index| index.0).collect::<Vec<_>>()).collect()
+}
+
+fn all_gone(disk: &mut Disk, segments: &[PathBuf]) -> bool {
+    for _ in 0..20 {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+        let there = sealed(disk, "seg", "seg");
+        if segments.iter().all(|segment| !there.contains(segment)) {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn g03_rot_that_a_compaction_finds_is_told_at_once_and_its_inputs_wait_until_it_is_cured() {
+    for by_snapshot in [false, true] {
+        let (mut disk, segments) = with_a_rotten_input();
+        disk.sync().unwrap();
+        assert_eq!(rot_told(&mut disk), [4]);
+        assert!(!all_gone(&mut disk, &segments), "they stay, whole, for healing");
+        assert_eq!(rot_told(&mut disk), [], "and are not read again and again");
+        if by_snapshot {
+            // Its fallback needs the entries in between.
+            for _ in 0..2 {
+                disk.snapshot(group(1), IndexSet::new()).unwrap();
+                disk.append(group(1), 1, 1, 100);
+                disk.sync().unwrap();
+            }
+        } else {
+            disk.fill(group(1), &[id(1, 4)]);
+        }
+        assert!(all_gone(&mut disk, &segments), "{:?}", disk.files("seg"));
+        let first = if by_snapshot { disk.model()[&group(1)].snapshot.index.0 + 1 } else { 1 };
+        let last = disk.model()[&group(1)].last().index.0;
+        (first..=last).for_each(|at| drop(disk.read_one(group(1), Index(at)).expect("whole")));
+        disk.kill();
+        let boot = disk.boot().unwrap();
+        assert_eq!(boot.groups[0].state, GroupState::Clean, "{}", boot.report);
+    }
+}

@@ -438,37 +438,44 @@ impl Layer for Buggy {
 }
 
 #[test]
-fn g10_a_flusher_or_compactor_that_panics_stops_its_node_with_a_sentence_and_the_others_go_on() {
-    for mistake in ["a mistake in the flusher", "a mistake in the compactor"] {
-        let mut cluster = Cluster::formed(1);
-        let leader = cluster.leader(1).expect("formed");
-        let flushes_on = mistake.contains("compactor").then(|| cluster.disks[&leader].clone());
-        let buggy = Arc::new(Buggy { flushes_on }) as Arc<dyn Vfs>;
-        let payload = "x".repeat(30 << 10);
-        cluster.hold(leader, JobLane::Flush);
-        for _ in 0..400 {
-            while cluster.held(leader, JobLane::Flush) > 0 {
-                cluster.release_on(leader, JobLane::Flush, &buggy);
-                cluster.hold(leader, JobLane::Flush);
-                cluster.run_for(50);
-            }
-            if cluster.stops.contains_key(&leader) {
-                break;
-            }
-            cluster.proposed(leader, 1, &payload).expect("applied");
+fn g10_a_flusher_that_panics_stops_its_node_with_a_sentence_and_the_others_go_on() {
+    stops_alone_for("a mistake in the flusher");
+}
+
+#[test]
+fn g10_a_compactor_that_panics_stops_its_node_with_a_sentence_and_the_others_go_on() {
+    stops_alone_for("a mistake in the compactor");
+}
+
+fn stops_alone_for(mistake: &str) {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let flushes_on = mistake.contains("compactor").then(|| cluster.disks[&leader].clone());
+    let buggy = Arc::new(Buggy { flushes_on }) as Arc<dyn Vfs>;
+    let payload = "x".repeat(30 << 10);
+    cluster.hold(leader, JobLane::Flush);
+    for _ in 0..400 {
+        while cluster.held(leader, JobLane::Flush) > 0 {
+            cluster.release_on(leader, JobLane::Flush, &buggy);
+            cluster.hold(leader, JobLane::Flush);
+            cluster.run_for(50);
         }
-        let Some(StopReason::Poisoned(why)) = cluster.stops.get(&leader) else {
-            panic!("{mistake}: {:?}", cluster.stops);
-        };
-        assert!(why.contains("panicked") && why.contains(mistake), "{why}");
-        assert!(cluster.run_until(20, |c| c.leader(1).is_some_and(|node| node != leader)));
-        cluster.proposed(1 + leader % 3, 1, "goes on").expect("applied by the others");
-        // The next start flushes and compacts what the last one could not.
-        cluster.start(leader);
-        cluster.run_for(3_000);
-        cluster.proposed(leader, 1, "all three").expect("applied");
-        cluster.read(leader, 1, Consistency::Linearizable).expect("whole");
+        if cluster.stops.contains_key(&leader) {
+            break;
+        }
+        cluster.proposed(leader, 1, &payload).expect("applied");
     }
+    let Some(StopReason::Poisoned(why)) = cluster.stops.get(&leader) else {
+        panic!("{mistake}: {:?}", cluster.stops);
+    };
+    assert!(why.contains("panicked") && why.contains(mistake), "{why}");
+    assert!(cluster.run_until(20, |c| c.leader(1).is_some_and(|node| node != leader)));
+    cluster.proposed(1 + leader % 3, 1, "goes on").expect("applied by the others");
+    // The next start flushes and compacts what the last one could not.
+    cluster.start(leader);
+    cluster.run_for(3_000);
+    cluster.proposed(leader, 1, "all three").expect("applied");
+    cluster.read(leader, 1, Consistency::Linearizable).expect("whole");
 }
 
 #[test]

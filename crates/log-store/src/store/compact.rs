@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use refloat_segment::{Compaction, Keep, Limits, Segment, SegmentError, SegmentName};
-use refloat_types::Now;
+use refloat_types::{GroupKey, Index, Now};
 use refloat_vfs::Vfs;
 
 use super::read::with_cause;
@@ -22,6 +22,14 @@ pub(crate) struct CompactDone {
     result: Result<Option<Segment>, SegmentError>,
 }
 
+/// Segments that compaction leaves alone, because one of them did not read back.
+#[derive(Debug)]
+pub(crate) struct Rotten {
+    inputs: Vec<SegmentName>,
+    /// What could not be read and was needed.
+    damage: Option<(SegmentName, GroupKey, Index, Index)>,
+}
+
 impl LogStore {
     /// Planned again only when something changed since the last plan that found nothing to do.
     pub(super) fn start_compaction(&mut self) -> Option<Job> {
@@ -36,7 +44,7 @@ impl LogStore {
         let mut limits = Limits::default();
         limits.small = self.options.small_segment;
         limits.live_percent = self.options.live_percent;
-        limits.avoid = self.rotten.clone();
+        limits.avoid = self.rotten.iter().flat_map(|rotten| rotten.inputs.clone()).collect();
         limits.worn = self.worn.clone();
         limits.lost = self.lost.clone();
         let plan = refloat_segment::plan_compaction(&self.segments, &keep, &limits);
@@ -51,11 +59,8 @@ impl LogStore {
         let output = match done.result {
             Ok(output) => output,
             Err(e) if e.is_retryable() => return self.postpone(now),
-            // A rotten input stays as it is, whole, for healing.
             Err(e) if e.is_corruption() => {
-                let hurt = e.damage().and_then(|damage| SegmentName::of_path(&damage.path));
-                self.hurt.extend(hurt);
-                self.rotten.extend(done.inputs);
+                self.input_is_rotten(done.inputs, e);
                 return Ok(());
             }
             Err(e) => return Err(Poisoned { reason: with_cause(&e) }),
@@ -85,6 +90,33 @@ impl LogStore {
         self.hurt.retain(|name| !done.inputs.contains(name));
         self.after.push_back((ticket, removal));
         Ok(())
+    }
+
+    /// A rotten input stays as it is, whole, and so do those that were to be merged with it. What
+    /// it lost is told at once, as if the scrub had come by.
+    fn input_is_rotten(&mut self, inputs: Vec<SegmentName>, error: SegmentError) {
+        let damaged = error.damage().and_then(|damage| {
+            let name = SegmentName::of_path(&damage.path)?;
+            Some((name, damage.group, damage.first.index, damage.last.index))
+        });
+        let name = damaged.map(|(name, ..)| name).or(inputs.first().copied());
+        self.rotten.push(Rotten { inputs, damage: damaged });
+        if let Some(name) = name {
+            self.segment_is_rotten(name, error);
+        }
+    }
+
+    /// Segments or snapshots changed: those which were left alone are read again once what they
+    /// lost is needed from them no more.
+    pub(super) fn forgive_rotten(&mut self) {
+        let mut rotten = std::mem::take(&mut self.rotten);
+        rotten.retain(|rotten| {
+            rotten.damage.is_some_and(|(name, group, first, last)| {
+                !self.needed_in_segments(name, group, first, last).is_empty()
+            })
+        });
+        self.rotten = rotten;
+        self.worth_planning = true;
     }
 }
 

@@ -186,7 +186,7 @@ impl LogStore {
     pub(super) fn act(&mut self, _now: refloat_types::Now, then: Then) {
         match then {
             Then::Released(generation) => {
-                self.worth_planning = true;
+                self.forgive_rotten();
                 self.memtables.release(generation);
                 self.release_evidence();
                 let below = generation.next();
@@ -199,11 +199,11 @@ impl LogStore {
                 }
             }
             Then::SnapshotPublished { group, id, previous } => {
-                self.worth_planning = true;
                 self.snapshot_published(group, id, previous);
+                self.forgive_rotten();
             }
             Then::GroupGone(group) => {
-                self.worth_planning = true;
+                self.forgive_rotten();
                 self.leaving.remove(&group);
                 self.forget_snapshots(group);
                 self.release_evidence();

@@ -67,7 +67,7 @@ pub struct LogStore {
     /// Whether segments or snapshots changed since a plan found nothing to compact.
     worth_planning: bool,
     /// Segments that compaction leaves alone, because they did not read back.
-    rotten: Vec<SegmentName>,
+    rotten: Vec<compact::Rotten>,
     /// Segments with one good copy left of what they hold twice: to be written anew.
     worn: Vec<SegmentName>,
     /// Segments in which something does not verify: evidence, once nothing needs them.

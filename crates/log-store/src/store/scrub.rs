@@ -214,6 +214,11 @@ impl LogStore {
         }
     }
 
+    /// Somebody else than the scrub read a segment and found it rotten.
+    pub(super) fn segment_is_rotten(&mut self, name: SegmentName, error: SegmentError) {
+        self.rot(Target::Segment(name), Found::Segment(error));
+    }
+
     fn rot(&mut self, target: Target, found: Found) {
         self.scrub.stats.rot += 1;
         let (mut group, mut entries, mut snapshot) = (None, IndexSet::new(), None);
@@ -261,18 +266,34 @@ impl LogStore {
         first: Index,
         last: Index,
     ) -> IndexSet {
+        let below_cut = self.memtables.lowest_cut(group).map_or(last, |cut| last.min(cut.prev()));
+        let mut needed = self.needed_in_segments(name, group, first, below_cut);
+        for index in needed.clone().iter() {
+            let in_memory = self.memtables.lookup(group, index);
+            if !matches!(in_memory, refloat_memtable::Lookup::Older) {
+                needed.remove_range(index, index);
+            }
+        }
+        needed
+    }
+
+    /// Of these entries, those which the group still needs and no other segment supplies: what
+    /// stands above its snapshot, and what the snapshot refers to.
+    pub(super) fn needed_in_segments(
+        &self,
+        name: SegmentName,
+        group: GroupKey,
+        first: Index,
+        last: Index,
+    ) -> IndexSet {
         let mut needed = IndexSet::new();
         let Some(log) = self.logs.get(&group) else { return needed };
-        let below_cut = self.memtables.lowest_cut(group).map_or(last, |cut| last.min(cut.prev()));
-        for source in self.segments.plan(group, first, below_cut) {
-            if source.segment.name() != name {
-                continue;
-            }
+        let sources = self.segments.plan(group, first, last).into_iter();
+        for source in sources.filter(|source| source.segment.name() == name) {
             let mut index = source.first;
             while index <= source.last {
-                let wanted = index > log.base.index && log.map.term(index).is_some();
-                let in_memory = self.memtables.lookup(group, index);
-                if wanted && matches!(in_memory, refloat_memtable::Lookup::Older) {
+                let is_above = index > log.base.index && log.map.term(index).is_some();
+                if is_above || log.live.contains(index) {
                     needed.insert(index);
                 }
                 index = index.next();
