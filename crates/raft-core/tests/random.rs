@@ -118,8 +118,9 @@ fn one_step(c: &mut Cluster, chance: &mut Chance, step: u64, spare: &mut u64, da
 }
 
 /// Loses the content of some entries that another member has whole; or, if all others are well,
-/// the tail of the log. In some runs instead only what overwrote the tail, so that the old one is
-/// there again. A store that lost a tail knows that something is missing.
+/// of some that nobody else has, or the tail of the log. In some runs instead only what overwrote
+/// the tail, so that the old one is there again. A store that lost a tail knows that something is
+/// missing.
 fn hurt(c: &mut Cluster, chance: &mut Chance, id: u64) {
     let others: Vec<u64> = c.nodes.keys().copied().filter(|n| *n != id).collect();
     let indexes: Vec<Index> = c.nodes[&id].disk.entries.keys().copied().collect();
@@ -139,10 +140,12 @@ fn hurt(c: &mut Cluster, chance: &mut Chance, id: u64) {
     } else {
         for index in indexes.into_iter().filter(|_| chance.one_in(4)) {
             let entry = c.nodes[&id].disk.entries[&index].id;
-            if others
-                .iter()
-                .any(|n| c.nodes[n].disk.entries.get(&index).is_some_and(|e| e.id == entry))
-            {
+            let whole = |n: &&u64| c.nodes[n].disk.entries.get(&index).map(|e| e.id) == Some(entry);
+            let known = |n: &&u64| c.nodes[n].disk.id(index) == Some(entry);
+            let compacted = |n: &&u64| c.nodes[n].disk.base.index >= index;
+            let alone = well && !others.iter().any(|n| known(&n) || compacted(&n));
+            if alone || others.iter().any(|n| whole(&n)) {
+                c.checks.lost_alone += u64::from(alone);
                 c.node(id).disk.lose(index.0);
             }
         }
@@ -333,7 +336,7 @@ fn c12_faulty_runs_stay_safe_and_healed_clusters_go_on() {
     let runs: u64 = std::env::var("RUNS").ok().and_then(|s| s.parse().ok()).unwrap_or(300);
     let first: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let (mut elections, mut commits, mut messages, mut healed) = (0, 0, 0, 0);
-    let (mut old_ends, mut given_up) = (0, 0);
+    let (mut old_ends, mut given_up, mut lost_alone) = (0, 0, 0);
     for seed in first..first + runs {
         let checks = run(seed, 3000);
         elections += checks.elections;
@@ -342,12 +345,15 @@ fn c12_faulty_runs_stay_safe_and_healed_clusters_go_on() {
         healed += checks.healed;
         given_up += checks.given_up;
         old_ends += checks.old_ends;
+        lost_alone += checks.lost_alone;
     }
     println!("{runs} runs: {elections} elections, {commits} commits, {messages} messages checked");
     println!("{healed} replicas healed, {old_ends} overwritten ends came back");
+    println!("{lost_alone} entries lost that nobody else had");
     println!("{given_up} writes given up for want of space");
     assert!(
         elections > runs && commits > runs && healed > runs / 3 && old_ends > 0 && given_up > 0,
         "the faults left nothing to check"
     );
+    assert!(lost_alone > 0, "no entry was lost that nobody else had");
 }

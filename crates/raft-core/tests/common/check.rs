@@ -22,6 +22,8 @@ pub struct Checks {
     pub healed: u64,
     /// How often the overwritten end of a log came back.
     pub old_ends: u64,
+    /// Entries lost that nobody else had.
+    pub lost_alone: u64,
     /// Writes that were given up for want of space.
     pub given_up: u64,
 }
