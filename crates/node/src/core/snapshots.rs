@@ -62,10 +62,13 @@ impl Transfers {
         due && free && apply.is_in_step() && newer
     }
 
-    /// A new one is to be made, however little was applied since the last.
+    /// A new one is to be made, however little was applied since the last. That the newest is
+    /// rotten is not forgotten over the one before it, which no other takes the place of.
     pub(crate) fn renew(&mut self, rotten: Option<EntryId>) {
         self.wanted = true;
-        self.rotten = rotten.or(self.rotten);
+        if self.rotten != Some(self.published) {
+            self.rotten = rotten.or(self.rotten);
+        }
     }
 
     pub(crate) fn take_clients(&mut self) -> Vec<Token> {
@@ -192,6 +195,23 @@ impl NodeCore {
         for waiting in swallowed {
             let unknown = RequestError::Unknown { group: key.id };
             self.answer(waiting.answer, waiting.bytes, Err(unknown));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use refloat_types::{Index, Term};
+
+    #[test]
+    fn n13_a_rotten_newest_snapshot_is_replaced_though_the_one_before_it_rots_too() {
+        let id = |index| EntryId::new(Term(1), Index(index));
+        for both in [[id(5), id(9)], [id(9), id(5)]] {
+            let mut transfers = Transfers::after(id(9));
+            both.into_iter().for_each(|rotten| transfers.renew(Some(rotten)));
+            transfers.renew(None);
+            assert_eq!((transfers.rotten, transfers.wanted), (Some(id(9)), true));
         }
     }
 }
