@@ -55,7 +55,10 @@ pub struct GroupBoot {
     pub last: EntryId,
     /// Entries above the snapshot that cannot be read here, and whose terms are known.
     pub holes: IndexSet,
-    /// Those of them that are, or may be, membership entries.
+    /// Entries at or below the snapshot to which it refers, and that nothing here holds. What the
+    /// state needs of them is lost here; for the log they are nothing that it waits for.
+    pub lost_live: IndexSet,
+    /// Those of the holes that are, or may be, membership entries.
     pub config_holes: IndexSet,
     /// The commit hint, clamped to the log. A lower bound, not a fact about the cluster.
     pub commit: Index,

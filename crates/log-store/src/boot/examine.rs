@@ -294,6 +294,12 @@ impl Examination {
         for damage in &found.damage {
             self.report.damage.push(format!("group {key}: {damage}"));
         }
+        if !judged.boot.lost_live.is_empty() {
+            self.report.damage.push(format!(
+                "group {key}: the snapshot up to {base} refers to entries {}, which are nowhere",
+                judged.boot.lost_live
+            ));
+        }
         self.report.set_aside.extend(found.strangers.iter().map(|p| unknown(p)));
         self.report.set_aside.extend(found.retired.iter().map(|p| removed(p)));
         self.report.set_aside.extend(found.rotten.iter().map(|p| rotten(p)));

@@ -91,6 +91,7 @@ pub(crate) fn judge(
         terms: log.map.term_starts(base.index),
         last,
         config_holes: config_holes(evidence, key, &log.holes),
+        lost_live: lost_live(evidence, key, &snapshot.live),
         holes: log.holes,
         commit,
         configs,
@@ -108,6 +109,23 @@ fn config_holes(evidence: &Evidence<'_>, key: GroupKey, holes: &IndexSet) -> Ind
         }) || is(Defect::LostChangeHarmless)
     };
     holes.iter().filter(|index| !harmless(index)).collect()
+}
+
+/// Live entries that neither a segment nor a log file holds any more.
+fn lost_live(evidence: &Evidence<'_>, key: GroupKey, live: &IndexSet) -> IndexSet {
+    let mut held = IndexSet::new();
+    if live.is_empty() {
+        return held;
+    }
+    for run in evidence.segments.set.term_runs(key) {
+        held.insert_range(run.first, run.last);
+    }
+    let memtables = &evidence.replay.memtables;
+    if let Some(cut) = memtables.lowest_cut(key) {
+        held.remove_range(cut, Index(u64::MAX));
+    }
+    memtables.visible(key).into_iter().for_each(|entry| held.insert(entry.id.index));
+    live.difference(&held)
 }
 
 impl Judged {

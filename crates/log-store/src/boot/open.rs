@@ -73,7 +73,8 @@ fn open(
     for group in examined.groups() {
         let map = examined.maps.get(&group.key).cloned().unwrap_or_default();
         let record = &examined.replay.state.groups[&group.key];
-        let live = examined.live.get(&group.key).cloned();
+        // Of what is lost nobody must be told that it is here.
+        let live = examined.live.get(&group.key).map(|live| live.difference(&group.lost_live));
         // The number of a change that was lost is not used again.
         let said = examined.replay.tracks.get(&group.key).map_or(0, |track| track.value_change);
         let log = GroupLog {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use refloat_types::{GroupKey, IndexSet};
+use refloat_types::{GroupKey, Index, IndexSet};
 use refloat_vfs::Vfs;
 use serde::Serialize;
 
@@ -58,8 +58,8 @@ pub struct BadSnapshot {
 }
 
 impl Checked {
-    /// Whether every group is clean, every entry above the snapshots reads back, and every snapshot
-    /// verifies. Torn tails are clean, and so is damage in a log that took nothing, or that healed.
+    /// Whether every group is clean, every entry above the snapshots reads back and every one to
+    /// which they refer, and every snapshot verifies. Torn tails are clean, and so is damage in a log that took nothing, or that healed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.report.is_clean() && self.damaged_places() == 0
@@ -168,15 +168,20 @@ fn bad_snapshot(snapshot: &SnapshotReport) -> Option<BadSnapshot> {
 fn unreadable(seen: &Examination, folds: &Folds, key: GroupKey) -> Option<Unreadable> {
     let group = seen.groups().iter().find(|group| group.key == key)?;
     let map = seen.maps.get(&key)?;
-    let above = group.snapshot.index.next();
-    let lost = folds.get(&key)?.lost.range(above..);
-    let lost: Vec<_> = lost.filter(|(index, _)| map.term(**index).is_some()).collect();
-    let (_, (_, evidence)) = lost.first()?;
-    let entries: IndexSet = lost.iter().map(|(index, _)| **index).collect();
-    Some(Unreadable {
-        group: key.id.0,
-        epoch: key.epoch.0,
-        entries: entries.to_string(),
-        evidence: evidence.clone(),
-    })
+    let live = seen.live.get(&key);
+    let is_needed = |index: Index| match index > group.snapshot.index {
+        true => map.term(index).is_some(),
+        false => live.is_some_and(|live| live.contains(index)),
+    };
+    let fold = folds.get(&key)?;
+    let lost = fold.lost_live.iter().chain(&fold.lost);
+    let lost: Vec<_> = lost.filter(|(index, _)| is_needed(**index)).collect();
+    let mut entries: IndexSet = lost.iter().map(|(index, _)| **index).collect();
+    group.lost_live.ranges().iter().for_each(|(first, last)| entries.insert_range(*first, *last));
+    let nowhere = || "the snapshot refers to them, and they are nowhere".to_owned();
+    let evidence = lost.first().map_or_else(nowhere, |(_, (_, evidence))| evidence.clone());
+    if entries.is_empty() {
+        return None;
+    }
+    Some(Unreadable { group: key.id.0, epoch: key.epoch.0, entries: entries.to_string(), evidence })
 }

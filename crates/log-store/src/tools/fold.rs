@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use refloat_segment::{Segment, SegmentName};
-use refloat_types::{Digest, EntryId, Generation, GroupKey, HardState, Index, LogOp, Term};
+use refloat_types::{
+    Digest, EntryId, Generation, GroupKey, HardState, Index, IndexSet, LogOp, Term,
+};
 use refloat_vfs::Vfs;
 use refloat_wal::{Lsn, Record, Trust, Visit};
 
@@ -51,6 +53,8 @@ pub(super) struct Folded {
     pub(super) entries: BTreeMap<Index, Held>,
     /// Entries that something names and that do not verify, with what is wrong.
     pub(super) lost: BTreeMap<Index, (EntryId, String)>,
+    /// Those at or below both snapshots to which one of them refers.
+    pub(super) lost_live: BTreeMap<Index, (EntryId, String)>,
     /// Term and vote by each log.
     pub(super) by_log: HardState,
     pub(super) by_votes: HardState,
@@ -74,9 +78,12 @@ impl Folded {
         self.lost.insert(id.index, (id, why));
     }
 
-    fn drop_through(&mut self, through: Index) {
+    /// Leaves out what is dead: what stands so low, unless a snapshot refers to it.
+    fn drop_through(&mut self, through: Index, live: &IndexSet) {
         self.entries = self.entries.split_off(&through.next());
-        self.lost = self.lost.split_off(&through.next());
+        let above = self.lost.split_off(&through.next());
+        self.lost_live = std::mem::replace(&mut self.lost, above);
+        self.lost_live.retain(|index, _| live.contains(*index));
     }
 }
 
@@ -103,7 +110,8 @@ pub(super) fn fold(
     let mut folds = walk.folds;
     folds.retain(|key, _| seen.replay.state.groups.contains_key(key));
     for (key, record) in &seen.replay.state.groups {
-        folds.entry(*key).or_default().drop_through(record.previous.index);
+        let live = seen.live.get(key).cloned().unwrap_or_default();
+        folds.entry(*key).or_default().drop_through(record.previous.index, &live);
     }
     Ok(folds)
 }

@@ -69,6 +69,7 @@ impl NodeCore {
     pub(super) fn start_group_as(&mut self, boot: GroupBoot, me: Member) {
         let (key, snapshot) = (boot.key, boot.snapshot);
         let unwell = Unwell::of_boot(&boot);
+        let lost_live = boot.lost_live.clone();
         let asleep = Asleep::of_boot(boot.clone());
         let restored = Restored {
             hard_state: boot.hard_state,
@@ -93,6 +94,13 @@ impl NodeCore {
             self.by_key.get(&key).and_then(|slot| self.slots[*slot].as_mut())
         {
             group.unwell = unwell;
+            if !lost_live.is_empty() {
+                tracing::warn!(
+                    node = %self.me.node, group = %key, entries = %lost_live,
+                    "entries to which the snapshot refers are lost: making another one"
+                );
+                group.snapshots.renew(None);
+            }
         }
     }
 
