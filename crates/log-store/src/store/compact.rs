@@ -112,7 +112,7 @@ impl LogStore {
         let mut rotten = std::mem::take(&mut self.rotten);
         rotten.retain(|rotten| {
             rotten.damage.is_some_and(|(name, group, first, last)| {
-                !self.needed_in_segments(name, group, first, last).is_empty()
+                self.is_compacted_from(name, group, (first, last))
             })
         });
         self.rotten = rotten;

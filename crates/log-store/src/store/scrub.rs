@@ -267,7 +267,8 @@ impl LogStore {
         last: Index,
     ) -> IndexSet {
         let below_cut = self.memtables.lowest_cut(group).map_or(last, |cut| last.min(cut.prev()));
-        let mut needed = self.needed_in_segments(name, group, first, below_cut);
+        let Some(log) = self.logs.get(&group) else { return IndexSet::new() };
+        let mut needed = self.needed_above(log.base.index, name, group, (first, below_cut));
         for index in needed.clone().iter() {
             let in_memory = self.memtables.lookup(group, index);
             if !matches!(in_memory, refloat_memtable::Lookup::Older) {
@@ -277,14 +278,26 @@ impl LogStore {
         needed
     }
 
-    /// Of these entries, those which the group still needs and no other segment supplies: what
-    /// stands above its snapshot, and what the snapshot refers to.
-    pub(super) fn needed_in_segments(
+    /// Whether compaction takes one of these entries from this segment: those above the older of
+    /// the two snapshots that are kept, and what these refer to.
+    pub(super) fn is_compacted_from(
         &self,
         name: SegmentName,
         group: GroupKey,
-        first: Index,
-        last: Index,
+        span: (Index, Index),
+    ) -> bool {
+        let dead = self.logs.get(&group).map_or(Index::ZERO, |log| log.dead);
+        !self.needed_above(dead, name, group, span).is_empty()
+    }
+
+    /// Of these entries, those which no other segment supplies and that stand above an index, or
+    /// that a snapshot refers to.
+    fn needed_above(
+        &self,
+        above: Index,
+        name: SegmentName,
+        group: GroupKey,
+        (first, last): (Index, Index),
     ) -> IndexSet {
         let mut needed = IndexSet::new();
         let Some(log) = self.logs.get(&group) else { return needed };
@@ -292,7 +305,7 @@ impl LogStore {
         for source in sources.filter(|source| source.segment.name() == name) {
             let mut index = source.first;
             while index <= source.last {
-                let is_above = index > log.base.index && log.map.term(index).is_some();
+                let is_above = index > above && log.map.term(index).is_some();
                 if is_above || log.live.contains(index) {
                     needed.insert(index);
                 }
