@@ -268,3 +268,39 @@ fn use_up_all_room(cluster: &mut Cluster, leader: u64, full: u64, group: u64) {
     }
     panic!("there is always room");
 }
+
+/// To delete what is large is how an operator makes space. There is none for another log file then, nor
+/// for a flush, but for a segment with the little that others have in the large one.
+#[test]
+fn w16_a_group_is_deleted_while_all_disks_are_full_and_its_space_lets_the_others_go_on() {
+    for asked in 1..=3 {
+        let mut cluster = Cluster::formed(2);
+        cluster.proposed(1, 1, "0 kept").expect("applied");
+        for n in 0..60 {
+            cluster.proposed(1, 2, &text(n, 30 << 10)).expect("there is space yet");
+        }
+        cluster.run_for(1_000);
+        for node in 1..=3 {
+            let used = cluster.disks[&node].used();
+            cluster.disks[&node].set_capacity(Some(used + (200 << 10)));
+        }
+        write_until_full(&mut cluster, 30 << 10);
+        let refused = cluster.proposed(asked, 1, &text(1000, 30 << 10));
+        assert_eq!(refused, Err(RequestError::NoSpace), "node {asked}");
+        let used: Vec<u64> = (1..=3).map(|node| cluster.disks[&node].used()).collect();
+        let group = GroupId(2);
+        let token = cluster.input(asked, |to| Input::DeleteGroup { to, group });
+        cluster.answer(token).expect("deletes work on a full disk");
+        let resumed = (0..100).any(|_| {
+            cluster.run_for(100);
+            cluster.proposed(asked, 1, &text(2000, 30 << 10)).is_ok()
+        });
+        let now: Vec<u64> = (1..=3).map(|node| cluster.disks[&node].used()).collect();
+        assert!(resumed, "asked node {asked}: {used:?} became {now:?}, {:#?}", cluster.statuses());
+        for node in 1..=3 {
+            let found = read(&mut cluster, node);
+            assert!(found.contains(&0) && found.contains(&2000), "{found:?} at node {node}");
+        }
+        assert!(cluster.stops.is_empty(), "{:?}", cluster.stops);
+    }
+}

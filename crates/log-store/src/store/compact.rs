@@ -55,7 +55,7 @@ impl LogStore {
 
     /// The output is named by a record before an input is removed; a crash in between leaves both.
     pub(super) fn compacted(&mut self, now: Now, done: CompactDone) -> Result<(), Poisoned> {
-        self.compacting = false;
+        (self.compacting, self.compacts_first) = (false, false);
         let output = match done.result {
             Ok(output) => output,
             Err(e) if e.is_retryable() => return self.postpone(now),

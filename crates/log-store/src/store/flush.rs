@@ -96,7 +96,10 @@ impl LogStore {
         let segment = match done.result {
             Ok(segment) => segment,
             // The WAL files stay, and so do the memtables.
-            Err(e) if e.is_retryable() => return self.postpone(now),
+            Err(e) if e.is_retryable() => {
+                self.compacts_first = true;
+                return self.postpone(now);
+            }
             Err(e) => return Err(Poisoned { reason: with_cause(&e) }),
         };
         let add: Vec<SegmentName> = segment.iter().map(Segment::name).collect();

@@ -97,6 +97,8 @@ pub struct LogStore {
     not_before: Now,
     /// Whether one of them waits for that moment.
     postponed: bool,
+    /// The last flush found no space: what frees some goes first.
+    compacts_first: bool,
     /// Held as long as the store lives.
     _lock: Box<dyn FileLock>,
 }
@@ -184,6 +186,7 @@ impl LogStore {
             hold_from: parts.hold_from,
             not_before: Now(0),
             postponed: false,
+            compacts_first: false,
             _lock: parts.lock,
         };
         // The checkpoint that the boot wrote restates every vote: without this, each start would
@@ -298,7 +301,9 @@ impl LogStore {
         }
         if now >= self.not_before {
             self.postponed = false;
-            if let Some(job) = self.start_flush().or_else(|| self.start_compaction()) {
+            let first = if self.compacts_first { self.start_compaction() } else { None };
+            let job = first.or_else(|| self.start_flush()).or_else(|| self.start_compaction());
+            if let Some(job) = job {
                 return Some(job);
             }
         }

@@ -361,7 +361,7 @@ impl LogStore {
 
 fn brings_entries(write: &GroupWrite) -> bool {
     let entries = write.log.as_ref().map(LogOp::entries).unwrap_or_default();
-    entries.iter().any(Entry::is_bulky)
+    write.group != GroupKey::META && entries.iter().any(Entry::is_bulky)
 }
 
 /// A refusal of the log in the words of the store.

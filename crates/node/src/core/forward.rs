@@ -68,7 +68,11 @@ impl NodeCore {
         }
         let len = forward.payload.len() as u64;
         let answer = Answer::Remote(from, forward.id);
-        let admitted = self.admission(len).and_then(|()| self.find(forward.group));
+        let admitted = match NodeCore::makes_space(forward.group, &forward.payload) {
+            true => self.budget(len),
+            false => self.admission(len),
+        };
+        let admitted = admitted.and_then(|()| self.find(forward.group));
         self.admit(len);
         match admitted {
             Ok(slot) => {

@@ -221,7 +221,8 @@ impl NodeCore {
         if id == GroupKey::META.id || self.by_id.contains_key(&id) {
             return self.answer(Answer::Local(to), 0, Ok(Reply::default()));
         }
-        let slot = match self.admission(0).and_then(|()| self.find(GroupKey::META.id)) {
+        let space = self.admission(0).and_then(|()| self.space_for_a_group());
+        let slot = match space.and_then(|()| self.find(GroupKey::META.id)) {
             Ok(slot) => slot,
             Err(error) => return self.answer(Answer::Local(to), 0, Err(error)),
         };
@@ -247,7 +248,8 @@ impl NodeCore {
             let error = RequestError::Refused { group: id, reason };
             return self.answer(Answer::Local(to), 0, Err(error));
         }
-        match self.admission(0).and_then(|()| self.find(GroupKey::META.id)) {
+        // A full disk takes it: it is the way out.
+        match self.budget(0).and_then(|()| self.find(GroupKey::META.id)) {
             Ok(slot) => {
                 self.propose_meta(slot, Answer::Local(to), &GroupCommand::Delete { group: id });
             }

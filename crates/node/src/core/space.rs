@@ -3,11 +3,15 @@
 
 use refloat_log_store::SubmitError;
 use refloat_raft_core::{Body, Role};
-use refloat_types::{Entry, GroupWrite, Index, LogOp};
+use refloat_types::{Entry, GroupId, GroupKey, GroupWrite, Index, LogOp};
 
+use super::catalog::GroupCommand;
 use super::requests::SWEEP;
 use super::{NodeCore, Stalled, Write};
 use crate::error::RequestError;
+
+/// About as many bytes are needed for a new group.
+const GROUP: usize = 1024;
 
 /// Entries that need space, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +82,7 @@ impl NodeCore {
 
     /// Lets entries into a replica's core, unless there is no space for them, or others wait.
     pub(super) fn let_in(&mut self, slot: usize, load: Load) -> Result<(), RequestError> {
-        if load.entries == 0 {
+        if load.entries == 0 || self.is_meta(slot) {
             return Ok(());
         }
         let result = match self.starved.contains_key(&slot) || self.waits_in_line(slot) {
@@ -96,6 +100,22 @@ impl NodeCore {
     pub(super) fn let_in_with(&mut self, slot: usize, body: &Body) {
         // The core leaves outside what it has not got; the rest of the message counts.
         let _ = self.let_in(slot, Load::of_body(body));
+    }
+
+    /// Group 0 has what is kept for votes: a deletion that goes through it makes space.
+    fn is_meta(&self, slot: usize) -> bool {
+        self.by_key.get(&GroupKey::META) == Some(&slot)
+    }
+
+    /// Whether a forwarded proposal needs none of the space that entries need.
+    pub(super) fn makes_space(group: GroupId, payload: &[u8]) -> bool {
+        group == GroupKey::META.id
+            && matches!(GroupCommand::decode(payload), Ok(GroupCommand::Delete { .. }))
+    }
+
+    /// Whether there is space for what group 0 says about one more group.
+    pub(super) fn space_for_a_group(&self) -> Result<(), RequestError> {
+        self.space_for(Load::of_payloads([GROUP]))
     }
 
     fn starve(&mut self, slot: usize, load: Load) {
@@ -141,7 +161,10 @@ impl NodeCore {
     /// them already. `false`: there is nothing to give up.
     pub(super) fn give_up_entries(&mut self, write: &mut Write) -> bool {
         let now = self.now();
-        let load = Load::of(write.write.log.iter().flat_map(LogOp::entries));
+        let load = match write.write.group {
+            GroupKey::META => Load::default(),
+            _ => Load::of(write.write.log.iter().flat_map(LogOp::entries)),
+        };
         let follows_what_is_gone = self.leaves_a_gap(&write.write);
         let Some(group) = self.slots[write.slot].as_mut() else { return false };
         if group.core.role() == Role::Leader || load.entries == 0 && !follows_what_is_gone {

@@ -738,10 +738,11 @@ fn push_states(batch: &mut OpenBatch, bodies: &[(GroupKey, Bytes)]) {
     }
 }
 
-/// Whether a record is one that a full disk refuses.
+/// Whether a record is one that a full disk refuses. What group 0 says is small, and may be that a
+/// group is deleted, which makes space.
 fn is_bulky(record: &RecordRef<'_>) -> bool {
-    let RecordRef::Log { op, .. } = record else { return false };
-    op.entries().iter().any(Entry::is_bulky)
+    let RecordRef::Log { group, op } = record else { return false };
+    *group != GroupKey::META && op.entries().iter().any(Entry::is_bulky)
 }
 
 /// How many of a file's blocks are kept for votes and the like where no next file can be had.
