@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::HANDSHAKE_PREFIX_LEN;
 use crate::handshake::{HandshakeError, ask as question, card_len, read_card};
+use crate::timed::TimedStream;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ impl std::error::Error for AskError {
     }
 }
 
-/// Asks a node for the card that it was given by [`crate::Transport::set_card`]. Blocks, each
-/// step at most for `patience`; reads at most 64 KiB.
+/// Asks a node for the card that it was given by [`crate::Transport::set_card`]. Blocks for `patience`
+/// at most, all steps together; reads at most 64 KiB.
 ///
 /// # Errors
 /// Nobody answers, or not in the way of a node.
@@ -67,7 +67,7 @@ pub fn ask(address: &str, patience: Duration) -> Result<Bytes, AskError> {
     let io = |source| AskError::Io { address: address.to_owned(), source };
     let silent = |source| AskError::Silent { address: address.to_owned(), source };
     let answer = |source| AskError::Answer { address: address.to_owned(), source };
-    let mut stream = connect(address, patience).map_err(io)?;
+    let mut stream = TimedStream::connect(address, patience).map_err(io)?;
     stream.write_all(&question()).map_err(silent)?;
     let mut prefix = [0; HANDSHAKE_PREFIX_LEN];
     stream.read_exact(&mut prefix).map_err(silent)?;
@@ -76,19 +76,4 @@ pub fn ask(address: &str, patience: Duration) -> Result<Bytes, AskError> {
     bytes.resize(HANDSHAKE_PREFIX_LEN + rest, 0);
     stream.read_exact(&mut bytes[HANDSHAKE_PREFIX_LEN..]).map_err(silent)?;
     read_card(&bytes).map(Bytes::copy_from_slice).map_err(answer)
-}
-
-fn connect(address: &str, patience: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(patience))?;
-                stream.set_write_timeout(Some(patience))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

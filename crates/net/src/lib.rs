@@ -70,6 +70,7 @@ mod mem;
 mod refusal;
 mod stats;
 mod tcp;
+mod timed;
 mod transport;
 
 pub use ask::{AskError, ask};
@@ -82,4 +83,5 @@ pub use mem::{MemNet, MemTransport};
 pub use refusal::Refusal;
 pub use stats::Stats;
 pub use tcp::{BindError, TcpTransport};
+pub use timed::TimedStream;
 pub use transport::{Deliver, Dropped, Event, Lane, Peer, Transport};

@@ -1,19 +1,21 @@
 //! Just enough of an HTTP client to ask an admin port.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use refloat_net::TimedStream;
 
 /// The longest answer that is read.
 const ANSWER_LEN_MAX: u64 = 16 << 20;
 
-/// Asks for a path; returns the status code and the body.
+/// Asks for a path, and waits for so long in all; returns the status code and the body.
 pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<(u16, String)> {
     let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     say(address, &head, timeout)
 }
 
-/// Gives an order, as JSON; returns the status code and the body.
+/// Gives an order, as JSON, and waits for so long in all; returns the status code and the body.
 pub fn post(
     address: SocketAddr,
     path: &str,
@@ -29,9 +31,7 @@ pub fn post(
 }
 
 fn say(address: SocketAddr, text: &str, timeout: Duration) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
+    let mut stream = TimedStream::connect(&address.to_string(), timeout)?;
     stream.write_all(text.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_LEN_MAX).read_to_end(&mut answer)?;
