@@ -99,8 +99,10 @@ pub trait StateMachine: Any + Send {
         None
     }
 
-    /// The indexes at or below the snapshot whose entries the state still refers to; they stay
-    /// readable after compaction. None, unless the machine keeps its payloads in the log.
+    /// The indexes at or below the snapshot whose entries the state still refers to: they stay in
+    /// the log behind a compaction, and go to a member that lacks them before the snapshot does.
+    /// None, unless the machine keeps its payloads in the log. There is no way to read them back
+    /// through the node yet; who drives [`refloat_log_store::LogStore`] reads them there.
     fn live_indexes(&self) -> IndexSet {
         IndexSet::new()
     }
