@@ -201,6 +201,6 @@ fn what_is_owed_is_carried_out_in_the_end_whoever_led_and_fell() {
 fn a_leader_that_is_not_told_what_is_owed_would_be_noticed() {
     let settings = short(FaultRates { kills: 3.0, partitions: 1.0, ..FaultRates::none() });
     let owed = |seed| overdue(&settings, &run(&settings, seed, true).1);
-    let owed: u64 = (1..9).map(owed).sum();
-    assert!(owed > 0, "no leader fell with something owed");
+    // It shows in about every third seed; which ones changes with every change of the code.
+    assert!((1..100).any(|seed| owed(seed) > 0), "no leader fell with something owed");
 }
