@@ -74,8 +74,9 @@ impl World {
         }
     }
 
-    /// Whether damage reads like a write that never came, at the end of the log and with no seal
-    /// behind it: the one window that is left, and known (docs/recovery.md).
+    /// Whether damage reads like writes that never came, at the end of the log and with nothing
+    /// behind it that would prove them: the one window that is left, and known (docs/recovery.md).
+    /// A large one may take the seal with the batches before it.
     fn hits_an_unproven_end(&self, node: usize, path: &Path, good: &[u8], bad: &[u8]) -> bool {
         let (fs, dir) = (&self.machines[node].fs, data_dir().join("wal"));
         let in_log = |path: &PathBuf| path.starts_with(&dir) && generation_of(path).is_some();
@@ -90,7 +91,21 @@ impl World {
         let batches = refloat_wal::batches(fs, &options, generation).unwrap_or_default();
         let Some(last) = batches.last() else { return false };
         let first = good.iter().zip(bad).position(|(good, bad)| good != bad);
-        !last.is_seal && !last.is_closed && first.is_some_and(|at| at as u64 >= last.offset)
+        let is_last = first.is_some_and(|at| at as u64 >= last.offset);
+        if is_last && !last.is_seal && !last.is_closed {
+            return true;
+        }
+        let seen = |fs: &SimFs| {
+            let scan = refloat_wal::scan(fs, &options, &mut Ignore).ok()?;
+            let file = scan.files.iter().find(|file| file.path == path)?;
+            Some((file.batches, scan.damage.len()))
+        };
+        let hurt = fs.fork();
+        let done = hurt.corrupt(path, |bytes| *bytes = bad.to_vec());
+        match (seen(fs), done.ok().and_then(|()| seen(&hurt))) {
+            (Some((batches, damage)), Some((left, told))) => left < batches && told <= damage,
+            _ => false,
+        }
     }
 
     fn lose_file(&mut self, node: usize, path: &Path) {
@@ -214,4 +229,18 @@ fn zero(good: &[u8], at: usize, len: usize) -> Harm {
 fn data_files(fs: &SimFs) -> Vec<PathBuf> {
     let ours = |path: &PathBuf| path.starts_with(DATA_DIR) && !path.ends_with("LOCK");
     fs.files().into_keys().filter(ours).collect()
+}
+
+/// Only what a scan reports counts here.
+struct Ignore;
+
+impl refloat_wal::Visit for Ignore {
+    fn record(
+        &mut self,
+        _: refloat_wal::Lsn,
+        _: refloat_wal::Trust,
+        _: refloat_wal::Record,
+        _: &[refloat_types::EntryId],
+    ) {
+    }
 }
