@@ -95,6 +95,55 @@ fn every_sealed_byte_is_read_once_a_cycle_and_no_faster_than_allowed() {
     assert_eq!(disk.store().stats().scrub.bytes, 0);
 }
 
+/// A walk takes longer than any run of this node, and so does one of its files.
+#[test]
+fn g03_rot_anywhere_is_found_by_a_node_that_never_runs_long_enough_for_one_walk() {
+    for (file_size, writes) in [(16 * 4096, 24), (1024 * 4096, 600)] {
+        let mut disk = Disk::small();
+        disk.kill();
+        disk.options.scrub_rate = 1 << 40;
+        (disk.options.small_segment, disk.options.live_percent) = (0, 0);
+        disk.options.wal_file_size = file_size;
+        disk.boot().unwrap();
+        disk.create_group(group(1)).unwrap();
+        for _ in 0..writes {
+            disk.append(group(1), 1, 2, 6000);
+            disk.sync().unwrap();
+        }
+        assert_eq!(walk(&mut disk), []);
+        let whole = disk.store().stats().scrub.bytes;
+        let segments = sealed(&disk, "seg", "seg");
+        let near_the_end = |bytes: &mut Vec<u8>| {
+            let at = bytes.len() - 6 * 4096;
+            bytes[at] ^= 1;
+        };
+        segments.iter().for_each(|path| disk.fs.corrupt(path, near_the_end).unwrap());
+        disk.options.scrub_rate = 4096;
+        let (mut told, mut read, mut runs) = (Vec::new(), 0, 0);
+        let is_told = |told: &[String], path: &PathBuf| {
+            told.iter().any(|line| line.contains(&path.display().to_string()))
+        };
+        while !segments.iter().all(|path| is_told(&told, path)) {
+            disk.kill();
+            disk.boot().unwrap();
+            disk.idle().unwrap();
+            for _ in 0..120 {
+                disk.now = disk.now.after(1_000_000);
+                disk.sync().unwrap();
+                told.extend(disk.store().take_events().into_iter().filter_map(|e| match e {
+                    Event::Rot { evidence, .. } => Some(evidence),
+                    _ => None,
+                }));
+            }
+            let stats = disk.store().stats().scrub;
+            assert_eq!(stats.cycles, 0, "a run ends before its walk");
+            (read, runs) = (read + stats.bytes, runs + 1);
+            assert!(read < 3 * whole, "{read} of {whole} bytes in {runs} runs: {told:#?}");
+        }
+        assert!(runs > 1);
+    }
+}
+
 #[test]
 fn g03_rot_in_a_segment_is_found_before_anybody_reads_it() {
     let mut disk = with_sealed_files();

@@ -54,7 +54,8 @@ impl Scrub {
         Scrub::resume(segment, 0)
     }
 
-    /// From where an earlier walk over the same file was.
+    /// From where an earlier walk over the same file was. Any other offset will do: the walk begins
+    /// with the stretch or the block that holds it.
     #[must_use]
     pub fn resume(segment: Arc<Segment>, position: u64) -> Scrub {
         Scrub { segment, at: position }
@@ -140,7 +141,7 @@ impl Segment {
             return self.scrub_entries(at, max_bytes);
         }
         let [first, second] = self.layout.index;
-        let block = at.max(first);
+        let block = first + at.saturating_sub(first) / BLOCK_LEN as u64 * BLOCK_LEN as u64;
         if block >= second {
             return (self.file_len(), 0, Vec::new());
         }

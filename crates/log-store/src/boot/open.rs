@@ -98,6 +98,7 @@ fn open(
     let node_state = examined.replay.state.node.clone();
     let store = LogStore::from_parts(Parts {
         identity: identity.identity,
+        run: identity.run,
         wal,
         votes,
         state: std::mem::take(&mut examined.replay.state),

@@ -50,6 +50,8 @@ pub use values::MAX_GROUP_VALUE;
 pub struct LogStore {
     options: Options,
     identity: Identity,
+    /// How often the node was started before.
+    run: u64,
     wal: Writer,
     votes: Writer,
     state: SmallState,
@@ -122,6 +124,7 @@ enum Then {
 pub(crate) struct Parts {
     pub(crate) options: Options,
     pub(crate) identity: Identity,
+    pub(crate) run: u64,
     pub(crate) wal: Writer,
     pub(crate) votes: Writer,
     pub(crate) state: SmallState,
@@ -155,6 +158,7 @@ impl LogStore {
         let mut store = LogStore {
             options: parts.options,
             identity: parts.identity,
+            run: parts.run,
             wal: parts.wal,
             votes: parts.votes,
             state: parts.state,

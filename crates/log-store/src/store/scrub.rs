@@ -1,6 +1,8 @@
 //! Reads all sealed bytes again and again, slowly, so that what rots is found, and healed, before
 //! a second copy rots too.
 
+mod start;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use refloat_snapshot::{SnapshotError, SnapshotFile};
 use refloat_types::{EntryId, Generation, GroupKey, Identity, Index, IndexSet, Now};
 use refloat_vfs::Vfs;
 
+use self::start::Share;
 use super::read::with_cause;
 use super::{Job, LogStore};
 use crate::boot::{votes_options, wal_options};
@@ -46,6 +49,8 @@ enum Target {
 pub(crate) struct Scrubber {
     /// What this walk has still to read.
     queue: VecDeque<Target>,
+    /// Of the first file in it, how much is left for the end of the walk.
+    skip: Share,
     /// A file that was begun.
     begun: Option<(Target, Walk)>,
     busy: bool,
@@ -61,8 +66,18 @@ enum Walk {
     Segment(refloat_segment::Scrub),
     Snapshot(Box<refloat_snapshot::Scrub>),
     /// One that is not open yet.
-    Closed(PathBuf, Identity),
+    Closed(PathBuf, Identity, Share),
     Log(refloat_wal::Scrub),
+}
+
+impl Walk {
+    fn over_snapshot(file: SnapshotFile, skip: Share) -> Walk {
+        let chunk = skip.of(file.meta().chunks.into()) as u32;
+        Walk::Snapshot(Box::new(match chunk {
+            0 => refloat_snapshot::Scrub::new(file),
+            _ => refloat_snapshot::Scrub::resume(file, chunk),
+        }))
+    }
 }
 
 /// One step.
@@ -103,12 +118,9 @@ impl ScrubJob {
                 let found = step.found.into_iter().map(Found::Snapshot).collect();
                 done((!scrub.is_done()).then_some(Walk::Snapshot(scrub)), step.bytes, found)
             }
-            Walk::Closed(path, identity) => {
+            Walk::Closed(path, identity, skip) => {
                 match SnapshotFile::open(vfs.as_ref(), &path, &identity) {
-                    Ok(file) => {
-                        let walk = Walk::Snapshot(Box::new(refloat_snapshot::Scrub::new(file)));
-                        done(Some(walk), 4096, Vec::new())
-                    }
+                    Ok(file) => done(Some(Walk::over_snapshot(file, skip)), 4096, Vec::new()),
                     Err(error) => done(None, 4096, vec![Found::Snapshot(error)]),
                 }
             }
@@ -133,7 +145,7 @@ impl LogStore {
         }
         if self.scrub.since.is_none() {
             self.scrub.since = Some(now);
-            self.scrub.queue = self.all_sealed();
+            self.plan_walk();
         }
         let mut next = self.scrub.begun.take();
         while next.is_none() {
@@ -141,11 +153,45 @@ impl LogStore {
                 self.end_cycle(now);
                 return None;
             };
-            next = self.walk_over(target).map(|walk| (target, walk));
+            let skip = std::mem::take(&mut self.scrub.skip);
+            next = self.walk_over(target, skip).map(|walk| (target, walk));
         }
         let (target, walk) = next?;
         self.scrub.busy = true;
         Some(Job::scrub(ScrubJob { target, walk }))
+    }
+
+    /// The first walk of a run begins where none of the last ones did, and goes round.
+    fn plan_walk(&mut self) {
+        self.scrub.queue = self.all_sealed();
+        if self.scrub.stats.cycles > 0 {
+            return;
+        }
+        let lengths: Vec<u64> =
+            self.scrub.queue.iter().map(|target| self.length_of(*target)).collect();
+        let (first, skip) = start::of_walk(self.run, &lengths);
+        self.scrub.queue.rotate_left(first);
+        // A log file is read from its start.
+        let first = self.scrub.queue.front().copied();
+        let first = first.filter(|file| matches!(file, Target::Segment(_) | Target::Snapshot(..)));
+        if skip > Share::NONE && first.is_some() {
+            // Whole, since a digest may be over all of it.
+            self.scrub.queue.extend(first);
+            self.scrub.skip = skip;
+        }
+    }
+
+    /// About how long a file is: what it weighs where a walk has to begin somewhere.
+    fn length_of(&self, target: Target) -> u64 {
+        match target {
+            Target::Segment(name) => self.segments.get(name).map_or(0, |file| file.file_len()),
+            // The one before it will be about as long.
+            Target::Snapshot(group, _) => {
+                self.snapshot_file(group).map_or(0, |file| file.file_len())
+            }
+            Target::Log(_) => self.options.wal_file_size,
+            Target::Votes(_) => self.options.votes_file_size,
+        }
     }
 
     fn end_cycle(&mut self, now: Now) {
@@ -166,19 +212,19 @@ impl LogStore {
     }
 
     /// `None` where the file is gone meanwhile.
-    fn walk_over(&self, target: Target) -> Option<Walk> {
+    fn walk_over(&self, target: Target, skip: Share) -> Option<Walk> {
         if !self.is_sealed(target) {
             return None;
         }
         Some(match target {
             Target::Segment(name) => {
-                Walk::Segment(refloat_segment::Scrub::new(self.segments.get(name)?.clone()))
+                let segment = self.segments.get(name)?.clone();
+                let from = skip.of(segment.file_len());
+                Walk::Segment(refloat_segment::Scrub::resume(segment, from))
             }
             Target::Snapshot(group, id) => match self.snapshot_file(group) {
-                Some(file) if file.meta().id == id => {
-                    Walk::Snapshot(Box::new(refloat_snapshot::Scrub::new((*file).clone())))
-                }
-                _ => Walk::Closed(self.snapshot_path(group, id), self.identity),
+                Some(file) if file.meta().id == id => Walk::over_snapshot((*file).clone(), skip),
+                _ => Walk::Closed(self.snapshot_path(group, id), self.identity, skip),
             },
             Target::Log(generation) => {
                 let options = wal_options(&self.options, self.identity);
