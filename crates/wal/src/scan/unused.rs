@@ -68,9 +68,11 @@ impl Unused {
         for Looked { path, len, number, header } in self.parts {
             let usual = offset_of(options.file_blocks());
             match (number, header) {
-                // It is going to be written: it must be known to be no other file of the log.
+                // It is going to be written: it must be known to be no other file of the log, and
+                // be as long as one of them.
                 (Some(number), Ok(None))
                     if len >= usual
+                        && len.is_multiple_of(BLOCK as u64)
                         && !is(Defect::ClaimForgotten)
                         && taken.insert(Known::Number(number)) =>
                 {

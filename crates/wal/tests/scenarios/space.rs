@@ -496,7 +496,8 @@ fn what_a_kill_left_of_a_file_being_prepared_is_gone_on_with_unless_it_may_be_an
     disk = Disk::boot(disk.fs.kill(), options()).0;
     assert!(!disk.fs.exists(&part).unwrap());
     assert_eq!(ready(&disk), 2, "{:?}", disk.fs.files());
-    // A second name of a file in use, as a failed directory sync may leave it; and a short one.
+    // A second name of a file in use, as a failed directory sync may leave it; a short one; and
+    // one that no writer of whole blocks can have made.
     disk.write(&[append(1, 1, 1, 100)]);
     disk.fs.set_capacity(None);
     disk.fs.rename(&disk.newest_file(), &part).unwrap();
@@ -506,11 +507,13 @@ fn what_a_kill_left_of_a_file_being_prepared_is_gone_on_with_unless_it_may_be_an
     });
     assert!(second.exists(&part).unwrap() && second.exists(&disk.newest_file()).unwrap());
     second.put(std::path::Path::new(DIR).join("pool-91.part.tmp"), &[0; 4096][..]).unwrap();
+    let odd = vec![0; len + 100];
+    second.put(std::path::Path::new(DIR).join("pool-92.part.tmp"), &odd[..]).unwrap();
     let (disk, _) = Disk::boot(second, options());
     assert!(disk.find().seen.has(&append(1, 1, 1, 100)));
     let names: Vec<_> = disk.fs.files().into_keys().collect();
     let is_left = |name: &std::path::PathBuf| {
-        ["pool-90.part", "pool-91.part"].iter().any(|part| name.to_string_lossy().contains(part))
+        ["pool-90.part", "pool-91.part", "pool-92.part"].iter().any(|part| name.to_string_lossy().contains(part))
     };
     assert!(!names.iter().any(is_left), "{names:?}");
 }
