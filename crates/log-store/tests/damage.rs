@@ -2,7 +2,7 @@
 
 mod support;
 
-use refloat_log_store::{GroupBoot, GroupState, SubmitError, examine};
+use refloat_log_store::{BootError, GroupBoot, GroupState, SubmitError, examine};
 use refloat_types::{EntryId, GroupWrite, HardState, Index, LogOp, Now, Term};
 use refloat_vfs::{Fate, Vfs};
 use support::*;
@@ -481,4 +481,25 @@ fn w33_a_lost_segment_that_held_an_overwrite_does_not_bring_the_overwritten_entr
         back.sync().unwrap();
         back.kill();
     }
+}
+
+/// Found by hand: such a directory was called clean, and what the log had named was removed.
+#[test]
+fn w11_a_directory_whose_log_reads_as_zeros_is_refused_and_nothing_of_it_is_removed() {
+    let mut disk = two_groups();
+    for _ in 0..12 {
+        disk.append(group(1), 1, 2, 6000);
+        disk.sync().unwrap();
+    }
+    disk.snapshot(group(1), Default::default()).unwrap();
+    disk.idle().unwrap();
+    let image = as_it_is(&disk);
+    for file in image.files("wal") {
+        image.fs.corrupt(&file, |bytes| bytes.fill(0)).unwrap();
+    }
+    let before = image.fs.files();
+    let mut back = Disk::on(image.fs.fork(), &disk.options);
+    assert!(matches!(back.boot(), Err(BootError::NothingSurvives { .. })));
+    assert!(before.keys().any(|path| path.extension().is_some_and(|e| e == "seg")), "{before:?}");
+    assert_eq!(back.fs.files(), before);
 }

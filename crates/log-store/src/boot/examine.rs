@@ -133,10 +133,12 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
     let identity = identity::load(vfs, &options.dir)?;
     let (mut replay, wal) = read_log(vfs, &wal_options(options, identity.identity))?;
     let (votes_replay, votes) = read_log(vfs, &votes_options(options, identity.identity))?;
-    if identity.run > 0 && wal.files.is_empty() {
+    // Each start that was counted had a file of the log in use: zeros over all of them read like
+    // files that never were.
+    if identity.run > 0 && wal.is_empty() {
         return Err(BootError::NothingSurvives {
             reason: format!(
-                "{} was started {} times and holds no log file: nothing of it can be proven",
+                "{} was started {} times and holds no log file in use: nothing of it can be proven",
                 options.dir.display(),
                 identity.run
             ),

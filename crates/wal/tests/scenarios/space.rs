@@ -513,7 +513,9 @@ fn what_a_kill_left_of_a_file_being_prepared_is_gone_on_with_unless_it_may_be_an
     assert!(disk.find().seen.has(&append(1, 1, 1, 100)));
     let names: Vec<_> = disk.fs.files().into_keys().collect();
     let is_left = |name: &std::path::PathBuf| {
-        ["pool-90.part", "pool-91.part", "pool-92.part"].iter().any(|part| name.to_string_lossy().contains(part))
+        ["pool-90.part", "pool-91.part", "pool-92.part"]
+            .iter()
+            .any(|part| name.to_string_lossy().contains(part))
     };
     assert!(!names.iter().any(is_left), "{names:?}");
 }
