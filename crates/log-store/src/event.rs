@@ -21,6 +21,9 @@ pub enum Read {
     Later(RequestId),
     /// The first one is below the snapshot and gone.
     Compacted,
+    /// The first one is below the snapshot, which refers to it, and known not to be readable here
+    /// ([`crate::LogStore::lost_live`]).
+    Unreadable,
     /// The first one is above the end of the log.
     Beyond,
 }

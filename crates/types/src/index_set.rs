@@ -83,6 +83,12 @@ impl IndexSet {
         IndexSet { ranges }
     }
 
+    /// What is in both sets. Takes as long as both have ranges.
+    #[must_use]
+    pub fn intersection(&self, other: &IndexSet) -> IndexSet {
+        self.difference(&self.difference(other))
+    }
+
     /// Whether an index is in the set.
     #[must_use]
     pub fn contains(&self, index: Index) -> bool {
@@ -186,7 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_what_one_by_one_would_leave_however_many_indexes_there_are() {
+    fn difference_and_intersection_are_what_one_by_one_would_leave_however_many_indexes_there_are()
+    {
         let mut x = 99u64;
         let mut set = || {
             let mut set = IndexSet::new();
@@ -200,6 +207,8 @@ mod tests {
             let (a, b) = (set(), set());
             let left: IndexSet = a.iter().filter(|i| !b.contains(*i)).collect();
             assert_eq!(a.difference(&b), left, "{a} without {b}");
+            let both: IndexSet = a.iter().filter(|i| b.contains(*i)).collect();
+            assert_eq!(a.intersection(&b), both, "{a} and {b}");
         }
         let mut all = IndexSet::new();
         all.insert_range(Index(1), Index(1 << 60));

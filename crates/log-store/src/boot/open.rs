@@ -73,8 +73,6 @@ fn open(
     for group in examined.groups() {
         let map = examined.maps.get(&group.key).cloned().unwrap_or_default();
         let record = &examined.replay.state.groups[&group.key];
-        // Of what is lost nobody must be told that it is here.
-        let live = examined.live.get(&group.key).map(|live| live.difference(&group.lost_live));
         // The number of a change that was lost is not used again.
         let said = examined.replay.tracks.get(&group.key).map_or(0, |track| track.value_change);
         let log = GroupLog {
@@ -84,7 +82,8 @@ fn open(
             dead: record.previous.index,
             durable: group.last.index,
             commit: group.commit,
-            live: live.unwrap_or_default(),
+            live: examined.live.get(&group.key).cloned().unwrap_or_default(),
+            unreadable: group.lost_live.clone(),
             value_change: record.value.change.max(said),
         };
         logs.insert(group.key, log);

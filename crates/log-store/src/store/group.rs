@@ -19,8 +19,11 @@ pub(crate) struct GroupLog {
     pub(crate) durable: Index,
     /// The commit index that the host told last.
     pub(crate) commit: Index,
-    /// Live indexes below the snapshots kept.
+    /// Live indexes below the snapshots kept, whether or not their entries are here.
     pub(crate) live: IndexSet,
+    /// Entries that the group needs and that are not on this disk, or cannot be read from it,
+    /// as far as was noticed.
+    pub(crate) unreadable: IndexSet,
     /// The last change of the group's value that was tried, so that no two have one number.
     pub(crate) value_change: u64,
 }
@@ -34,7 +37,21 @@ impl GroupLog {
     /// Those of these entries that the log does not hold, nor keeps though they are below the
     /// snapshot.
     pub(crate) fn lacks(&self, indexes: &IndexSet) -> IndexSet {
-        indexes.difference(&self.live).difference(&self.map.indexes())
+        let mut lacked = indexes.difference(&self.live).difference(&self.map.indexes());
+        super::add_all(&mut lacked, &indexes.intersection(&self.unreadable));
+        lacked
+    }
+
+    /// The entries below the snapshot to which it refers and that cannot be read here.
+    pub(crate) fn lost_live(&self) -> IndexSet {
+        self.unreadable.intersection(&self.live)
+    }
+
+    /// A snapshot was published: what it does not refer to is needed no more.
+    pub(crate) fn forget_needless(&mut self) {
+        let live = self.lost_live();
+        self.unreadable.remove_range(Index(1), self.dead);
+        super::add_all(&mut self.unreadable, &live);
     }
 
     pub(crate) fn apply(&mut self, op: &LogOp) {
@@ -45,6 +62,11 @@ impl GroupLog {
         }
         if let LogOp::Append { prev, entries } = op {
             self.end = prev.index + entries.len() as u64;
+        }
+        if !self.unreadable.is_empty() {
+            // What is cut is needed only once it is written anew.
+            let written = op.entries().iter().map(|entry| entry.id.index);
+            written.for_each(|index| self.unreadable.remove_range(index, index));
         }
         self.map.apply(op);
     }

@@ -33,6 +33,9 @@ impl LogStore {
         if first <= log.dead && !log.live.contains(first) {
             return Read::Compacted;
         }
+        if log.unreadable.contains(first) && log.live.contains(first) {
+            return Read::Unreadable;
+        }
         let last = last.min(log.last().index);
         if first > last {
             return Read::Beyond;

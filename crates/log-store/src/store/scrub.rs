@@ -279,6 +279,9 @@ impl LogStore {
                     group = Some(damage.group);
                     let (first, last) = (damage.first.index, damage.last.index);
                     entries = self.needed_from(name, damage.group, first, last);
+                    if let Some(log) = self.logs.get_mut(&damage.group) {
+                        super::add_all(&mut log.unreadable, &entries);
+                    }
                 }
                 with_cause(error)
             }

@@ -10,7 +10,7 @@ use refloat_types::{ConfState, EntryId, GroupKey, Identity, Index, IndexSet, Ter
 use refloat_vfs::Vfs;
 
 use super::read::with_cause;
-use super::{Job, Lane, LogStore, Then};
+use super::{GroupLog, Job, Lane, LogStore, Then};
 use crate::error::{Poisoned, SubmitError};
 use crate::event::{Event, RequestId, Ticket};
 use crate::small_state::Change;
@@ -231,6 +231,21 @@ impl LogStore {
         self.logs.get(&group).map_or_else(|| live.clone(), |log| log.lacks(live))
     }
 
+    /// The entries to which a group's own snapshots refer and that are not on this disk, or cannot
+    /// be read from it, as far as a start, the scrub or [`LogStore::note_unreadable`] found out.
+    /// Another member's take their place by [`LogOp::Fill`](refloat_types::LogOp::Fill).
+    #[must_use]
+    pub fn lost_live(&self, group: GroupKey) -> IndexSet {
+        self.logs.get(&group).map_or_else(IndexSet::new, GroupLog::lost_live)
+    }
+
+    /// The host could not read an entry that is needed.
+    pub fn note_unreadable(&mut self, group: GroupKey, index: Index) {
+        if let Some(log) = self.logs.get_mut(&group) {
+            log.unreadable.insert(index);
+        }
+    }
+
     fn go_on_receiving(&mut self, group: GroupKey) {
         let dir = self.snapshot_dir(group);
         let identity = self.identity;
@@ -387,6 +402,7 @@ impl LogStore {
                 if let Some(replaced) = replaced.filter(|_| previous != id) {
                     add_all(&mut log.live, &replaced.meta().live);
                 }
+                log.forget_needless();
             }
         }
         self.retire_snapshots(group, &[id, previous]);
