@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use refloat_types::{GroupId, GroupKey, Index, Member, NodeId, Now};
+use refloat_types::{GroupId, GroupKey, Index, IndexSet, Member, NodeId, Now};
 
-use crate::machine::Query;
+use crate::machine::{Command, Query};
 use crate::{Job, JobDone, RequestError, StopReason};
 
 /// The two clocks a node is told: it asks none itself.
@@ -46,6 +46,8 @@ pub struct Reply {
     pub index: Index,
     /// What the state machine, or the query, returned.
     pub payload: Bytes,
+    /// What [`Input::ReadLog`] asked for, as far as it fits into one answer; else none.
+    pub commands: Vec<Command>,
 }
 
 pub use refloat_raft_core::{
@@ -183,6 +185,17 @@ pub enum Input {
         to: Token,
         /// Of which group.
         group: GroupId,
+    },
+    /// Reads applied commands back from this node's log: those that are not compacted, and those
+    /// that are [live](crate::StateMachine::live_indexes).
+    ReadLog {
+        /// Comes back in the reply: the lowest ones, [`crate::Config::max_append_bytes`] at most
+        /// but one in any case, where there is one.
+        to: Token,
+        /// Of which group.
+        group: GroupId,
+        /// Which; those that hold no command are left out of the answer.
+        indexes: IndexSet,
     },
     /// A job ran.
     Done(JobDone),

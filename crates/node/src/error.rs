@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use refloat_types::{GroupId, NodeId};
+use refloat_types::{GroupId, Index, NodeId};
 
 /// Why a proposal, a read or an administrative request has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,17 @@ pub enum RequestError {
         group: GroupId,
         /// Why.
         reason: String,
+    },
+    /// This node's log does not hold an entry, or does not give it back.
+    NotKept {
+        /// Of which group.
+        group: GroupId,
+        /// Which.
+        index: Index,
+        /// It should be there, and does not read back: other members are asked for it, so it may
+        /// be there later, and be asked of them. Else it is compacted and not live, or not applied
+        /// here yet.
+        lost: bool,
     },
     /// The leadership did not get to the node that was to have it. The group goes on with whoever
     /// leads it, and the transfer may be asked for again.
@@ -133,6 +144,7 @@ impl RequestError {
                 | RequestError::Busy { .. }
                 | RequestError::NoSpace
                 | RequestError::Superseded { .. }
+                | RequestError::NotKept { lost: true, .. }
         )
     }
 
@@ -184,6 +196,13 @@ impl fmt::Display for RequestError {
             }
             RequestError::Refused { group, reason } => {
                 write!(f, "group {group} refuses: {reason}")
+            }
+            RequestError::NotKept { group, index, lost: true } => write!(
+                f,
+                "entry {index} of group {group} cannot be read here: other members are asked for it"
+            ),
+            RequestError::NotKept { group, index, lost: false } => {
+                write!(f, "entry {index} of group {group} is not in this node's log")
             }
             RequestError::NotTransferred { group, target, why } => {
                 write!(f, "the leadership of group {group} did not get to node {target}: {why}")

@@ -154,6 +154,8 @@ pub struct Counters {
     pub scrubs: u64,
     /// Places where something did not hold, each time it was seen.
     pub rot: u64,
+    /// Lost entries to which a state refers that other members gave.
+    pub live_filled: u64,
     /// Times that the own disk did not answer for too long.
     pub disk_hangs: u64,
     /// Groups stopped by a panic of their state machine.

@@ -38,21 +38,7 @@ fn files(cluster: &Cluster, node: u64, kind: &str) -> Vec<PathBuf> {
 
 /// Flips a byte in every place of a node's log where `text` stands.
 fn rot(cluster: &Cluster, node: u64, text: &str) -> usize {
-    rot_in(cluster, node, "wal", text)
-}
-
-fn rot_in(cluster: &Cluster, node: u64, kind: &str, text: &str) -> usize {
-    let disk = &cluster.disks[&node];
-    let mut hits = 0;
-    for path in files(cluster, node, kind) {
-        let bytes = disk.contents(&path).expect("a log file");
-        let places = bytes.windows(text.len()).enumerate();
-        for (at, _) in places.filter(|(_, window)| *window == text.as_bytes()) {
-            disk.corrupt(&path, |bytes| bytes[at] ^= 0x40).expect("a log file");
-            hits += 1;
-        }
-    }
-    hits
+    cluster.rot_in(node, "wal", text)
 }
 
 fn write(cluster: &mut Cluster, from: u32, to: u32) {
@@ -291,7 +277,7 @@ fn rot_in_a_segment_is_found_when_the_log_is_applied_and_only_that_entry_is_aske
     let leader = cluster.leader(1).expect("formed");
     let at = cluster.proposed(leader, 1, "behind").expect("applied").index.0 - 13;
     assert_eq!(rot(&cluster, victim, "entry-0007"), 0, "in no log file");
-    assert!(rot_in(&cluster, victim, "seg", "entry-0007") > 0);
+    assert!(cluster.rot_in(victim, "seg", "entry-0007") > 0);
     // Nobody who could give it is there.
     for node in (1..=3).filter(|n| *n != victim) {
         cluster.kill(node);
@@ -326,7 +312,7 @@ fn a_hole_that_the_others_have_compacted_is_cured_by_their_snapshot_though_it_is
         }
     }
     flush(&mut cluster, victim);
-    assert!(rot_in(&cluster, victim, "seg", "entry-0007") > 0);
+    assert!(cluster.rot_in(victim, "seg", "entry-0007") > 0);
     cluster.start(victim);
     let installed = |c: &Cluster| c.nodes[&victim].counters().snapshots_installed > 0;
     assert!(cluster.run_until(10, |c| installed(c) && all_clean(c)), "{:#?}", cluster.statuses());
@@ -355,7 +341,7 @@ fn a_leader_that_cannot_read_what_the_others_have_compacted_makes_a_snapshot_of_
         let token = cluster.input(1, |to| Input::Snapshot { to, group: GroupId(1) });
         cluster.answer(token).expect("written");
     }
-    assert!(rot_in(&cluster, leader, "seg", "entry-0007") > 0);
+    assert!(cluster.rot_in(leader, "seg", "entry-0007") > 0);
     // Who comes back with nothing needs the whole log.
     cluster.kill(3);
     cluster.join(3, LIFE, leader);

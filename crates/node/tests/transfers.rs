@@ -9,9 +9,10 @@ use refloat_log_store::{Event, Read, boot};
 use refloat_node::{
     Chunks, Command, Consistency, Input, JobLane, RestoreError, SnapshotReader, StateMachine,
 };
-use refloat_types::{GroupId, Index, IndexSet, Now};
+use refloat_types::{GroupId, Index, Now};
 use refloat_vfs::Vfs;
 use support::Cluster;
+use support::keeper::{keeping, kept};
 
 const MIB: u64 = 1 << 20;
 
@@ -181,52 +182,6 @@ fn is_electable(cluster: &mut Cluster, node: u64) {
     cluster.run_for(1_000);
     cluster.lead(node, 1);
     cluster.proposed(node, 1, "led by the one that was behind").expect("applied");
-}
-
-/// Remembers only where the commands are; their content stays in the log.
-#[derive(Default)]
-struct Keeper {
-    kept: IndexSet,
-}
-
-impl StateMachine for Keeper {
-    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
-        let kept = batch.iter().filter(|command| command.payload.starts_with(b"keep"));
-        kept.for_each(|command| self.kept.insert(command.index));
-        vec![Bytes::new(); batch.len()]
-    }
-
-    fn snapshot(&mut self) -> Chunks {
-        let indexes: Vec<u8> = self.kept.iter().flat_map(|index| index.0.to_le_bytes()).collect();
-        Box::new(std::iter::once(indexes.into()))
-    }
-
-    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
-        self.kept = IndexSet::new();
-        while !snapshot.is_over() {
-            self.kept.insert(Index(u64::from_le_bytes(snapshot.array()?)));
-        }
-        Ok(())
-    }
-
-    fn live_indexes(&self) -> IndexSet {
-        self.kept.clone()
-    }
-}
-
-fn keeping(cluster: &mut Cluster) {
-    cluster.machines = Some(Arc::new(|_, _| Box::<Keeper>::default()));
-}
-
-fn kept(cluster: &mut Cluster, node: u64) -> Vec<u64> {
-    let ask = |machine: &mut dyn StateMachine| {
-        let machine: &mut dyn std::any::Any = machine;
-        let keeper = machine.downcast_mut::<Keeper>().expect("a keeper");
-        let indexes: Vec<String> = keeper.kept.iter().map(|index| index.0.to_string()).collect();
-        Bytes::from(indexes.join(" "))
-    };
-    let text = cluster.ask(node, 1, Consistency::Stale, Box::new(ask)).expect("read");
-    text.split_whitespace().map(|index| index.parse().expect("a number")).collect()
 }
 
 /// What the log on a stopped node's disk holds at some indexes.

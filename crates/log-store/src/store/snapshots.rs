@@ -239,6 +239,12 @@ impl LogStore {
         self.logs.get(&group).map_or_else(IndexSet::new, GroupLog::lost_live)
     }
 
+    /// Whether an entry is known not to read back from this disk.
+    #[must_use]
+    pub fn is_unreadable(&self, group: GroupKey, index: Index) -> bool {
+        self.logs.get(&group).is_some_and(|log| log.unreadable.contains(index))
+    }
+
     /// The host could not read an entry that is needed.
     pub fn note_unreadable(&mut self, group: GroupKey, index: Index) {
         if let Some(log) = self.logs.get_mut(&group) {

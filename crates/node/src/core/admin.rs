@@ -1,6 +1,5 @@
 //! What operators ask of a group.
 
-use bytes::Bytes;
 use refloat_types::{GroupId, GroupKey};
 
 use super::NodeCore;
@@ -33,7 +32,7 @@ impl NodeCore {
         match result {
             Ok(at) => {
                 self.admit(0);
-                let reply = Reply { index: at.index, payload: Bytes::new() };
+                let reply = Reply { index: at.index, ..Reply::default() };
                 self.answer(Answer::Local(to), 0, Ok(reply));
             }
             Err(refloat_raft_core::ProposeError::NotLeader { .. }) => {

@@ -235,7 +235,7 @@ impl NodeCore {
         self.counters.applied += answers.replies.len() as u64;
         self.reply_all(slot, &batch, answers.replies);
         for (to, payload) in asked.into_iter().zip(answers.answers) {
-            let reply = Reply { index: last.index, payload };
+            let reply = Reply { index: last.index, payload, ..Reply::default() };
             self.answer(Answer::Local(to), 0, Ok(reply));
         }
         self.advance_applied(slot, last, batch.len() as u64);
@@ -293,7 +293,9 @@ impl NodeCore {
             }
             let Some(waiting) = group.waiting.pop_front() else { continue };
             let result = match reply {
-                Some(payload) if waiting.id == *id => Ok(Reply { index: id.index, payload }),
+                Some(payload) if waiting.id == *id => {
+                    Ok(Reply { index: id.index, payload, ..Reply::default() })
+                }
                 // Another leader's entry is committed in its place, so it never will be.
                 _ if waiting.id.index == id.index => {
                     Err(RequestError::Superseded { group: group_id })

@@ -164,6 +164,7 @@ impl NodeCore {
             let_in: Default::default(),
             unregistered: BTreeMap::new(),
             fetches: BTreeMap::new(),
+            live: Default::default(),
             formation,
             catalog_mark: Index::ZERO,
             roll: Roll::new(time.now),

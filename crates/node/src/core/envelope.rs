@@ -44,6 +44,8 @@ mod kind {
     pub(super) const VERSION_SAYS: u8 = 17;
     pub(super) const DISMISSED: u8 = 18;
     pub(super) const SNAPSHOT_OFFER: u8 = 19;
+    pub(super) const LIVE_ASK: u8 = 20;
+    pub(super) const LIVE_GIVE: u8 = 21;
 }
 
 /// One item of a frame. Payloads are slices of the frame.
@@ -66,6 +68,10 @@ pub(crate) enum Item {
     SnapshotWants { group: GroupKey, id: EntryId, live: IndexSet },
     /// Some of them, as a message between replicas that gives entries; `last` of what was asked.
     SnapshotLive { group: GroupKey, id: EntryId, last: bool, message: Bytes },
+    /// Live entries that the sender lost, and that the receiver may have.
+    LiveAsk { group: GroupKey, live: IndexSet },
+    /// Some of them, in the same form; `last` of what was asked.
+    LiveGive { group: GroupKey, last: bool, message: Bytes },
     /// What the receiver of a snapshot has, or that it is done with it; `why` it failed, if it did.
     SnapshotState { group: GroupKey, id: EntryId, next: u32, end: SnapshotEnd, why: String },
     /// The receiver of an earlier frame is not who the sender meant, or does not take the sender
@@ -311,6 +317,17 @@ impl FrameWriter {
                     out.put_slice(message);
                 });
             }
+            Item::LiveAsk { group, live } => self.put(run, to, kind::LIVE_ASK, |out| {
+                out.put_group(*group);
+                out.put_index_set(live);
+            }),
+            Item::LiveGive { group, last, message } => {
+                self.put(run, to, kind::LIVE_GIVE, |out| {
+                    out.put_group(*group);
+                    out.put_u8(u8::from(*last));
+                    out.put_slice(message);
+                });
+            }
             Item::SnapshotState { group, id, next, end, why } => {
                 self.put(run, to, kind::SNAPSHOT_STATE, |out| {
                     out.put_group(*group);
@@ -454,6 +471,13 @@ fn decode_item(kind: u8, body: &Bytes) -> Result<Item, DecodeError> {
             let last = r.u8("last of them")? == 1;
             Item::SnapshotLive { group, id, last, message: rest(&r) }
         }
+        kind::LIVE_ASK => {
+            Item::LiveAsk { group: r.group("group")?, live: r.index_set("live entries lost")? }
+        }
+        kind::LIVE_GIVE => {
+            let (group, last) = (r.group("group")?, r.u8("last of them")? == 1);
+            Item::LiveGive { group, last, message: rest(&r) }
+        }
         kind::SNAPSHOT_STATE => {
             let (group, id) = (r.group("group")?, r.entry_id("snapshot id")?);
             let next = r.u32("next chunk")?;
@@ -568,7 +592,9 @@ pub(super) mod tests {
             },
             Item::SnapshotChunk { group, id, n: 2, digest: 3, bytes: payload.clone() },
             Item::SnapshotWants { group, id, live: [Index(3), Index(4)].into_iter().collect() },
-            Item::SnapshotLive { group, id, last: true, message: payload },
+            Item::SnapshotLive { group, id, last: true, message: payload.clone() },
+            Item::LiveAsk { group, live: [Index(3), Index(5)].into_iter().collect() },
+            Item::LiveGive { group, last: true, message: payload },
             Item::SnapshotState {
                 group,
                 id,

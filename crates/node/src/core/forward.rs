@@ -100,7 +100,11 @@ impl NodeCore {
         let answer = forwarded.proposal.answer;
         let error = match result {
             Ok((index, payload)) => {
-                return self.answer(answer, bytes, Ok(Reply { index, payload }));
+                return self.answer(
+                    answer,
+                    bytes,
+                    Ok(Reply { index, payload, ..Reply::default() }),
+                );
             }
             Err(error) => error,
         };

@@ -90,16 +90,18 @@ impl NodeCore {
         if !self.run_group(key, me, restored) {
             let text = "what the disk holds is not a state that a replica can have".to_owned();
             self.asleep.insert(key, Asleep { waits_for: Some(text), ..asleep });
-        } else if let Some(group) =
-            self.by_key.get(&key).and_then(|slot| self.slots[*slot].as_mut())
+        } else if let Some(slot) = self.by_key.get(&key).copied()
+            && let Some(group) = self.slots[slot].as_mut()
         {
             group.unwell = unwell;
             if !lost_live.is_empty() {
                 tracing::warn!(
                     node = %self.me.node, group = %key, entries = %lost_live,
-                    "entries to which the snapshot refers are lost: making another one"
+                    "entries to which the snapshot refers are lost: asking the other members for \
+                     them, and making another snapshot"
                 );
                 group.snapshots.renew(None);
+                self.look_for_lost_live(slot);
             }
         }
     }
@@ -250,6 +252,7 @@ impl NodeCore {
     pub(super) fn forget_group(&mut self, slot: usize, mut group: Group, refusal: RequestError) {
         self.flow.forget(slot);
         self.reception_over(group.key);
+        self.forget_live(slot, &refusal);
         self.forget_quiet(slot, group.quiet.as_ref());
         self.by_key.remove(&group.key);
         self.unregistered.remove(&slot);

@@ -114,6 +114,7 @@ impl NodeCore {
             group.unwell.get_or_insert(Unwell { state: GroupState::Damaged, evidence });
         }
         if let Some(slot) = slot {
+            self.look_for_lost_live(slot);
             self.mark(slot);
         }
     }

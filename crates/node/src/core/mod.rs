@@ -16,6 +16,7 @@ mod group;
 mod groups;
 mod handover;
 mod healing;
+mod live;
 mod meta;
 mod offers;
 mod orders;
@@ -56,6 +57,7 @@ use flow::Flow;
 use formation::Formation;
 use group::Group;
 use groups::Asleep;
+use live::{Kept, LiveEntries};
 use orders::{Order, Stalled};
 use peers::Peer;
 use quiet::Quiet;
@@ -106,6 +108,7 @@ pub struct NodeCore {
     /// What groups want written whose registration is not durable yet, oldest first.
     unregistered: BTreeMap<usize, Vec<Stalled>>,
     fetches: BTreeMap<RequestId, Wanted>,
+    live: LiveEntries,
 
     formation: Formation,
     /// Effects of group 0's entries up to here are carried out and on the disk.
@@ -167,8 +170,8 @@ enum Wanted {
     Core(usize, refloat_raft_core::Fetch),
     /// A chunk of a snapshot on its way to a node.
     Chunk(usize, NodeId, EntryId),
-    /// Live entries of a snapshot, up to an index.
-    Live(usize, NodeId, Index),
+    /// Entries that are kept for who refers to them.
+    Kept(Kept),
 }
 
 /// Slots of the node's own state in the store.
@@ -209,6 +212,7 @@ impl NodeCore {
             Input::ChangeNodes { to, change } => self.change_nodes(to, change),
             Input::Transfer { to, group, target } => self.transfer(to, group, target),
             Input::Snapshot { to, group } => self.snapshot_now(to, group),
+            Input::ReadLog { to, group, indexes } => self.commands(to, group, &indexes),
             Input::Done(done) => match done.outcome {
                 Outcome::Store(done) => self.store_done(*done),
                 Outcome::Machine(done) => self.machine_done(*done),
@@ -249,6 +253,7 @@ impl NodeCore {
             self.rebirth_wake_at(),
             quiet,
             flow,
+            self.live_wake_at(),
             self.versions_at,
         ];
         let own = [timer, sweep, announce, stop, self.store.wake_at(), self.disk_wake_at()];

@@ -189,6 +189,7 @@ impl NodeCore {
         if new_run {
             self.forwards_lost(from.node);
             self.wake_groups_with(from.node);
+            self.look_again();
         }
         if first {
             self.formation_met(from);
@@ -213,6 +214,10 @@ impl NodeCore {
             }
             Item::SnapshotLive { group, id, last, message } => {
                 self.snapshot_live(group, id, last, &message);
+            }
+            Item::LiveAsk { group, live } => self.live_asked(from, group, &live),
+            Item::LiveGive { group, last, message } => {
+                self.live_given(from, group, last, &message);
             }
             Item::SnapshotState { group, id, next, end, why } => {
                 self.note_refusal(from, group, id, end, why);

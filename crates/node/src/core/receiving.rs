@@ -9,8 +9,8 @@ use refloat_types::{
 
 use super::envelope::{Item, SnapshotEnd};
 use super::group::Restoring;
+use super::live::first_ranges;
 use super::offers::{Announced, OfferName};
-use super::sending::LIVE_RANGES;
 use super::space::Load;
 use super::{NodeCore, Write};
 use crate::api::Lane;
@@ -170,7 +170,7 @@ impl NodeCore {
         self.mark(slot);
     }
 
-    fn fill_live(&mut self, slot: usize, group: GroupKey, entries: Vec<Entry>) {
+    pub(super) fn fill_live(&mut self, slot: usize, group: GroupKey, entries: Vec<Entry>) {
         let Some(running) = self.slots[slot].as_ref() else { return };
         let commit = running.core.commit();
         let lacked = self
@@ -343,19 +343,15 @@ fn lowest_lacking(
     let committed = committed.difference(holes);
     committed.ranges().iter().for_each(|(first, last)| certain.insert_range(*first, *last));
     let doubtful = live.difference(&certain);
-    let lowest = |set: &IndexSet, out: &mut IndexSet| {
-        let ranges = set.ranges().iter().take(LIVE_RANGES);
-        ranges.for_each(|(first, last)| out.insert_range(*first, *last));
-    };
-    let (mut all, mut few) = (IndexSet::new(), IndexSet::new());
-    lowest(absent, &mut all);
-    lowest(&doubtful, &mut all);
-    lowest(&all, &mut few);
-    few
+    let mut all = first_ranges(absent);
+    let doubtful = first_ranges(&doubtful);
+    doubtful.ranges().iter().for_each(|(first, last)| all.insert_range(*first, *last));
+    first_ranges(&all)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::live::LIVE_RANGES;
     use super::*;
 
     fn set(ranges: &[(u64, u64)]) -> IndexSet {

@@ -323,7 +323,8 @@ impl NodeCore {
             | Input::ChangeNodes { to, .. }
             | Input::Transfer { to, .. }
             | Input::ForgetLeader { to, .. }
-            | Input::Snapshot { to, .. } => to,
+            | Input::Snapshot { to, .. }
+            | Input::ReadLog { to, .. } => to,
             Input::Tick
             | Input::PeerUp(_)
             | Input::PeerDown(_)

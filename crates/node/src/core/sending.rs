@@ -1,20 +1,18 @@
 //! Snapshots to peers that lag behind what is compacted: first the live entries that they lack,
 //! then the chunks.
 
-use refloat_log_store::{Chunk, Read, RequestId, SnapshotMeta};
+use refloat_log_store::{Chunk, RequestId, SnapshotMeta};
 use refloat_raft_core::{Body, Message};
-use refloat_types::{Entry, EntryId, GroupKey, Index, IndexSet, Member, NodeId, Now};
+use refloat_types::{Entry, EntryId, GroupKey, IndexSet, Member, NodeId, Now};
 
 use super::envelope::{Item, SnapshotEnd};
+use super::live::{Kept, Whom, first_ranges};
 use super::offers::Offer;
 use super::{NodeCore, Wanted};
 use crate::api::Lane;
 
 /// An offer without progress is repeated so often before the transfer is given up.
 const OFFERS: u32 = 10;
-/// Ranges of live entries that are asked for at once.
-pub(super) const LIVE_RANGES: usize = 64;
-
 /// One snapshot on its way to one peer.
 pub(super) struct Outgoing {
     pub(super) to: Member,
@@ -248,12 +246,7 @@ impl NodeCore {
             return;
         };
         outgoing.progress(now);
-        let live = outgoing.meta.live.clone();
-        outgoing.wants = IndexSet::new();
-        for (first, last) in wants.ranges().iter().take(LIVE_RANGES) {
-            let of_it = live.ranges().iter().filter(|(lo, hi)| lo <= last && first <= hi);
-            of_it.for_each(|(lo, hi)| outgoing.wants.insert_range(*lo.max(first), *hi.min(last)));
-        }
+        outgoing.wants = first_ranges(&outgoing.meta.live.intersection(wants));
         self.flow.want_turn((slot, from.node));
     }
 
@@ -337,21 +330,11 @@ impl NodeCore {
 
     fn read_live(&mut self, slot: usize, node: NodeId, wants: &IndexSet) {
         let max_bytes = self.config.max_append_bytes / wants.ranges().len().max(1);
-        let Some(key) = self.slots[slot].as_ref().map(|group| group.key) else { return };
         if let Some(outgoing) = self.outgoing(slot, node) {
             outgoing.reading = wants.ranges().len() as u32;
         }
-        for (first, last) in wants.ranges() {
-            match self.store.read(key, *first, *last, max_bytes) {
-                Read::Entries(entries) => self.live_read(slot, node, Ok(entries)),
-                Read::Later(request) => {
-                    self.fetches.insert(request, Wanted::Live(slot, node, *last));
-                }
-                _ => {
-                    let reason = format!("live entry {first} is not there");
-                    self.live_read(slot, node, Err(reason));
-                }
-            }
+        for &(first, last) in wants.ranges() {
+            self.read_kept(Kept { slot, whom: Whom::Receiver(node), first, last, max_bytes });
         }
     }
 
@@ -386,21 +369,6 @@ impl NodeCore {
                 self.sending_ends(slot, node, false);
             }
         }
-    }
-
-    /// What of a read from the disk belongs to the range that was asked for.
-    pub(super) fn live_fetched(
-        &mut self,
-        slot: usize,
-        node: NodeId,
-        up_to: Index,
-        result: Result<Vec<Entry>, String>,
-    ) {
-        let within = |mut entries: Vec<Entry>| {
-            entries.retain(|entry| entry.id.index <= up_to);
-            entries
-        };
-        self.live_read(slot, node, result.map(within));
     }
 
     /// Transfers without progress are offered again, and given up in the end.

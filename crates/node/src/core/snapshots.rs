@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use refloat_raft_core::{PeerState, PeerStatus, PersistTicket};
 use refloat_types::{ConfState, EntryId, GroupId, GroupKey, IndexSet, NodeId};
 
@@ -110,7 +109,7 @@ impl NodeCore {
         };
         let group = self.slots[slot].as_mut().expect("found");
         if group.apply.applied.index <= group.snapshots.published.index {
-            let reply = Reply { index: group.snapshots.published.index, payload: Bytes::new() };
+            let reply = Reply { index: group.snapshots.published.index, ..Reply::default() };
             return self.answer(Answer::Local(to), 0, Ok(reply));
         }
         group.snapshots.wanted = true;
@@ -156,10 +155,11 @@ impl NodeCore {
         }
         group.core.on_snapshot_made(id.index);
         self.counters.snapshots_written += 1;
-        let reply = Reply { index: id.index, payload: Bytes::new() };
+        let reply = Reply { index: id.index, ..Reply::default() };
         for token in group.snapshots.take_clients() {
             self.answer(Answer::Local(token), 0, Ok(reply.clone()));
         }
+        self.look_for_lost_live(slot);
         self.mark(slot);
     }
 

@@ -2,7 +2,7 @@
 
 use refloat_log_store::GroupState;
 use refloat_raft_core::{PeerState, Role};
-use refloat_types::{ConfState, GroupKey, Member};
+use refloat_types::{ConfState, GroupKey, IndexSet, Member};
 
 use super::NodeCore;
 use super::group::Group;
@@ -50,6 +50,7 @@ impl NodeCore {
             let refusal = group.snapshots.refusals.get(&member.node);
             refusal.filter(|_| group.is_leader()).cloned()
         };
+        let lost_live = self.store.lost_live(group.key);
         GroupStatus {
             group: group.key.id.0,
             epoch: group.key.epoch.0,
@@ -63,9 +64,10 @@ impl NodeCore {
             state: state_name(match &group.rebirth {
                 Some(_) => GroupState::Amnesia,
                 None if group.snapshots.lost.is_some() => GroupState::Damaged,
+                None if group.unwell.is_none() && !lost_live.is_empty() => GroupState::Damaged,
                 None => group.unwell.as_ref().map_or(GroupState::Clean, |u| u.state),
             }),
-            waits_for: waits_for(group, &status)
+            waits_for: waits_for(group, &status, &lost_live)
                 .or_else(|| group.taking_in.clone())
                 .or_else(|| self.disk_says())
                 .or_else(|| self.lost_majority(&status.conf)),
@@ -81,7 +83,11 @@ impl NodeCore {
 }
 
 /// What a replica that is not whole waits for, in a sentence.
-fn waits_for(group: &Group, status: &refloat_raft_core::Status) -> Option<String> {
+fn waits_for(
+    group: &Group,
+    status: &refloat_raft_core::Status,
+    lost_live: &IndexSet,
+) -> Option<String> {
     if let Some(rebirth) = &group.rebirth {
         return Some(rebirth.waits_for());
     }
@@ -99,7 +105,10 @@ fn waits_for(group: &Group, status: &refloat_raft_core::Status) -> Option<String
         let index = status.applied;
         return Some(format!("any member that has a snapshot up to {index}; because {evidence}"));
     }
-    let unwell = group.unwell.as_ref()?;
+    let Some(unwell) = &group.unwell else {
+        let text = format!("any member that has entries {lost_live}, to which the snapshot refers");
+        return (!lost_live.is_empty()).then_some(text);
+    };
     let mut text = match unwell.state {
         GroupState::Damaged => format!("any member that has entries {}", status.holes),
         GroupState::HeadUnknown if status.leader.is_none() => "a leader".to_owned(),

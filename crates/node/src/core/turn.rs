@@ -67,6 +67,7 @@ impl NodeCore {
             self.submit_writes();
             self.feed_starved();
         }
+        self.go_on_looking();
         self.listen_for_beats();
         self.announce_if_due();
         self.say_arrival();
@@ -340,7 +341,7 @@ impl NodeCore {
         match self.fetches.remove(&request) {
             Some(Wanted::Apply(slot)) => self.apply_read(slot, request, result),
             Some(Wanted::Core(slot, fetch)) => self.fetched(slot, fetch, result),
-            Some(Wanted::Live(slot, node, up_to)) => self.live_fetched(slot, node, up_to, result),
+            Some(Wanted::Kept(kept)) => self.kept_fetched(kept, result),
             Some(Wanted::Chunk(..)) | None => {}
         }
     }

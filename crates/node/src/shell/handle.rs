@@ -6,13 +6,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use refloat_types::{GroupId, NodeId};
+use refloat_types::{GroupId, IndexSet, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use super::inbox::{Command, Completion, Completions, Inbox, Letter, Operation, Refusal, Request};
 use crate::api::{Consistency, Input, MemberChange, MembershipId, NodeChange, Reply};
 use crate::error::{RequestError, StopReason};
-use crate::machine::StateMachine;
+use crate::machine::{Command as Applied, StateMachine};
 use crate::status::{Counters, Status};
 
 /// What all handles share.
@@ -281,6 +281,20 @@ impl<M: StateMachine> Group<M> {
     /// `NotLeader`; `Refused`, and nothing was begun; `NotTransferred` with the reason.
     pub async fn transfer(&self, target: NodeId) -> Result<(), RequestError> {
         self.node.command(Command::Transfer(self.id, target)).await.map(drop)
+    }
+
+    /// Reads commands back from this node's log, for machines that refer to entries
+    /// ([live ones](StateMachine::live_indexes)) instead of holding their payloads; ask for those
+    /// that a read of the machine, on this node, just named. They come ascending, about
+    /// [`Config::max_append_bytes`](crate::Config::max_append_bytes) at most but at least one, so
+    /// ask again for the rest. Those that hold no command are left out.
+    ///
+    /// # Errors
+    /// `NotKept` for the lowest of them, or for one above what is applied here; then
+    /// `UnknownGroup`, `NoLeader` while the cluster forms, `Unavailable`, `Stopped`.
+    pub async fn commands(&self, indexes: IndexSet) -> Result<Vec<Applied>, RequestError> {
+        let reply = self.node.command(Command::ReadLog(self.id, indexes)).await?;
+        Ok(reply.commands)
     }
 
     /// Takes a snapshot now and returns when it is durable.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use refloat_types::{GroupId, Member, NodeId};
+use refloat_types::{GroupId, IndexSet, Member, NodeId};
 use tokio::sync::oneshot;
 
 use crate::api::{Consistency, Input, MemberChange, MembershipId, NodeChange, Reply};
@@ -77,6 +77,7 @@ pub(crate) enum Command {
     ChangeNodes(NodeChange),
     Transfer(GroupId, NodeId),
     Snapshot(GroupId),
+    ReadLog(GroupId, IndexSet),
 }
 
 /// One thing in the inbox.

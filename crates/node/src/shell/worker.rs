@@ -213,6 +213,7 @@ fn command_input(command: Command, to: Token) -> Input {
         Command::ChangeNodes(change) => Input::ChangeNodes { to, change },
         Command::Transfer(group, target) => Input::Transfer { to, group, target },
         Command::Snapshot(group) => Input::Snapshot { to, group },
+        Command::ReadLog(group, indexes) => Input::ReadLog { to, group, indexes },
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod debts;
+pub mod keeper;
 pub mod lives;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -386,6 +387,21 @@ impl Cluster {
         for (_, job) in mine {
             self.pending.push_back((node, Input::Done(job.run(vfs))));
         }
+    }
+
+    /// Flips a bit in every place of a node's files of a kind where `text` stands; says in how many.
+    pub fn rot_in(&self, node: u64, folder: &str, text: &str) -> usize {
+        let disk = &self.disks[&node];
+        let mut hits = 0;
+        for path in self.files(node, folder, folder) {
+            let bytes = disk.contents(&path).expect("a file");
+            let places = bytes.windows(text.len()).enumerate();
+            for (at, _) in places.filter(|(_, window)| *window == text.as_bytes()) {
+                disk.corrupt(&path, |bytes| bytes[at] ^= 0x40).expect("a file");
+                hits += 1;
+            }
+        }
+        hits
     }
 
     /// Damages the middle of every file of a kind on a node's disk; says how many there are.

@@ -43,6 +43,7 @@ const NODE: &[Row<Counters>] = &[
     }),
     ("scrubs_total", "counter", "Walks over all sealed files.", |c| c.scrubs),
     ("rot_total", "counter", "Places of sealed files that do not hold.", |c| c.rot),
+    ("live_filled_total", "counter", "Lost live entries that members gave.", |c| c.live_filled),
     ("disk_hangs_total", "counter", "Times the own disk did not answer for too long.", |c| {
         c.disk_hangs
     }),
