@@ -74,8 +74,8 @@
 //! voters are a majority.
 //! Idle groups send heartbeats, unless [`Config::quiet_after`] is set: 10,000 of them are not free.
 //! Reads from a lease ([`Config::lease_drift`]) rest on clocks, and are off unless asked for.
-//! A machine cannot read [live entries](StateMachine::live_indexes) back through the node, and one
-//! that rots is told and not fetched from others.
+//! [`Group::commands`] reads entries back from the disk of the node that is asked, and a state
+//! machine cannot call it while it applies.
 //! No witnesses. Sessions ([`sessions`]) are a layer to ask for: without it a command whose outcome
 //! is unknown is not sent again.
 #![forbid(unsafe_code)]

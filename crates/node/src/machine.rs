@@ -100,9 +100,10 @@ pub trait StateMachine: Any + Send {
     }
 
     /// The indexes at or below the snapshot whose entries the state still refers to: they stay in
-    /// the log behind a compaction, and go to a member that lacks them before the snapshot does.
-    /// None, unless the machine keeps its payloads in the log. There is no way to read them back
-    /// through the node yet; who drives [`refloat_log_store::LogStore`] reads them there.
+    /// the log behind a compaction, go to a member that lacks them before the snapshot does, and
+    /// are fetched from other members where a disk lost them. Whoever asks the machine where they
+    /// are reads them back by [`Group::commands`](crate::Group::commands).
+    /// None, unless the machine keeps its payloads in the log.
     fn live_indexes(&self) -> IndexSet {
         IndexSet::new()
     }
