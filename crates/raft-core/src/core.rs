@@ -32,6 +32,8 @@ pub struct Core {
     pub(crate) config: Config,
     pub(crate) rng: Rng,
     pub(crate) now: Now,
+    /// The host's clock went back behind `now`, and is not there again: intervals are not known.
+    pub(crate) clock_is_behind: bool,
     pub(crate) rights: Rights,
     /// The own disk does not answer: nothing that needs it is begun.
     pub(crate) disk_hangs: bool,
@@ -133,6 +135,7 @@ impl Core {
         let mut core = Core {
             rng,
             now,
+            clock_is_behind: false,
             rights: restored.rights,
             disk_hangs: false,
             dismissed: false,
@@ -360,8 +363,14 @@ impl Core {
         self.hard.now.term
     }
 
-    /// Time never goes back, whatever the host says.
+    /// Time never goes back, whatever the host says: it stands still until the host's clock is there
+    /// again. How long a lease has lasted is not known then, so none goes on.
     pub(crate) fn advance(&mut self, now: Now) {
+        let was_behind = self.clock_is_behind;
+        self.clock_is_behind = now < self.now && !is(Defect::ClockBackTrusted);
+        if was_behind || self.clock_is_behind {
+            self.leading.reads.forget_beats();
+        }
         self.now = self.now.max(now);
     }
 

@@ -3,6 +3,7 @@
 
 use alloc::borrow::Cow;
 
+use refloat_planted::{Defect, is};
 use refloat_types::{ConfState, EntryId, Member, Now, Term};
 
 use crate::leader::Leading;
@@ -183,7 +184,8 @@ impl Core {
         if !self.may_vote() {
             return;
         }
-        let granted = campaign > self.term() && last >= self.log.last() && !self.in_lease();
+        let led = self.in_lease() && !is(Defect::PreVoteAgainstLeader);
+        let granted = campaign > self.term() && last >= self.log.last() && !led;
         self.send(from, Body::PreVoteResp { campaign, granted });
     }
 

@@ -3,6 +3,7 @@
 //! Pure functions of a membership and of what is known of each member. What is known is asked by
 //! identity, life included: an answer of another life of a node is no answer.
 
+use refloat_planted::{Defect, is};
 use refloat_types::{ConfState, Index, Member};
 
 /// How an election stands.
@@ -28,7 +29,7 @@ pub const fn majority(voters: usize) -> usize {
 pub fn has_quorum(conf: &ConfState, yes: impl Fn(Member) -> bool) -> bool {
     let half =
         |voters: &[Member]| voters.iter().filter(|m| yes(**m)).count() >= majority(voters.len());
-    half(&conf.voters) && half(&conf.outgoing)
+    half(&conf.voters) && (half(&conf.outgoing) || is(Defect::OneHalfCounted))
 }
 
 /// How an election stands, given each voter's answer, if it came.

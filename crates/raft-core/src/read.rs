@@ -62,6 +62,16 @@ impl Reads {
         while self.beats.pop_front_if(|(_, at)| now.since(*at) >= worth).is_some() {}
         self.beats.push_back((self.round, now));
     }
+
+    /// When they left is not known any more.
+    pub(crate) fn forget_beats(&mut self) {
+        self.beats.clear();
+    }
+
+    /// As if a lease began when a beat is answered. Only for [`Defect::LeaseFromAnswers`].
+    pub(crate) fn begin_lease_now(&mut self, round: u64, now: Now) {
+        self.beats.iter_mut().filter(|(beat, _)| *beat == round).for_each(|(_, at)| *at = now);
+    }
 }
 
 /// A follower's reads.
@@ -145,7 +155,8 @@ impl Core {
     /// handed over, nor in the rest of a term in which somebody was told to campaign.
     fn holds_lease(&self) -> bool {
         let Some(drift) = self.config.lease_drift else { return false };
-        if self.leading.transfer.is_some() || self.leading.told_to_campaign {
+        let handed = self.leading.transfer.is_some() || self.leading.told_to_campaign;
+        if self.clock_is_behind || handed && !is(Defect::LeaseThroughTransfer) {
             return false;
         }
         let promised = |round: u64| {

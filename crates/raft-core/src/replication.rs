@@ -203,13 +203,19 @@ impl Core {
         let newest = self.leading.reads.round();
         let Some(peer) = self.leading.live_peer(from) else { return };
         peer.hear(now);
-        peer.round = peer.round.max(round.min(newest));
-        peer.promise = promise;
+        if round >= peer.round {
+            // An older answer that comes later says nothing about what the newer one promised.
+            peer.round = round.min(newest);
+            peer.promise = promise;
+        }
         let probing = matches!(peer.state, State::Probe { .. });
         if probing {
             peer.state = State::Probe { sent: false };
         }
         peer.poke |= probing || peer.matched < last;
+        if is(Defect::LeaseFromAnswers) {
+            self.leading.reads.begin_lease_now(round, now);
+        }
         self.finish_reads();
         self.leave_if_known();
     }

@@ -71,6 +71,7 @@ impl Core {
     /// Follows a higher term. `false` if the message is to be ignored instead.
     fn take_term(&mut self, message: &Message) -> bool {
         match message.body {
+            Body::PreVote { .. } if is(Defect::PreVoteTakesTerm) => {}
             Body::PreVote { .. } | Body::HoleAsk { .. } | Body::SnapshotAsk { .. } => return true,
             Body::Vote { transfer, .. } if self.in_lease() && !transfer => return false,
             _ => {}

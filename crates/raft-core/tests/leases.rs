@@ -90,6 +90,49 @@ fn r02_promises_of_a_minority_or_of_nobody_give_no_lease() {
     assert!(!reads_at_once(&mut c));
 }
 
+#[test]
+fn c13_a_clock_that_goes_back_ends_the_lease_until_a_beat_on_a_clock_that_is_there_again() {
+    let mut c = leased(3);
+    assert!(reads_at_once(&mut c));
+    let before = c.now;
+    c.now = Now(before.0 - E);
+    assert!(!reads_at_once(&mut c), "how old the lease is is not known");
+    c.run(E - BEAT);
+    c.wire.clear();
+    assert!(!reads_at_once(&mut c), "beats of that time say nothing either");
+    c.run(3 * BEAT);
+    c.wire.clear();
+    assert!(reads_at_once(&mut c));
+}
+
+/// A member turns leases off, and what it said before overtakes nothing that it says now.
+#[test]
+fn r02_a_late_promise_does_not_stand_for_a_newer_answer() {
+    let mut c = leased(3);
+    c.crash(3);
+    c.now = c.now.after(E - DRIFT);
+    assert!(!reads_at_once(&mut c));
+    let round = |m: &Message| match m.body {
+        Body::Heartbeat { round, .. } => round,
+        _ => 0,
+    };
+    c.read(1, 8).expect("a leader");
+    let newest = c.wire.iter().map(round).max().expect("a beat");
+    c.wire.clear();
+    let answer = |round, promise| Message {
+        from: member(2),
+        to: member(1),
+        group: GROUP,
+        term: c.status(1).term,
+        body: Body::HeartbeatResp { round, promise },
+    };
+    let (late, new) = (answer(newest - 1, true), answer(newest, false));
+    c.deliver_one(new);
+    c.deliver_one(late);
+    c.wire.clear();
+    assert!(!reads_at_once(&mut c));
+}
+
 fn ask(c: &mut Cluster, to: u64, term: u64, body: Body) -> Option<Message> {
     c.wire.clear();
     let message = Message { from: member(3), to: member(to), group: GROUP, term: Term(term), body };

@@ -34,6 +34,20 @@ pub enum Action {
     Promote(usize, Member),
     /// The leader removes itself.
     Leave(usize),
+    /// The leader has a voter make place for a learner.
+    Swap(usize, Member, Member),
+    /// The leader removes another voter.
+    Drop(usize, Member),
+    /// Half an election timeout passes, most slowly at one replica.
+    Pass(Option<usize>),
+    /// A leader's clock goes back while an election timeout passes.
+    Fall(usize),
+    /// A follower's clock runs ahead.
+    Jump(usize),
+    /// A client reads.
+    Read(usize),
+    /// The leader hands over.
+    Transfer(usize, NodeId),
     /// The last durable entry rots, found at a start.
     Damage(usize),
     /// Asks for holes.

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::action::Action;
+use crate::clocks::Voting;
 use crate::common::disk::Disk;
 use crate::common::*;
 use crate::cores::Cores;
 use crate::world::{Disks, Letter, Stream, World};
-use refloat_raft_core::Message;
+use refloat_raft_core::{Body, Message};
 use refloat_types::{Index, NodeId};
 
 /// Logs by the terms of their entries, and the highest term that each replica saw.
@@ -36,19 +37,31 @@ pub enum Begin {
     /// newer one and has committed another entry there; its snapshot is on its way to the learner,
     /// which had asked for one because it lost its own, and has not heard of the newer leader.
     Elsewhere,
+    /// As settled, and a beat is on its way to the others.
+    Beaten,
+    /// As settled, with a lease: the third answered a beat.
+    Leased,
+    /// As settled, with a fourth replica, a learner that has the first entry too.
+    Learner,
+    /// As with a learner, which is to take the third's place: the leader and the second have the
+    /// joint membership, and only the leader knows that it is committed; the fourth is told of it.
+    Joint,
 }
 
 impl Cores {
     pub fn begin(&self) -> World {
-        if self.begin == Begin::Elsewhere {
-            return self.elsewhere();
+        match self.begin {
+            Begin::Elsewhere => return self.elsewhere(),
+            Begin::Learner => return self.with_a_learner(),
+            Begin::Joint => return self.joint(),
+            _ => {}
         }
         let logs: Logs = match self.begin {
             Begin::Logs(logs)
             | Begin::Overwritten(logs)
             | Begin::Replaced(logs)
             | Begin::Compacted(logs) => logs,
-            Begin::Fresh | Begin::Settled | Begin::Proposed | Begin::Elsewhere => [(&[], 0); 3],
+            _ => [(&[], 0); 3],
         };
         let replica = |n: u64| {
             let (log, term) = logs[n as usize - 1];
@@ -58,7 +71,14 @@ impl Cores {
         };
         let mut world = World::new((1..=3).map(replica), self.budget);
         match self.begin {
-            Begin::Fresh | Begin::Logs(_) | Begin::Elsewhere => {}
+            Begin::Beaten => self.beat(&mut world),
+            Begin::Leased => {
+                self.beat(&mut world);
+                self.talk(&mut world, [1, 3], |_| false);
+                world.wire.clear();
+                assert!(world.replicas[0].core.status().lease);
+            }
+            Begin::Fresh | Begin::Logs(_) | Begin::Elsewhere | Begin::Learner | Begin::Joint => {}
             Begin::Settled => self.settle(&mut world),
             Begin::Proposed => {
                 self.settle(&mut world);
@@ -76,6 +96,11 @@ impl Cores {
         world
     }
 
+    /// How long the replicas have run.
+    fn past(&self) -> u64 {
+        if self.voting == Voting::Plain { 0 } else { 4 * E }
+    }
+
     fn act(&self, world: &mut World, action: Action) {
         self.step(world, action, Disks::Sync).expect("an input");
     }
@@ -90,12 +115,42 @@ impl Cores {
     }
 
     fn settle(&self, world: &mut World) {
+        // Long enough after the start to have promised nothing.
+        (0..world.replicas.len())
+            .for_each(|n| world.set_clock(n, |clock| clock.after(self.past())));
         world.left.campaigns += 1;
         self.act(world, Action::Campaign(0));
         while let Some(letter) = world.wire.first().cloned() {
             self.act(world, Action::Deliver(letter));
         }
         assert_eq!(world.committed.len(), 1);
+    }
+
+    fn beat(&self, world: &mut World) {
+        self.settle(world);
+        (0..3).for_each(|n| world.set_clock(n, |clock| clock.after(BEAT)));
+        world.drive(0, Disks::Sync, |r| r.core.tick(r.clock));
+        assert_eq!(world.wire.len(), 2);
+    }
+
+    fn with_a_learner(&self) -> World {
+        let mut members = conf(1..=3);
+        members.learners.push(member(4));
+        let replica = |n| self.replica(member(n), Disk::empty(members.clone()), 1);
+        let mut world = World::new((1..=4).map(replica), self.budget);
+        self.settle(&mut world);
+        world
+    }
+
+    fn joint(&self) -> World {
+        let mut world = self.with_a_learner();
+        world.left.swaps += 1;
+        self.act(&mut world, Action::Swap(0, member(3), member(4)));
+        let joint = |world: &World| world.replicas[0].core.conf().is_joint();
+        self.talk(&mut world, [1, 2], joint);
+        assert!(joint(&world));
+        world.wire.retain(|letter| is_between(letter, [1, 4]) && !is_beat(letter));
+        world
     }
 
     /// Elects the first, which brings so many entries, or all, to the third.
@@ -185,6 +240,11 @@ impl Cores {
 fn take(world: &mut World, nodes: [u64; 2]) -> BTreeSet<Letter> {
     let wire = std::mem::take(&mut world.wire);
     wire.into_iter().filter(|letter| is_between(letter, nodes)).collect()
+}
+
+fn is_beat(letter: &Letter) -> bool {
+    let message = Message::decode(letter).expect("a message");
+    matches!(message.body, Body::Heartbeat { .. })
 }
 
 fn is_between(letter: &Letter, nodes: [u64; 2]) -> bool {

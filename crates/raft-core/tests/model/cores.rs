@@ -4,9 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::action::{Action, Known};
 use crate::begin::Begin;
+use crate::budget::Budget;
+use crate::clocks::{DRIFT, Voting};
 use crate::common::disk::Disk;
 use crate::common::*;
-use crate::world::{Budget, Disks, Hangs, Letter, Past, Replica, World};
+use crate::world::{Disks, Hangs, Letter, Past, Replica, World};
 use refloat_raft_core::*;
 use refloat_types::*;
 use stateright::{Model, Property};
@@ -18,6 +20,7 @@ pub struct Cores {
     pub numbered: bool,
     /// Whether each append brings one entry at most.
     pub one_by_one: bool,
+    pub voting: Voting,
 }
 
 impl Model for Cores {
@@ -29,6 +32,9 @@ impl Model for Cores {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.broken.is_some() {
+            return;
+        }
         let left = &world.left;
         // A loss that nobody can know of is noticed by the leader of its term, if it is that term
         // for long enough; no more is promised.
@@ -40,6 +46,7 @@ impl Model for Cores {
             self.actions_of(world, n, actions);
             self.faults_of(world, n, actions);
         }
+        self.time(world, actions);
         let writing: Vec<Action> = actions.iter().filter(|a| a.writes()).cloned().collect();
         if left.crashes > 0 {
             actions.extend(writing.iter().cloned().map(|a| Action::Torn(Box::new(a))));
@@ -94,8 +101,9 @@ impl Cores {
 
     pub fn replica(&self, me: Member, disk: Disk, runs: u64) -> Replica {
         let mut config = settings(me);
-        config.pre_vote = false;
-        config.check_quorum = false;
+        config.pre_vote = self.voting == Voting::PreVote;
+        config.check_quorum = self.voting != Voting::Plain;
+        config.lease_drift = (self.voting == Voting::Leases).then_some(DRIFT);
         config.run = if self.numbered { runs } else { 0 };
         config.seed = runs;
         if self.one_by_one {
@@ -107,12 +115,25 @@ impl Cores {
             core,
             runs,
             clock: Now(0),
+            heard: None,
+            voting: self.voting,
             machine: disk.base.index,
             disk,
             pending: Vec::new(),
             hangs: None,
             unnoticed: false,
             past: Past::default(),
+        }
+    }
+
+    /// What is slow at another replica than a leader lets nobody read for too long.
+    fn time(&self, world: &World, actions: &mut Vec<Action>) {
+        let leads = |n: &usize| world.replicas[*n].core.role() == Role::Leader;
+        if world.left.passes > 0 && self.voting == Voting::Leases {
+            let leaders = (0..world.replicas.len()).filter(leads);
+            actions.extend(leaders.map(|n| Action::Pass(Some(n))));
+        } else if world.left.passes > 0 {
+            actions.push(Action::Pass(None));
         }
     }
 
@@ -129,7 +150,8 @@ impl Cores {
         if left.removals > 0 && leads {
             actions.push(Action::Leave(n));
         }
-        if left.beats > 0 && leads {
+        let due = replica.core.wake_at().is_some_and(|at| at <= replica.clock);
+        if left.beats > 0 && leads && (due || self.budget.passes == 0) {
             actions.push(Action::Beat(n));
         }
         if !replica.pending.is_empty() {
@@ -141,15 +163,36 @@ impl Cores {
                 actions.extend(kept.map(|kept| Action::Crash(n, kept)));
             }
         }
-        let due = replica.core.wake_at().is_some_and(|at| at <= replica.clock);
         if due && !replica.core.status().holes.is_empty() {
             actions.push(Action::Tick(n));
         }
         if leads {
             let ghosts = world.ghosts(&replica.core);
             actions.extend(ghosts.into_iter().map(|(old, new)| Action::Replace(n, old, new)));
-            let learners = replica.core.conf().learners.iter();
-            actions.extend(learners.map(|m| Action::Promote(n, *m)));
+            self.changes(world, n, actions);
+        }
+        let knows = replica.core.leader().is_some();
+        if left.reads > 0 && knows {
+            actions.push(Action::Read(n));
+        }
+    }
+
+    fn changes(&self, world: &World, n: usize, actions: &mut Vec<Action>) {
+        let (left, conf) = (&world.left, world.replicas[n].core.conf());
+        let me = world.replicas[n].me;
+        if self.begin != Begin::Learner || left.promotions > 0 {
+            actions.extend(conf.learners.iter().map(|m| Action::Promote(n, *m)));
+        }
+        if left.swaps > 0 {
+            let swaps = conf.learners.iter().flat_map(|l| conf.voters.iter().map(|v| (*v, *l)));
+            actions.extend(swaps.map(|(out, joins)| Action::Swap(n, out, joins)));
+        }
+        let others = conf.voters.iter().filter(|m| **m != me);
+        if left.drops > 0 {
+            actions.extend(others.clone().next_back().map(|m| Action::Drop(n, *m)));
+        }
+        if left.transfers > 0 {
+            actions.extend(others.map(|m| Action::Transfer(n, m.node)));
         }
     }
 
@@ -173,6 +216,12 @@ impl Cores {
         }
         if left.unnoticed > 0 && world.leader_would_notice(replica) {
             actions.push(Action::OldEnd(n, Known::Unnoticed));
+        }
+        if left.falls > 0 && leads {
+            actions.push(Action::Fall(n));
+        }
+        if left.jumps > 0 && !leads {
+            actions.push(Action::Jump(n));
         }
         if left.hangs > 0 && replica.hangs.is_none() {
             actions.push(Action::Hang(n));

@@ -1,12 +1,15 @@
 //! Every behaviour of three real cores within small bounds: crashes that lose what is not
 //! durable, late writes, one wiped member that returns as a new life, one damaged entry, messages
-//! in any order, twice, or never. Time stands still; campaigns come from the checker.
+//! in any order, twice, or never. Time stands still where nothing depends on it; campaigns come from
+//! the checker.
 //!
 //! The ordinary tests are the bounded slice. `cargo xtask model` prints it as a table, and with
 //! `--deep` each check goes three steps further, or as far as its share of the time allows.
 
 mod action;
 mod begin;
+mod budget;
+mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod cores;
@@ -19,13 +22,14 @@ use std::time::{Duration, Instant};
 
 use action::show;
 use begin::{Begin, Logs};
+use budget::Budget;
+use clocks::Voting;
 use cores::Cores;
 use properties::*;
 use stateright::{Checker, HasDiscoveries, Model};
-use world::Budget;
 
-/// Checks all behaviours of less than `depth` steps. `seen` are the properties of which an
-/// example must be met.
+/// Checks all behaviours up to `depth`, which counts the beginning and what is reached but not
+/// looked at any more: of two steps less. `seen` are the properties of which an example must be met.
 #[allow(clippy::disallowed_methods, reason = "says how long a check took")]
 fn check(name: &str, model: Cores, depth: usize, seen: &[&str]) {
     let deep = std::env::var("REFLOAT_MODEL_DEEP").ok();
@@ -41,7 +45,7 @@ fn check(name: &str, model: Cores, depth: usize, seen: &[&str]) {
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "model: {name}: {} steps, {} states, {seconds:.1} s{}",
-        checker.max_depth() - 1,
+        checker.max_depth().min(depth - 1) - 1,
         checker.unique_state_count(),
         if seconds >= patience as f64 { ", not all" } else { "" },
     );
@@ -60,7 +64,7 @@ fn check(name: &str, model: Cores, depth: usize, seen: &[&str]) {
 }
 
 fn cores(begin: Begin, budget: Budget) -> Cores {
-    Cores { budget, begin, numbered: false, one_by_one: false }
+    Cores { budget, begin, numbered: false, one_by_one: false, voting: Voting::Plain }
 }
 
 fn numbered(begin: Begin, budget: Budget) -> Cores {
@@ -237,6 +241,82 @@ fn w21_model_a_disk_that_hangs() {
 fn w21_model_votes_beside_a_disk_that_hangs() {
     let budget = Budget { campaigns: 2, hangs: 1, ..Budget::default() };
     check("votes and a hanging disk", cores(Begin::Settled, budget), 9, &[]);
+}
+
+fn pre_voting(begin: Begin, budget: Budget) -> Cores {
+    Cores { voting: Voting::PreVote, one_by_one: true, ..cores(begin, budget) }
+}
+
+#[test]
+fn c07_model_pre_votes_with_a_crash() {
+    let budget = Budget { campaigns: 2, crashes: 1, ..Budget::default() };
+    let begin = Begin::Logs([(&[1], 1), (&[1], 1), (&[1, 1], 2)]);
+    check("pre-votes with a crash", pre_voting(begin, budget), 9, &[]);
+}
+
+#[test]
+fn c07_model_pre_votes_and_a_leader_that_is_heard() {
+    let budget = Budget { campaigns: 2, passes: 2, ..Budget::default() };
+    check("pre-votes against a leader", pre_voting(Begin::Settled, budget), 10, &[PRE_VOTED]);
+}
+
+fn leased(begin: Begin, budget: Budget) -> Cores {
+    Cores { voting: Voting::Leases, one_by_one: true, ..cores(begin, budget) }
+}
+
+#[test]
+fn r02_model_lease_reads_on_clocks_that_drift() {
+    let budget = Budget { campaigns: 1, passes: 2, reads: 1, ..Budget::default() };
+    check("leases and clocks", leased(Begin::Beaten, budget), 12, &[LEASED, READ]);
+}
+
+#[test]
+fn r02_model_lease_reads_across_a_transfer() {
+    let budget = Budget { transfers: 1, reads: 1, ..Budget::default() };
+    check("leases and a transfer", leased(Begin::Beaten, budget), 11, &[LEASED, READ]);
+}
+
+#[test]
+fn c13_model_a_leader_whose_clock_goes_back_reads_nothing_from_a_lease() {
+    let budget = Budget { campaigns: 1, passes: 1, reads: 1, falls: 1, ..Budget::default() };
+    check("a clock that goes back", leased(Begin::Leased, budget), 10, &[LEASED, READ]);
+}
+
+/// That the checks above can see a stale read: a voter's clock that runs ahead takes its promise
+/// back, and nobody can know.
+#[test]
+fn r02_model_a_voters_clock_that_runs_ahead_lets_a_read_be_stale() {
+    let budget = Budget { campaigns: 1, reads: 1, jumps: 2, ..Budget::default() };
+    check("a clock that runs ahead", leased(Begin::Leased, budget), 10, &[STALE]);
+}
+
+#[test]
+fn r01_model_reads_by_a_round() {
+    let budget = Budget { campaigns: 1, reads: 1, ..Budget::default() };
+    check("reads by a round", cores(Begin::Settled, budget), 10, &[READ]);
+}
+
+fn with_a_learner(begin: Begin, budget: Budget) -> Cores {
+    Cores { one_by_one: true, ..cores(begin, budget) }
+}
+
+#[test]
+fn m01_model_a_learner_takes_a_voters_place() {
+    let budget = Budget { campaigns: 1, swaps: 1, ..Budget::default() };
+    check("a learner takes a place", with_a_learner(Begin::Learner, budget), 8, &[JOINT]);
+}
+
+#[test]
+fn m01_model_a_joint_membership() {
+    let budget = Budget { campaigns: 1, ..Budget::default() };
+    check("a joint membership", with_a_learner(Begin::Joint, budget), 11, &[SWAPPED]);
+}
+
+#[test]
+fn m05_model_a_learner_is_promoted_and_a_voter_goes() {
+    let budget = Budget { campaigns: 1, promotions: 1, drops: 1, ..Budget::default() };
+    let model = with_a_learner(Begin::Learner, budget);
+    check("a promotion and a removal", model, 9, &[]);
 }
 
 #[test]

@@ -26,6 +26,13 @@ pub const FOREIGN: &str = "a replica acknowledges an entry that its leader has n
 pub const HANDED: &str = "another one leads while a disk hangs";
 pub const ANSWERED: &str = "a replica whose disk hung leads";
 
+pub const PRE_VOTED: &str = "another one leads whom a majority would vote for";
+pub const LEASED: &str = "a read is served from a lease";
+pub const STALE: &str = "a read is stale by clocks that do what they must not";
+pub const READ: &str = "a read is served after another one began to lead";
+pub const JOINT: &str = "a leader leads a joint membership";
+pub const SWAPPED: &str = "a learner took a voter's place";
+
 pub fn all() -> Vec<Property<Cores>> {
     let mut all = vec![
         Property::always(SAFE, |_, world: &World| world.broken.is_none()),
@@ -38,6 +45,8 @@ pub fn all() -> Vec<Property<Cores>> {
     all.extend(of_lives());
     all.extend(of_snapshots());
     all.extend(of_hanging_disks());
+    all.extend(of_clocks());
+    all.extend(of_changes());
     all
 }
 
@@ -141,6 +150,37 @@ fn of_hanging_disks() -> Vec<Property<Cores>> {
         }),
         Property::sometimes(ANSWERED, |_, world: &World| {
             any(world, |r| r.past.answered && leads(r))
+        }),
+    ]
+}
+
+/// Another one than at the begin leads.
+fn another(world: &World) -> bool {
+    any(world, |r| leads(r) && r.me.node.0 > 1)
+}
+
+fn of_clocks() -> Vec<Property<Cores>> {
+    vec![
+        Property::sometimes(PRE_VOTED, |_, world: &World| {
+            !world.pre_votes.is_empty() && another(world) && world.committed.len() > 1
+        }),
+        Property::sometimes(LEASED, |_, world: &World| any(world, |r| r.past.read_at_once)),
+        Property::sometimes(STALE, |_, world: &World| world.stale),
+        Property::sometimes(READ, |_, world: &World| {
+            another(world) && world.committed.len() > 1 && any(world, |r| r.past.reads > 0)
+        }),
+    ]
+}
+
+fn of_changes() -> Vec<Property<Cores>> {
+    vec![
+        Property::sometimes(JOINT, |_, world: &World| {
+            any(world, |r| leads(r) && r.core.conf().is_joint())
+        }),
+        Property::sometimes(SWAPPED, |_, world: &World| {
+            let fourth = |r: &Replica| r.core.conf().voters.iter().any(|m| m.node.0 == 4);
+            let left = |r: &Replica| !r.core.conf().is_joint() && fourth(r);
+            any(world, |r| leads(r) && left(r))
         }),
     ]
 }

@@ -1,6 +1,7 @@
 //! What an action leads to.
 
 use crate::action::{Action, Known};
+use crate::clocks::note_leader;
 use crate::common::disk::Disk;
 use crate::common::*;
 use crate::cores::Cores;
@@ -29,7 +30,10 @@ impl Cores {
             }
             Action::Campaign(n) => {
                 world.left.campaigns -= 1;
-                world.drive(n, disks, |r| r.core.campaign(r.clock));
+                world.drive(n, disks, |r| {
+                    r.heard = None;
+                    r.core.campaign(r.clock);
+                });
                 n
             }
             Action::CampaignLate(n) => {
@@ -67,6 +71,7 @@ impl Cores {
                 n
             }
             Action::Promote(n, learner) => {
+                world.left.promotions = world.left.promotions.saturating_sub(1);
                 world.drive(n, disks, |r| {
                     let required = r.core.commit();
                     drop(r.core.promote(r.clock, learner, required));
@@ -78,6 +83,42 @@ impl Cores {
                 world.drive(n, disks, |r| {
                     drop(r.core.propose_conf_change(r.clock, ConfChange::Remove(r.me)));
                 });
+                n
+            }
+            Action::Swap(n, out, joins) => {
+                world.left.swaps -= 1;
+                self.change(world, n, &[ConfStep::Promote(joins), ConfStep::Remove(out)]);
+                n
+            }
+            Action::Drop(n, out) => {
+                world.left.drops -= 1;
+                self.change(world, n, &[ConfStep::Remove(out)]);
+                n
+            }
+            Action::Pass(slow) => {
+                world.left.passes -= 1;
+                world.pass(slow);
+                return Some(0);
+            }
+            Action::Fall(n) => {
+                world.left.falls -= 1;
+                world.fall(n);
+                n
+            }
+            Action::Jump(n) => {
+                world.left.jumps -= 1;
+                world.clocks_lie = true;
+                world.set_clock(n, |clock| clock.after(E));
+                n
+            }
+            Action::Read(n) => {
+                world.left.reads -= 1;
+                self.read(world, n);
+                n
+            }
+            Action::Transfer(n, to) => {
+                world.left.transfers -= 1;
+                world.drive(n, disks, |r| drop(r.core.transfer_leader(r.clock, to)));
                 n
             }
             Action::Damage(n) => {
@@ -95,7 +136,9 @@ impl Cores {
             Action::Beat(n) => {
                 world.left.beats -= 1;
                 world.drive(n, disks, |r| {
-                    r.clock = r.clock.after(BEAT);
+                    if self.budget.passes == 0 {
+                        r.clock = r.clock.after(BEAT);
+                    }
                     r.core.tick(r.clock);
                 });
                 n
@@ -131,6 +174,20 @@ impl Cores {
             Action::Torn(_) | Action::Lag(_) => return None,
         };
         Some(n)
+    }
+
+    fn change(&self, world: &mut World, n: usize, steps: &[ConfStep]) {
+        let change =
+            ConfChange::Several { steps: steps.to_vec(), transition: Transition::Implicit };
+        world.drive(n, Disks::Sync, |r| drop(r.core.propose_conf_change(r.clock, change)));
+    }
+
+    fn read(&self, world: &mut World, n: usize) {
+        let (name, before) = (world.must_see(), world.replicas[n].past.reads);
+        world.drive(n, Disks::Sync, |r| drop(r.core.read_index(r.clock, name)));
+        let mut replica = (*world.replicas[n]).clone();
+        replica.past.read_at_once |= replica.past.reads > before;
+        world.replicas[n] = Shared::new(replica);
     }
 
     fn wipe(&self, world: &mut World, n: usize) -> usize {
@@ -185,13 +242,16 @@ fn deliver(world: &mut World, letter: &Letter, disks: Disks) -> Option<usize> {
         Body::AppendResp { matched } => Some(*matched),
         _ => None,
     };
+    let (before, asked) = (world.replicas[n].clone(), message.clone());
     world.drive(n, disks, |r| {
         let answers =
             matches!(message.body, Body::HelloReply { nonce, .. } if nonce == r.core.nonce());
         let term = message.term;
         drop(r.core.step(r.clock, message));
+        note_leader(r, asked.from, &asked.body);
         r.unnoticed &= !(answers && term == r.core.term());
     });
+    world.check_question(&before, n, &asked);
     world.check_counts(n, &counted, named);
     Some(n)
 }

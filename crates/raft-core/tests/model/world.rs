@@ -5,38 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::budget::Budget;
+use crate::clocks::Voting;
 use crate::common::disk::Disk;
 use refloat_raft_core::*;
 use refloat_types::*;
-
-/// How often each thing may happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Budget {
-    pub campaigns: u8,
-    pub proposals: u8,
-    /// Crashes lose all or some of what is not durable.
-    pub crashes: u8,
-    /// Steps whose writes become durable later.
-    pub lags: u8,
-    /// Messages that arrive twice.
-    pub repeats: u8,
-    pub wipes: u8,
-    /// Replicas that forget term and vote, keep the log, and go on as a new life.
-    pub forgets: u8,
-    pub damages: u8,
-    /// Beats of leaders.
-    pub beats: u8,
-    /// Snapshots that replicas make of what they applied.
-    pub compactions: u8,
-    /// Overwritten ends of logs that come back, where the store knows that something is missing.
-    pub old_ends: u8,
-    /// Overwritten ends that come back and are taken for the log.
-    pub unnoticed: u8,
-    /// Disks that hang.
-    pub hangs: u8,
-    /// Leaders that remove themselves.
-    pub removals: u8,
-}
 
 /// A batch that was submitted and is not durable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +43,10 @@ pub struct Past {
     pub old_end: bool,
     pub installed: bool,
     pub answered: bool,
+    /// Reads that were answered.
+    pub reads: u8,
+    /// A read was answered at a leader before anybody was asked.
+    pub read_at_once: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +55,9 @@ pub struct Replica {
     pub core: Core,
     pub runs: u64,
     pub clock: Now,
+    /// The term whose leader it heard last, and when.
+    pub heard: Option<(Term, Now)>,
+    pub voting: Voting,
     pub disk: Disk,
     pub pending: Vec<Pending>,
     pub hangs: Option<Hangs>,
@@ -233,8 +213,14 @@ pub struct World {
     pub left: Budget,
     pub leaders: BTreeMap<Term, Member>,
     votes: BTreeMap<(Term, Member), Member>,
+    /// Who would vote for whom, in which term.
+    pub pre_votes: BTreeSet<(Term, Member, Member)>,
     /// Also the lowest term in which it was known to be committed: later leaders must have it.
     pub committed: BTreeMap<Index, (EntryId, Digest, Term)>,
+    /// A clock did not keep to what is declared, and nobody can know.
+    pub clocks_lie: bool,
+    /// A read missed what was committed before, by clocks that lie.
+    pub stale: bool,
     pub broken: Option<&'static str>,
 }
 
@@ -247,7 +233,10 @@ impl World {
             left,
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
+            pre_votes: BTreeSet::new(),
             committed: BTreeMap::new(),
+            clocks_lie: false,
+            stale: false,
             broken: None,
         }
     }
@@ -303,6 +292,8 @@ impl World {
     fn follow(&mut self, replica: &mut Replica, disks: Disks) {
         while let Some(ready) = replica.core.ready() {
             self.check_leader(replica, &ready);
+            self.check_candidate(replica, &ready);
+            self.check_reads(replica, &ready);
             let Ready { persist, install, healed, .. } = ready;
             if let Some((at, _)) = &install {
                 self.check_install(replica, *at);
@@ -365,6 +356,7 @@ impl World {
                 self.break_rule("two votes of one life in one term");
             }
         }
+        self.check_pre_vote(message, replica);
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         self.wire.insert(Shared::new(bytes));
