@@ -94,7 +94,9 @@ fn some_ops() -> Vec<Op> {
 fn ops(bytes: &[u8]) {
     let payload = Bytes::copy_from_slice(bytes);
     match Ops::decode(&payload) {
-        Ok(ops) => assert_eq!(Ops::decode(&Ops::encode(&ops)), Ok(ops)),
+        Ok((ops, room)) => {
+            assert_eq!(Ops::decode(&Ops::encode(&ops, room)), Ok((ops, room)));
+        }
         Err(error) => note(error),
     }
     let stamped = |stamp: u64| Bytes::from([&stamp.to_le_bytes()[..], bytes].concat());
@@ -110,8 +112,9 @@ fn ops(bytes: &[u8]) {
 #[test]
 fn fuzz_kv_ops() {
     let mut seeds: Vec<Vec<u8>> =
-        some_ops().iter().map(|op| Ops::encode(std::slice::from_ref(op)).to_vec()).collect();
-    seeds.push(Ops::encode(&some_ops()).to_vec());
+        some_ops().iter().map(|op| Ops::encode(std::slice::from_ref(op), None).to_vec()).collect();
+    seeds.push(Ops::encode(&some_ops(), None).to_vec());
+    seeds.push(Ops::encode(&some_ops(), Some(1)).to_vec());
     let memory = refloat_fuzz::Memory { fixed: 1 << 20, per_byte: 256 };
     run(&Target { memory, ..Target::new("kv-ops", ops, seeds) });
 }
@@ -132,6 +135,7 @@ fn fuzz_kv_answers() {
         Answer::Value(value.clone()),
         Answer::Keys { next: 9, keys: vec![value, Bytes::new()] },
         Answer::Fault(Fault::TooMuch),
+        Answer::Later(9),
     ];
     run(&Target::new("kv-answers", answers, vec![Answers::encode(&all).to_vec()]));
 }
@@ -159,7 +163,7 @@ fn fuzz_kv_picture() {
     let mut machine = Kv::default();
     let mut seeds = vec![machine.snapshot().collect::<Vec<Bytes>>().concat()];
     let sets: Vec<Op> = some_ops().into_iter().take(3).collect();
-    let payload = [&1_000u64.to_le_bytes()[..], &Ops::encode(&sets)].concat().into();
+    let payload = [&1_000u64.to_le_bytes()[..], &Ops::encode(&sets, None)].concat().into();
     machine.apply(&[Command { index: Index(1), payload }]);
     seeds.push(machine.snapshot().collect::<Vec<Bytes>>().concat());
     // The table has a size of its own; drawing takes pieces of 256 KiB.

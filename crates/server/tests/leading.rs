@@ -24,16 +24,6 @@ fn wait_for(cluster: &Cluster, what: &str, holds: impl Fn(&[Value]) -> bool) -> 
     }
 }
 
-fn metric(cluster: &Cluster, at: usize, name: &str) -> u64 {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(&cluster.plans[at].admin).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
-    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("the metric is there")
-}
-
 #[test]
 fn the_node_of_the_lowest_rank_leads_every_group() {
     let mut cluster = Cluster::init(3, &["--election-timeout", "300ms"]);
@@ -70,7 +60,7 @@ fn leaders_hold_leases_while_groups_are_busy_and_idle_groups_fall_quiet() {
     assert_eq!(statuses[0]["lease_drift"], 50_000);
     wait_for(&cluster, "quiet", |groups| groups.iter().all(|group| group["quiet"] == true));
     let sent = |cluster: &Cluster| {
-        (0..3).map(|at| metric(cluster, at, "refloat_messages_sent_total")).sum::<u64>()
+        (0..3).map(|at| cluster.metric(at, "refloat_messages_sent_total")).sum::<u64>()
     };
     let before = sent(&cluster);
     std::thread::sleep(Duration::from_secs(1));

@@ -68,6 +68,19 @@ pub fn text(status: &Status, counters: &Counters, service: &Service) -> String {
     let mut out = String::new();
     rows(NODE, counters, &mut out);
     rows(CLIENTS, &service.traffic, &mut out);
+    one(
+        "client_unsent_bytes",
+        "gauge",
+        "Room taken by replies not taken.",
+        &mut out,
+        |out, name| {
+            let _ = writeln!(out, "{name} {}", service.unsent.bytes());
+        },
+    );
+    let help = "Clients dropped, they did not take their replies.";
+    one("client_stuck_total", "counter", help, &mut out, |out, name| {
+        let _ = writeln!(out, "{name} {}", service.unsent.dropped());
+    });
     one("client_connections", "gauge", "Client connections open.", &mut out, |out, name| {
         let _ = writeln!(out, "{name} {}", service.clients.len());
     });

@@ -161,6 +161,9 @@ pub struct Tuning {
     /// The most client connections
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub max_clients: usize,
+    /// Replies that clients have not taken yet, over all connections
+    #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = size)]
+    pub max_unsent: u64,
     /// Requests in flight on this node, together
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = size)]
     pub max_pending: u64,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::resp::Protocol;
+use crate::serve::unsent::Unsent;
 
 /// One connection.
 #[derive(Debug)]
@@ -89,6 +90,21 @@ impl Clients {
 }
 
 impl Session {
+    /// A connection of which nothing was heard yet.
+    pub fn new(id: u64, peer: SocketAddr, local: SocketAddr, authenticated: bool) -> Session {
+        Session {
+            id,
+            peer,
+            local,
+            protocol: Protocol::Resp2,
+            authenticated,
+            name: Bytes::new(),
+            library: Bytes::new(),
+            library_version: Bytes::new(),
+            last_command: "",
+        }
+    }
+
     fn describe(&self) -> String {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         format!(
@@ -147,6 +163,8 @@ pub struct ServiceOptions {
     pub value_len_max: usize,
     /// The most connections.
     pub clients_max: usize,
+    /// The most bytes of replies that clients have not taken, over all connections.
+    pub unsent_max: u64,
     /// The data directory, as shown by CONFIG GET.
     pub data_dir: String,
     /// The client port.
@@ -164,12 +182,15 @@ pub struct Service {
     pub clients: Clients,
     /// Its counters.
     pub traffic: Traffic,
+    /// Room for replies that clients have not taken.
+    pub unsent: Unsent,
 }
 
 impl Service {
     /// A server without connections.
     pub fn new(options: ServiceOptions) -> Service {
         Service {
+            unsent: Unsent::new(options.unsent_max),
             options,
             started: Instant::now(),
             clients: Clients::default(),

@@ -14,7 +14,7 @@ mod strings;
 mod table;
 
 pub use context::{Context, Service, ServiceOptions, Session, Traffic};
-pub use outcome::{Ask, Describe, Outcome};
+pub use outcome::{Ask, Describe, Outcome, reply};
 
 use bytes::Bytes;
 

@@ -124,13 +124,13 @@ pub fn reply(answer: Answer) -> Reply {
         Answer::Number(n) => Reply::Int(n),
         Answer::Value(value) => Reply::Bulk(value),
         Answer::Keys { keys, .. } => Reply::Array(keys.into_iter().map(Reply::Bulk).collect()),
+        // Asked again by whoever carries out a round, and never merged into a reply.
+        Answer::Later(_) => Reply::Null,
         Answer::Fault(fault) => Reply::error(match fault {
             Fault::NotInteger => "ERR value is not an integer or out of range",
             Fault::Overflow => "ERR increment or decrement would overflow",
             Fault::TooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
-            Fault::TooMuch => {
-                "BUSY the answers to this pipeline are longer than 64 MiB, ask for less at once"
-            }
+            Fault::TooMuch => "BUSY the answer is longer than 64 MiB, ask for less at once",
             Fault::Unreadable => {
                 "ERR a member of the group does not understand the command, update it first"
             }

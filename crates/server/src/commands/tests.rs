@@ -10,6 +10,7 @@ fn service(password: Option<&'static str>) -> Service {
         password: password.map(|text| Bytes::from_static(text.as_bytes())),
         value_len_max: 1024,
         clients_max: 10,
+        unsent_max: 1 << 20,
         data_dir: "/data".into(),
         port: 6371,
     })
@@ -17,17 +18,7 @@ fn service(password: Option<&'static str>) -> Service {
 
 fn session(authenticated: bool) -> Session {
     let address = ([127, 0, 0, 1], 5000).into();
-    Session {
-        id: 7,
-        peer: address,
-        local: address,
-        protocol: Protocol::Resp2,
-        authenticated,
-        name: Bytes::new(),
-        library: Bytes::new(),
-        library_version: Bytes::new(),
-        last_command: "",
-    }
+    Session::new(7, address, address, authenticated)
 }
 
 fn words(line: &str) -> Vec<Bytes> {

@@ -38,9 +38,21 @@ pub enum Answer {
     },
     /// It was not carried out.
     Fault(Fault),
+    /// Neither it nor anything asked behind it was carried out: its answer, which takes so many
+    /// bytes, found no room behind those before it. Always the last answer.
+    Later(u64),
 }
 
 impl Answer {
+    /// The bytes of what was asked for: those of a value or of keys.
+    pub fn len(&self) -> usize {
+        match self {
+            Answer::Value(value) => value.len(),
+            Answer::Keys { keys, .. } => keys.iter().map(Bytes::len).sum(),
+            _ => 0,
+        }
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Answer::Done => out.put_u8(0),
@@ -67,6 +79,10 @@ impl Answer {
                 out.put_u8(5);
                 out.put_u8(*fault as u8);
             }
+            Answer::Later(len) => {
+                out.put_u8(6);
+                out.put_u64(*len);
+            }
         }
     }
 
@@ -89,6 +105,7 @@ impl Answer {
                 3 => Fault::TooMuch,
                 _ => Fault::Unreadable,
             }),
+            6 => Answer::Later(from.u64("length")?),
             _ => return Err(from.invalid("answer")),
         })
     }
@@ -138,6 +155,7 @@ mod tests {
             Answer::Fault(Fault::TooLong),
             Answer::Fault(Fault::TooMuch),
             Answer::Fault(Fault::Unreadable),
+            Answer::Later(1 << 40),
         ];
         let reply = Answers::encode(&answers);
         assert_eq!(Answers::decode(&reply).unwrap(), answers);

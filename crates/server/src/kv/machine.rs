@@ -15,7 +15,8 @@ use super::table::{Cell, Table, cursor, is_over};
 
 /// The longest value that APPEND may make, in bytes. A constant, since all members must agree.
 const VALUE_LEN_MAX: usize = 64 << 20;
-/// The most bytes of values in the answers to what was asked in one go.
+/// The longest answer to one operation, and the most bytes of values in all answers to an entry
+/// that names no room for them.
 const ANSWER_LEN_MAX: usize = 64 << 20;
 /// How many overdue values one sweep drops.
 const SWEEP_MAX: usize = 1000;
@@ -44,22 +45,55 @@ impl Kv {
             })
     }
 
-    /// Answers operations that change nothing, in order.
-    pub fn read(&self, ops: &[Op], wall_ms: u64) -> Vec<Answer> {
-        let mut room = ANSWER_LEN_MAX;
-        ops.iter().map(|op| bounded(self.look(op, wall_ms), &mut room)).collect()
+    /// Answers operations that change nothing, in order, up to the first whose answer does not
+    /// fit into the room any more.
+    pub fn read(&self, ops: &[Op], wall_ms: u64, mut room: usize) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(ops.len());
+        for op in ops {
+            if !take_in(self.look(op, wall_ms), &mut room, &mut answers) {
+                break;
+            }
+        }
+        answers
     }
 
     fn run(&mut self, payload: &Bytes) -> Vec<Answer> {
         let Some((stamp_ms, payload)) = split_stamp(payload) else {
             return vec![Answer::Fault(Fault::Unreadable)];
         };
-        let Ok(ops) = Ops::decode(&payload) else {
+        let Ok((ops, room)) = Ops::decode(&payload) else {
             return vec![Answer::Fault(Fault::Unreadable)];
         };
         self.clock_ms = self.clock_ms.max(stamp_ms);
-        let mut room = ANSWER_LEN_MAX;
-        ops.iter().map(|op| bounded(self.carry_out(op), &mut room)).collect()
+        match room {
+            Some(room) => self.carry_out_within(&ops, room as usize),
+            None => {
+                let mut room = ANSWER_LEN_MAX;
+                ops.iter().map(|op| bounded(self.carry_out(op), &mut room)).collect()
+            }
+        }
+    }
+
+    /// Carries out what has room for its answer, up to the first operation that has none.
+    fn carry_out_within(&mut self, ops: &[Op], mut room: usize) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(ops.len());
+        for op in ops {
+            // What changes something is not carried out if its answer would be withheld.
+            let taken = match op {
+                Op::Take(key) | Op::Set { key, get: true, .. } => {
+                    self.live(key).map_or(0, |cell| cell.value.len())
+                }
+                _ => 0,
+            };
+            if taken > room {
+                answers.push(Answer::Later(taken as u64));
+                break;
+            }
+            if !take_in(self.carry_out(op), &mut room, &mut answers) {
+                break;
+            }
+        }
+        answers
     }
 
     fn look(&self, op: &Op, wall_ms: u64) -> Answer {
@@ -231,14 +265,29 @@ fn value_of(cell: Option<&Cell>) -> Answer {
     cell.map_or(Answer::Nothing, |cell| Answer::Value(cell.value.clone()))
 }
 
+/// Takes an answer that fits into the room left, or says at which length it stopped.
+fn take_in(answer: Answer, room: &mut usize, answers: &mut Vec<Answer>) -> bool {
+    let len = answer.len();
+    if len > ANSWER_LEN_MAX {
+        answers.push(Answer::Fault(Fault::TooMuch));
+        return true;
+    }
+    match room.checked_sub(len) {
+        Some(left) => {
+            *room = left;
+            answers.push(answer);
+            true
+        }
+        None => {
+            answers.push(Answer::Later(len as u64));
+            false
+        }
+    }
+}
+
 /// Withholds a value that does not fit into the room left.
 fn bounded(answer: Answer, room: &mut usize) -> Answer {
-    let len = match &answer {
-        Answer::Value(value) => value.len(),
-        Answer::Keys { keys, .. } => keys.iter().map(Bytes::len).sum(),
-        _ => 0,
-    };
-    match room.checked_sub(len) {
+    match room.checked_sub(answer.len()) {
         Some(left) => {
             *room = left;
             answer

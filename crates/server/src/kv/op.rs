@@ -4,14 +4,20 @@
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 1 | version, 1 |
-//! | 1 | 4 | count of operations |
-//! | 5 | | operations: a tag byte, then its fields; bytes have a 4-byte length in front |
+//! | 0 | 1 | version, 1, or 2 with room |
+//! | 1 | 4 | only with room: the most bytes of values and keys in the answers |
+//! | 1 or 5 | 4 | count of operations |
+//! | | | operations: a tag byte, then its fields; bytes have a 4-byte length in front |
+//!
+//! With room, the first operation whose answer does not fit any more is not carried out, and
+//! nothing behind it is: every member stops at the same place, and who asked proposes the rest
+//! again once it has got rid of what was answered.
 
 use bytes::Bytes;
 use refloat_types::codec::{DecodeError, Put, Reader};
 
 const VERSION: u8 = 1;
+const VERSION_WITH_ROOM: u8 = 2;
 
 /// When a value goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +129,16 @@ impl Op {
         }
     }
 
+    /// Whether its answer is as long as what the group holds, and not a few bytes.
+    pub fn answers_value(&self) -> bool {
+        match self {
+            Op::Get(_) | Op::Take(_) | Op::Scan { .. } | Op::Set { get: true, .. } => true,
+            Op::Exists(_) | Op::Len(_) | Op::TimeLeft(_) | Op::Count | Op::Delete(_) => false,
+            Op::Set { .. } | Op::Add { .. } | Op::Append { .. } | Op::Expire { .. } => false,
+            Op::Sweep => false,
+        }
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Op::Get(key) => keyed(1, key, out),
@@ -202,21 +218,31 @@ impl Op {
 pub struct Ops;
 
 impl Ops {
-    /// Makes the payload of an entry.
-    pub fn encode(ops: &[Op]) -> Bytes {
+    /// Makes the payload of an entry, with room for so many bytes of answers or without a bound
+    /// that would stop it.
+    pub fn encode(ops: &[Op], room: Option<u32>) -> Bytes {
         let mut out = Vec::with_capacity(16 + ops.len() * 48);
-        out.put_u8(VERSION);
+        match room {
+            None => out.put_u8(VERSION),
+            Some(room) => {
+                out.put_u8(VERSION_WITH_ROOM);
+                out.put_u32(room);
+            }
+        }
         out.put_u32(ops.len() as u32);
         ops.iter().for_each(|op| op.encode(&mut out));
         out.into()
     }
 
-    /// Reads a payload. Keys and values share its memory.
-    pub fn decode(payload: &Bytes) -> Result<Vec<Op>, DecodeError> {
+    /// Reads a payload: what is to be done, and the room for answers. Keys and values share its
+    /// memory.
+    pub fn decode(payload: &Bytes) -> Result<(Vec<Op>, Option<u32>), DecodeError> {
         let mut reader = Reader::new(payload);
-        if reader.u8("version")? != VERSION {
-            return Err(reader.invalid("version"));
-        }
+        let room = match reader.u8("version")? {
+            VERSION => None,
+            VERSION_WITH_ROOM => Some(reader.u32("room")?),
+            _ => return Err(reader.invalid("version")),
+        };
         let count = reader.count(1, "count of operations")?;
         let source = Source { whole: payload };
         let mut ops = Vec::with_capacity(count.min(4096));
@@ -226,7 +252,7 @@ impl Ops {
         if reader.remaining() > 0 {
             return Err(reader.invalid("end"));
         }
-        Ok(ops)
+        Ok((ops, room))
     }
 }
 
@@ -309,10 +335,12 @@ mod tests {
             Op::Expire { key: key.clone(), expiry: Expiry::At(9) },
             Op::Sweep,
         ];
-        let payload = Ops::encode(&ops);
-        assert_eq!(Ops::decode(&payload).unwrap(), ops);
-        for len in 0..payload.len() {
-            assert!(Ops::decode(&payload.slice(..len)).is_err(), "accepted {len} bytes");
+        for room in [None, Some(0), Some(u32::MAX)] {
+            let payload = Ops::encode(&ops, room);
+            assert_eq!(Ops::decode(&payload).unwrap(), (ops.clone(), room));
+            for len in 0..payload.len() {
+                assert!(Ops::decode(&payload.slice(..len)).is_err(), "accepted {len} bytes");
+            }
         }
     }
 }

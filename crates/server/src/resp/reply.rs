@@ -47,6 +47,17 @@ impl Reply {
         Reply::Error(text.into())
     }
 
+    /// About how many bytes it takes over the wire.
+    pub fn len(&self) -> usize {
+        16 + match self {
+            Reply::Simple(_) | Reply::Int(_) | Reply::Null => 0,
+            Reply::Error(text) => text.len(),
+            Reply::Bulk(bytes) => bytes.len(),
+            Reply::Array(items) => items.iter().map(Reply::len).sum(),
+            Reply::Map(pairs) => pairs.iter().map(|(key, value)| key.len() + value.len()).sum(),
+        }
+    }
+
     /// Appends the reply as it goes over the wire.
     pub fn write(&self, protocol: Protocol, out: &mut Vec<u8>) {
         match self {

@@ -15,9 +15,11 @@ pub struct GroupAsk {
     pub group: GroupId,
     /// What.
     pub ops: Vec<Op>,
+    /// The most bytes of values and keys in the answers; see [`Answer::Later`].
+    pub room: usize,
 }
 
-/// One answer per operation, or why there is none.
+/// One answer per operation, up to one that found no room, or why there is none.
 pub type GroupAnswer = Result<Vec<Answer>, RequestError>;
 
 /// Who asks groups on behalf of one connection.
@@ -26,5 +28,5 @@ pub trait Desk: Send {
     fn status(&mut self) -> impl Future<Output = Status> + Send;
 
     /// Asks all at once; the answers come in the order of the questions.
-    fn ask(&mut self, asks: Vec<GroupAsk>) -> impl Future<Output = Vec<GroupAnswer>> + Send;
+    fn ask(&mut self, asks: &[GroupAsk]) -> impl Future<Output = Vec<GroupAnswer>> + Send;
 }

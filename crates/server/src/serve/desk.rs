@@ -57,7 +57,7 @@ impl NodeDesk {
     /// Proposes a sweep to those of the groups that this node leads.
     pub async fn sweep(&self, groups: &[GroupId]) {
         let request = |group: &GroupId| {
-            let payload = Ops::encode(&[Op::Sweep]);
+            let payload = Ops::encode(&[Op::Sweep], None);
             let operation = Operation::Propose { payload, stamp: true, forward: false };
             Request { tag: 0, group: *group, operation }
         };
@@ -82,7 +82,7 @@ impl Desk for NodeDesk {
         self.node.status().await.unwrap_or_default()
     }
 
-    async fn ask(&mut self, asks: Vec<GroupAsk>) -> Vec<GroupAnswer> {
+    async fn ask(&mut self, asks: &[GroupAsk]) -> Vec<GroupAnswer> {
         let give_up = Instant::now() + GROUP_WAIT;
         let mut answers: Vec<Option<GroupAnswer>> = asks.iter().map(|_| None).collect();
         let mut as_entry: Vec<bool> = asks.iter().map(|ask| !is_read(ask)).collect();
@@ -120,16 +120,18 @@ fn is_read(ask: &GroupAsk) -> bool {
 
 fn request(tag: u64, ask: &GroupAsk, as_entry: bool) -> Request {
     let operation = if as_entry {
-        Operation::Propose { payload: Ops::encode(&ask.ops), stamp: true, forward: true }
+        let long = ask.ops.iter().any(Op::answers_value);
+        let room = long.then(|| u32::try_from(ask.room).unwrap_or(u32::MAX));
+        Operation::Propose { payload: Ops::encode(&ask.ops, room), stamp: true, forward: true }
     } else {
-        let ops = ask.ops.clone();
+        let (ops, room) = (ask.ops.clone(), ask.room);
         let query = question(move |kv| {
             let wall_ms = wall_ms();
             // Nothing: ask again by an entry, whose stamp ends what is over.
             if kv.is_overdue(&ops, wall_ms) {
                 return Bytes::new();
             }
-            Answers::encode(&kv.read(&ops, wall_ms))
+            Answers::encode(&kv.read(&ops, wall_ms, room))
         });
         Operation::Read { consistency: Consistency::Linearizable, query }
     };

@@ -15,6 +15,7 @@ mod settings;
 pub mod stopping;
 mod sweep;
 mod tear;
+pub mod unsent;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

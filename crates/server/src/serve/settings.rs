@@ -30,6 +30,7 @@ pub struct Settings {
     pub bounds: Bounds,
     password: Option<Bytes>,
     clients_max: usize,
+    unsent_max: u64,
     peer_addr: Option<String>,
     peer_plain_tcp: bool,
 }
@@ -55,6 +56,7 @@ impl Settings {
             bounds,
             password,
             clients_max: args.tuning.max_clients,
+            unsent_max: args.tuning.max_unsent,
             peer_addr: args.peer_addr.clone(),
             peer_plain_tcp: args.peer_plain_tcp,
         })
@@ -133,6 +135,7 @@ impl Settings {
             password: self.password.clone(),
             value_len_max: self.bounds.limits.value_len,
             clients_max: self.clients_max,
+            unsent_max: self.unsent_max,
             data_dir: self.store.dir.display().to_string(),
             port: listening.map_or(0, |address| address.port()),
         }

@@ -252,6 +252,24 @@ impl Cluster {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
+    /// A counter or gauge of a node, by its name.
+    pub fn metric(&self, at: usize, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(&self.plans[at].admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("the metric is there")
+    }
+
+    /// The most memory that a node has had in use, in bytes.
+    pub fn most_resident(&self, at: usize) -> u64 {
+        let pid = self.nodes[at].as_ref().unwrap().pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// The life of a node as its directory says.
     pub fn life(&self, at: usize) -> String {
         self.status(at)["incarnation"].as_str().unwrap_or_default().to_owned()
