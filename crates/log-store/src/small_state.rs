@@ -12,6 +12,7 @@ use refloat_planted::{Defect, is};
 use refloat_segment::SegmentName;
 use refloat_types::codec::{DecodeError, Put, Reader};
 use refloat_types::{ConfState, EntryId, Generation, GroupKey, HardState, Index};
+use refloat_wal::Lsn;
 
 /// The key under which records of the node itself travel.
 pub(crate) const NODE: GroupKey = GroupKey::META;
@@ -120,6 +121,8 @@ pub(crate) enum Change {
     },
     /// What is held against the group changed while the node ran; nothing, if it was healed.
     Verdict(Option<Unhealed>),
+    /// In the votes log: up to here the main log was durable when this was written.
+    Witness(Lsn),
 }
 
 impl SmallState {
@@ -170,6 +173,7 @@ impl SmallState {
             Change::Verdict(unhealed) => {
                 self.groups.entry(group).or_default().unhealed = unhealed.clone();
             }
+            Change::Witness(_) => {}
             Change::CheckpointGroup(record) => drop(self.groups.insert(group, record.clone())),
             Change::CheckpointNode { flushed, segments, node } => {
                 self.flushed = *flushed;
@@ -300,6 +304,11 @@ impl Change {
                 out.put_u8(12);
                 put_unhealed(&mut out, unhealed.as_ref());
             }
+            Change::Witness(end) => {
+                out.put_u8(13);
+                out.put_u64(end.generation.0);
+                out.put_u32(end.batch);
+            }
         }
         out.into()
     }
@@ -356,6 +365,10 @@ impl Change {
                 value: read_value(&mut r)?,
             },
             12 => Change::Verdict(read_unhealed(&mut r)?),
+            13 => Change::Witness(Lsn::new(
+                Generation(r.u64("file of the main log")?),
+                r.u32("batch of the main log")?,
+            )),
             _ => return Err(r.invalid("small state kind")),
         })
     }
@@ -477,6 +490,7 @@ mod tests {
                 state: GroupState::Damaged,
                 evidence: "entries {4} are not readable here".into(),
             })),
+            Change::Witness(Lsn::new(Generation(7), 12)),
         ]
     }
 

@@ -483,6 +483,75 @@ fn w33_a_lost_segment_that_held_an_overwrite_does_not_bring_the_overwritten_entr
     }
 }
 
+/// Zeros from some block of the newest log file on, its seal and its end included: what each start
+/// finds of two groups that ended with these entries, and how often it noticed.
+fn with_zeros_to_the_end(disk: &Disk) -> Vec<(usize, Vec<GroupBoot>)> {
+    let newest = disk.files("wal").into_iter().rfind(|f| f.extension().is_some_and(|e| e == "wal"));
+    let newest = newest.expect("a log file");
+    let len = disk.fs.contents(&newest).unwrap().len();
+    let start = |block: usize| {
+        let image = as_it_is(disk);
+        image.fs.corrupt(&newest, |bytes| bytes[block * BLOCK..].fill(0)).unwrap();
+        (block, found(&image))
+    };
+    (2..len / BLOCK).map(start).collect()
+}
+
+#[test]
+fn w02_zeros_over_the_end_of_a_log_that_was_closed_are_never_taken_for_its_end() {
+    let mut disk = two_groups();
+    disk.idle().unwrap();
+    disk.kill();
+    disk.boot().unwrap();
+    disk.vote(group(1), 1).unwrap();
+    for n in 0..4 {
+        disk.append(group(1 + n % 2), 1, 2, 900);
+        disk.sync().unwrap();
+    }
+    disk.store().close();
+    disk.sync().unwrap();
+    assert!(disk.store().is_closed());
+    let ends: Vec<EntryId> =
+        [1, 2].iter().map(|g| disk.store.as_ref().expect("open").last(group(*g))).collect();
+    let mut noticed = 0;
+    for (block, groups) in with_zeros_to_the_end(&disk) {
+        for (group, end) in groups.iter().zip(&ends) {
+            let whole = group.state == GroupState::Clean && group.last == *end;
+            let named = group.state == GroupState::HeadUnknown;
+            assert!(whole || named, "zeros from block {block} on: {group:?}");
+            noticed += usize::from(named);
+        }
+        assert_eq!(groups.len(), 2, "zeros from block {block} on");
+    }
+    assert!(noticed > 8, "{noticed}");
+}
+
+/// The window that is left: what was written behind the last vote, by a node that was killed.
+#[test]
+fn w02_zeros_over_the_end_of_a_killed_log_are_noticed_up_to_the_last_vote() {
+    let mut disk = two_groups();
+    disk.idle().unwrap();
+    disk.kill();
+    disk.boot().unwrap();
+    for n in 0..4 {
+        disk.append(group(1 + n % 2), 1, 2, 900);
+        disk.sync().unwrap();
+    }
+    disk.vote(group(2), 2).unwrap();
+    disk.sync().unwrap();
+    let before = disk.store().last(group(1));
+    disk.append(group(1), 1, 1, 900);
+    disk.idle().unwrap();
+    for (block, groups) in with_zeros_to_the_end(&disk) {
+        let (one, two) = (&groups[0], &groups[1]);
+        assert!(
+            one.last >= before && two.hard_state.term == Term(2)
+                || groups.iter().all(|group| group.state == GroupState::HeadUnknown),
+            "zeros from block {block} on: {groups:?}"
+        );
+    }
+}
+
 /// Found by hand: such a directory was called clean, and what the log had named was removed.
 #[test]
 fn w11_a_directory_whose_log_reads_as_zeros_is_refused_and_nothing_of_it_is_removed() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use refloat_types::Identity;
 
+use crate::Lsn;
 use crate::format::{BLOCK, FIRST_BATCH_BLOCK};
 
 /// How a log is laid out and driven. Make one with [`Options::new`] and change its fields.
@@ -27,6 +28,12 @@ pub struct Options {
     /// How many files are kept at hand at most, those included whose space is only claimed.
     /// Three are wanted; a recycled one may come on top.
     pub pool: usize,
+    /// A batch that somebody else remembers to have been durable ([`Writer::promised`]); zeros if
+    /// nobody does. A scan that does not find it takes that for damage, never for the end of the
+    /// log.
+    ///
+    /// [`Writer::promised`]: crate::Writer::promised
+    pub witnessed: Lsn,
 }
 
 impl Options {
@@ -40,6 +47,7 @@ impl Options {
             seal_after: 20_000,
             direct: true,
             pool: 4,
+            witnessed: Lsn::default(),
         }
     }
 

@@ -131,8 +131,11 @@ impl Examination {
 /// version, or cannot be read.
 pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootError> {
     let identity = identity::load(vfs, &options.dir)?;
-    let (mut replay, wal) = read_log(vfs, &wal_options(options, identity.identity))?;
+    // First, since it remembers how far the main log came.
     let (votes_replay, votes) = read_log(vfs, &votes_options(options, identity.identity))?;
+    let mut main = wal_options(options, identity.identity);
+    main.witnessed = votes_replay.witnessed;
+    let (mut replay, wal) = read_log(vfs, &main)?;
     // Each start that was counted had a file of the log in use: zeros over all of them read like
     // files that never were.
     if identity.run > 0 && wal.is_empty() {

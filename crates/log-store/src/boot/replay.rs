@@ -18,6 +18,8 @@ pub(crate) struct Replay {
     pub(crate) tracks: BTreeMap<GroupKey, Track>,
     /// Records that verify and say nothing that this version understands.
     pub(crate) unreadable: Vec<(Lsn, String)>,
+    /// In the votes log: the last batch that it remembers of the main one.
+    pub(crate) witnessed: Lsn,
     /// Groups whose deletion was read.
     pub(crate) deleted: BTreeSet<GroupKey>,
     /// Where the checkpoint of a file begins, while its records are read.
@@ -65,6 +67,7 @@ impl Replay {
             memtables: Memtables::new(Generation::ZERO),
             tracks: BTreeMap::new(),
             unreadable: Vec::new(),
+            witnessed: Lsn::default(),
             deleted: BTreeSet::new(),
             checkpoint: None,
             lost_configs: Vec::new(),
@@ -100,6 +103,10 @@ impl Replay {
             }
         };
         match &change {
+            Change::Witness(end) => {
+                self.witnessed = self.witnessed.max(*end);
+                return;
+            }
             Change::Deleted => self.delete(group),
             Change::Created(_) => {
                 let track = Track { checkpoint_at: at, continued_at: at, ..Track::default() };

@@ -272,19 +272,30 @@ impl LogStore {
         self.refresh_hints();
         self.closing = true;
         self.wal.close();
-        self.votes.close();
     }
 
     /// Whether nothing is left to write.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.wal.is_idle() && self.votes.is_idle()
+        self.wal.is_idle() && self.votes.is_closed()
+    }
+
+    /// The votes log ends behind the main one, and remembers its end.
+    fn end_votes(&mut self) {
+        if self.closing && self.wal.is_idle() && !self.votes.is_closed() {
+            self.refresh_witness();
+            self.votes.close();
+        }
     }
 
     /// The next job to run, if one may start now. Call until `None`.
     pub fn poll_job(&mut self, now: Now) -> Option<Job> {
         if self.poisoned.is_some() {
             return None;
+        }
+        self.end_votes();
+        if self.votes.wake_at().is_some_and(|at| at <= now) {
+            self.refresh_witness();
         }
         if self.wal.durable() >= self.votes_behind
             && let Some(job) = self.votes.poll(now)

@@ -120,15 +120,34 @@ impl LogStore {
         records: &[RecordRef<'_>],
         votes: &[RecordRef<'_>],
     ) -> Result<(Lsn, Option<Lsn>), SubmitError> {
-        self.make_room(records, votes);
+        let witness = self.witness().encode();
+        let with_witness: Vec<RecordRef<'_>> = votes
+            .iter()
+            .copied()
+            .chain([RecordRef::State { group: NODE, body: &witness }])
+            .collect();
+        let witnessed = if votes.is_empty() { votes } else { &with_witness[..] };
+        self.make_room(records, witnessed);
         // The votes log first: a vote that only it holds binds nobody who was not asked yet, and
         // the whole write may be tried again.
         let lsn = match votes.is_empty() {
             true => None,
-            false => Some(self.votes.submit(votes).map_err(refused)?),
+            false => Some(self.votes.submit(witnessed).map_err(refused)?),
         };
         self.hold_back(votes);
         Ok((self.wal.submit(records).map_err(refused)?, lsn))
+    }
+
+    /// How far the main log came, for the votes log to remember: zeros over all that it wrote last
+    /// look like batches that were never written.
+    fn witness(&self) -> Change {
+        Change::Witness(self.wal.promised())
+    }
+
+    /// Gives the next seal, or end, of the votes log what it is to remember.
+    pub(super) fn refresh_witness(&mut self) {
+        let body = self.witness().encode();
+        self.votes.seal_with(vec![(NODE, body)]);
     }
 
     /// A start that finds a vote for a group that nobody registered cannot tell it from one of a

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use refloat_log_store::identity;
+use refloat_log_store::{Options, examine};
 use refloat_types::Generation;
 use refloat_vfs::{Harm, SimFs, Vfs};
 
@@ -66,7 +66,7 @@ impl World {
         let older = files[self.rng.index(files.len())].clone();
         let older = fs.contents(older).unwrap_or_default();
         let Some(bad) = harm.apply(&good, &older) else { return };
-        if self.hits_an_unproven_end(node, &path, &good, &bad) {
+        if self.hits_an_unproven_end(node, &path, &bad) {
             return;
         }
         if fs.corrupt(&path, |bytes| *bytes = bad).is_ok() {
@@ -75,30 +75,19 @@ impl World {
     }
 
     /// Whether damage reads like writes that never came, at the end of the log and with nothing
-    /// behind it that would prove them: the one window that is left, and known (docs/recovery.md).
-    /// A large one may take the seal with the batches before it.
-    fn hits_an_unproven_end(&self, node: usize, path: &Path, good: &[u8], bad: &[u8]) -> bool {
+    /// that would prove them, neither behind it nor in the votes log: the one window that is left,
+    /// and known (docs/recovery.md).
+    fn hits_an_unproven_end(&self, node: usize, path: &Path, bad: &[u8]) -> bool {
         let (fs, dir) = (&self.machines[node].fs, data_dir().join("wal"));
         let in_log = |path: &PathBuf| path.starts_with(&dir) && generation_of(path).is_some();
         if fs.files().into_keys().filter(in_log).max().as_deref() != Some(path) {
             return false;
         }
-        let Some((generation, id)) = generation_of(path).zip(identity::load(fs, data_dir()).ok())
-        else {
-            return false;
-        };
-        let options = refloat_wal::Options::new(dir, id.identity);
-        let batches = refloat_wal::batches(fs, &options, generation).unwrap_or_default();
-        let Some(last) = batches.last() else { return false };
-        let first = good.iter().zip(bad).position(|(good, bad)| good != bad);
-        let is_last = first.is_some_and(|at| at as u64 >= last.offset);
-        if is_last && !last.is_seal && !last.is_closed {
-            return true;
-        }
+        let options = Options::new(data_dir());
         let seen = |fs: &SimFs| {
-            let scan = refloat_wal::scan(fs, &options, &mut Ignore).ok()?;
-            let file = scan.files.iter().find(|file| file.path == path)?;
-            Some((file.batches, scan.damage.len()))
+            let seen = examine(fs, &options).ok()?;
+            let file = seen.report().files.iter().find(|file| Path::new(&file.path) == path)?;
+            Some((file.batches, seen.report().damage.len()))
         };
         let hurt = fs.fork();
         let done = hurt.corrupt(path, |bytes| *bytes = bad.to_vec());
@@ -229,18 +218,4 @@ fn zero(good: &[u8], at: usize, len: usize) -> Harm {
 fn data_files(fs: &SimFs) -> Vec<PathBuf> {
     let ours = |path: &PathBuf| path.starts_with(DATA_DIR) && !path.ends_with("LOCK");
     fs.files().into_keys().filter(ours).collect()
-}
-
-/// Only what a scan reports counts here.
-struct Ignore;
-
-impl refloat_wal::Visit for Ignore {
-    fn record(
-        &mut self,
-        _: refloat_wal::Lsn,
-        _: refloat_wal::Trust,
-        _: refloat_wal::Record,
-        _: &[refloat_types::EntryId],
-    ) {
-    }
 }

@@ -32,6 +32,9 @@ pub(crate) struct Bounds<'a> {
     pub(crate) named: bool,
     /// Whether it is the newest file: only its tail can be awaited by anybody.
     pub(crate) newest: bool,
+    /// The last batch that somebody outside of the log remembers to have been durable; 0 if nobody
+    /// remembers any.
+    pub(crate) witnessed: u32,
 }
 
 /// Where a file ended, and what to say of it.
@@ -236,12 +239,13 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         let later = self.later_than(self.number);
         let linked = self.bounds.limit.is_some_and(|limit| limit.last >= self.number);
         let named = self.number == 1 && self.bounds.named;
+        let witnessed = self.bounds.witnessed >= self.number;
         let region_end = self.region_end(header.as_ref());
         let region = self.looked_at(self.cursor, region_end);
         let number = self.number;
         let seen = Seen {
             verifies: false,
-            proven: later.is_some() || linked || named,
+            proven: later.is_some() || linked || named || witnessed,
             first_block_before: region.first().is_none_or(BlockSeen::is_before),
             fragment: region.iter().any(|b| (b.low..=b.high).contains(&number)),
             before: region.iter().any(|b| b.before != 0),
@@ -252,7 +256,10 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
                 format!("a sector of batch {batch} at {} proves it durable", offset_of(block))
             }
             None if linked => "the next file names it".to_owned(),
-            None => "the file before names this one".to_owned(),
+            None if named => "the file before names this one".to_owned(),
+            None => {
+                format!("batch {} was durable, as is known from elsewhere", self.bounds.witnessed)
+            }
         };
         match judge(&seen) {
             Judgement::Rotten => self.rotten(header.as_ref(), region_end, &evidence),
@@ -445,7 +452,8 @@ impl<'a, 'f, 'r, 'v> FileScan<'a, 'f, 'r, 'v> {
         let contradicted = limit.is_some_and(|limit| {
             limit.last == header.batch && limit.digest.is_some_and(|d| d != held.parsed.digest)
         });
-        let proven = fragment_behind || named || linked;
+        let witnessed = self.bounds.witnessed >= header.batch;
+        let proven = fragment_behind || named || linked || witnessed;
         let promises = header.flags & (SEAL | CLOSED) == 0;
         let contradiction = contradicted.then_some("the next file names another digest");
         self.again_from = self.settle(proven, contradiction);

@@ -233,7 +233,7 @@ pub fn scan(vfs: &dyn Vfs, options: &Options, visit: &mut dyn Visit) -> Result<S
             }
             Place::Present(member) => {
                 sink.carry = Carry::of_found(offset_of(options.file_blocks()));
-                let (report, ended) = scan_file(member, newest, &mut sink);
+                let (report, ended) = scan_file(options, member, newest, &mut sink);
                 if newest && chain.link_lost {
                     lost_link(&member.candidate, &mut sink);
                 }
@@ -348,7 +348,11 @@ fn list(vfs: &dyn Vfs, options: &Options) -> Result<Listing, ScanError> {
         misnamed.into_iter().partition(|file| is_second_name(file, &candidates, &unused));
     tail.garbage.extend(second_names.into_iter().map(|file| file.path));
     strays.extend(misnamed.iter().map(|file| file.path.clone()));
-    let chain = Chain::resolve(candidates, &misnamed);
+    let mut chain = Chain::resolve(candidates, &misnamed);
+    if chain.places.last().is_some_and(|last| last.generation() < options.witnessed.generation) {
+        let why = "it was begun, as is known from elsewhere, and nothing names it";
+        chain.places.push(Place::Missing(options.witnessed.generation, why));
+    }
     for place in &chain.places {
         if let Place::Missing(generation, _) = place {
             highest = highest.max(generation.0);
@@ -367,8 +371,15 @@ fn is_second_name(file: &Misnamed, candidates: &[Candidate], unused: &Unused) ->
     file.number.is_some() && known.any(|number| number == file.number)
 }
 
-fn scan_file(member: &Member, newest: bool, sink: &mut Sink<'_>) -> (FileReport, Ended) {
+fn scan_file(
+    options: &Options,
+    member: &Member,
+    newest: bool,
+    sink: &mut Sink<'_>,
+) -> (FileReport, Ended) {
     let candidate = &member.candidate;
+    // What was said again in the next file is remembered under its old number too.
+    let is_open = newest && options.witnessed.generation == candidate.generation;
     sink.visit.file(candidate.generation);
     let limit =
         member.limit.map(|limit| file::Limit { end: limit.end.min(candidate.blocks), ..limit });
@@ -379,6 +390,7 @@ fn scan_file(member: &Member, newest: bool, sink: &mut Sink<'_>) -> (FileReport,
         limit,
         named: member.named,
         newest,
+        witnessed: if is_open { options.witnessed.batch } else { 0 },
     };
     let ended = candidate.with_reader(|reader| FileScan::new(bounds, reader, sink).run());
     let report = FileReport {

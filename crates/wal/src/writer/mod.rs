@@ -53,6 +53,8 @@ pub struct Writer {
     old_links: Vec<(Generation, PathBuf, Link)>,
     in_flight: Option<InFlight>,
     durable: Lsn,
+    /// The last durable batch that is not a seal.
+    promised: Lsn,
     ready: bool,
     /// Since when something stands in the file that no seal proves.
     unsealed_since: Option<Now>,
@@ -187,6 +189,7 @@ impl Writer {
             old_links: links,
             in_flight: None,
             durable: Lsn::default(),
+            promised: Lsn::default(),
             ready: false,
             unsealed_since: None,
             seal_bodies: Vec::new(),
@@ -587,6 +590,7 @@ impl Writer {
         let planted = is(Defect::AckBeforeSync);
         assert!(lsn > self.durable || planted, "batches become durable in order");
         self.durable = lsn;
+        self.promised = if is_last_word { self.promised } else { lsn };
         self.stats.batches += 1;
         self.stats.syncs += 1;
         self.unsealed_since = (!is_last_word).then_some(now);
@@ -622,6 +626,7 @@ impl Writer {
         file.named = file.end();
         self.file = Some(file);
         self.durable = Lsn::new(generation, 1);
+        self.promised = self.durable;
         self.ready = true;
         // The link proves both the old file's end and this one's first batch.
         self.unsealed_since = (!is_proven).then_some(now);
@@ -634,6 +639,13 @@ impl Writer {
     #[must_use]
     pub fn durable(&self) -> Lsn {
         self.durable
+    }
+
+    /// The last durable batch that somebody may wait for: seals and the end hold hints at most. For
+    /// who is to remember how far this log came, see [`Options::witnessed`].
+    #[must_use]
+    pub fn promised(&self) -> Lsn {
+        self.promised
     }
 
     /// Whether nothing waits to be written and nothing is in flight, background work aside.
@@ -694,6 +706,12 @@ impl Writer {
         if self.closing == Closing::No {
             self.closing = Closing::Wanted;
         }
+    }
+
+    /// Whether the log was closed, and all of it is written.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closing == Closing::Done
     }
 
     /// Counters.

@@ -1,7 +1,7 @@
 //! The end of the newest file: good, unproven, torn, suspect.
 
 use refloat_types::{EntryId, Index, LogOp, Now, Term};
-use refloat_vfs::InFlight;
+use refloat_vfs::{InFlight, Vfs};
 use refloat_wal::*;
 
 use crate::disk::*;
@@ -462,4 +462,68 @@ fn w03_a_batch_larger_than_the_write_buffer_killed_between_its_writes_is_whole_o
         assert!(is_torn || whole || written < 8, "{written} sectors: {:?}", found.verdict());
         assert_eq!(found.seen.data().len(), 1 + usize::from(whole), "nothing of it by halves");
     }
+}
+
+/// Batches, a seal, then zeros from one of them on; what a scan says with and without a witness.
+#[test]
+fn w02_an_end_of_zeros_with_its_seal_is_damage_where_somebody_remembers_what_stood_there() {
+    let mut disk = Disk::new();
+    let ats: Vec<Lsn> = (1..=5).map(|n| disk.write(&[append(1, n, 1, 300)])).collect();
+    disk.seal();
+    let path = disk.newest_file();
+    for (n, at) in ats.iter().enumerate().skip(1) {
+        let fs = disk.fs.fork();
+        let from = disk.block_of(*at) as usize * 4096;
+        fs.corrupt(&path, |bytes| bytes[from..].fill(0)).unwrap();
+        assert!(look(&fs, &disk.options).scan.damage.is_empty(), "nothing tells it");
+        for (witnessed, witness) in ats.iter().enumerate() {
+            let mut options = disk.options.clone();
+            options.witnessed = *witness;
+            let found = look(&fs, &options);
+            let is_lost = witnessed >= n;
+            assert_eq!(found.verdict() == Verdict::Rotten, is_lost, "{}", found.words());
+            assert_eq!(found.scan.damage.len(), usize::from(is_lost), "{}", found.words());
+            assert!(found.scan.damage.iter().all(|damage| damage.owners == Owners::Unknown));
+            // What is left is as good as the witness says.
+            let last = append(1, n as u64, 1, 300);
+            let proven = witnessed + 1 >= n;
+            let trust = if proven { Trust::Proven } else { Trust::Unproven };
+            assert!(found.seen.trust_of(&last) == Some(trust), "{n}, {witnessed}");
+        }
+    }
+}
+
+#[test]
+fn a_witness_of_what_is_there_or_of_an_older_file_changes_nothing() {
+    let mut disk = Disk::new();
+    let at = disk.write(&[append(1, 1, 1, 300)]);
+    disk.write(&[append(1, 2, 1, 300)]);
+    let (mut disk, _) = disk.reboot();
+    disk.write(&[append(1, 3, 1, 300)]);
+    let (found, mut options) = (disk.find(), disk.options.clone());
+    for witness in [at, Lsn::new(at.generation, 99), Lsn::new(found.newest().generation, 1)] {
+        options.witnessed = witness;
+        let again = look(&disk.fs, &options);
+        assert_eq!((again.seen, again.scan.damage), (found.seen.clone(), Vec::new()));
+    }
+}
+
+#[test]
+fn w11_a_newest_file_that_nothing_names_is_missed_where_somebody_remembers_it() {
+    let mut disk = Disk::new();
+    disk.write(&[append(1, 1, 1, 300)]);
+    let old = disk.newest_file();
+    let before = disk.fs.contents(&old).unwrap();
+    let (mut disk, _) = disk.reboot();
+    let at = disk.write(&[append(1, 2, 1, 300)]);
+    // The file is gone, and an older copy of the one before names none.
+    disk.fs.remove_file(&disk.newest_file()).unwrap();
+    disk.fs.put(&old, &before).unwrap();
+    assert!(disk.find().scan.damage.is_empty(), "nothing tells it");
+    let mut options = disk.options.clone();
+    options.witnessed = at;
+    let found = look(&disk.fs, &options);
+    let [damage] = &found.scan.damage[..] else { panic!("{}", found.words()) };
+    assert_eq!((damage.kind, damage.at.generation), (DamageKind::Missing, at.generation));
+    assert!(found.scan.next_generation() > at.generation, "its number is not used again");
 }
