@@ -257,7 +257,9 @@ fn of_group(seen: &Examination, folds: &Folds, group: &GroupBoot) -> Vec<String>
                 map.term(index).map(|t| t.0)
             ));
     }
-    let last = fold.entries.keys().chain(fold.lost.keys()).max().copied();
+    // A hole may be named by nothing but a damaged record of a log file that was flushed.
+    let hole = group.holes.last();
+    let last = fold.entries.keys().chain(fold.lost.keys()).chain(&hole).max().copied();
     let last = last.unwrap_or_default().max(group.snapshot.index);
     if last < group.last.index {
         found.push(format!(
