@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::invariants::linearizability::Floors;
 use bytes::Bytes;
-use refloat_types::GroupId;
 use refloat_types::codec::Put;
+use refloat_types::{GroupId, GroupKey, IndexSet};
 
 /// Requests under way, by token.
 #[derive(Default)]
@@ -52,6 +52,8 @@ pub(crate) enum What {
     Write(Bytes),
     Read,
     StaleRead,
+    /// Commands of the log. Whether all of them must be there.
+    Log(GroupKey, IndexSet, bool),
     /// Something of this group's, or with it.
     Other(GroupId),
 }

@@ -8,9 +8,10 @@ use refloat_node::{
     Chunks, Command, Effect, Effects, RestoreError, SnapshotReader, StateMachine, Versions,
 };
 use refloat_types::codec::Put;
-use refloat_types::{GroupKey, IndexSet};
+use refloat_types::{GroupKey, Index, IndexSet};
 
 use crate::client::{NO_REQUEST, REQUEST_LEN, numbered};
+use crate::invariants::live_entries::Kept;
 use crate::invariants::state_machine_safety::{Applied, NAME, Place, Step};
 use crate::registers::Registers;
 use crate::trace::{hash, mix};
@@ -21,6 +22,7 @@ pub(crate) struct Recorder {
     /// Folds all commands so far.
     chain: u64,
     index: u64,
+    kept: Kept,
     applied: Arc<Mutex<Applied>>,
 }
 
@@ -31,7 +33,7 @@ impl Recorder {
         applied: Arc<Mutex<Applied>>,
     ) -> Recorder {
         applied.lock().stand(at, (0, 0));
-        Recorder { at, inner, chain: 0, index: 0, applied }
+        Recorder { at, inner, chain: 0, index: 0, kept: Kept::default(), applied }
     }
 
     /// Which group's machine it is.
@@ -68,6 +70,7 @@ impl StateMachine for Recorder {
                 self.fault(format!("node {node} applied {now} after {last} in group {group}"));
             }
             self.index = command.index.0;
+            self.kept.apply(command.index);
             let (payload, before) = (hash(&command.payload), self.chain);
             self.chain = mix(self.chain ^ mix(self.index) ^ payload.rotate_left(7));
             let request = command.payload.first_chunk().map(|n| u64::from_le_bytes(*n));
@@ -83,14 +86,20 @@ impl StateMachine for Recorder {
         let mut head = Vec::new();
         head.put_u64(self.index);
         head.put_u64(self.chain);
+        head.put_u64(self.kept.live.len());
+        self.kept.live.iter().for_each(|index| head.put_u64(index.0));
         Box::new(std::iter::once(head.into()).chain(self.inner.snapshot()))
     }
 
     fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
         let index = u64::from_le_bytes(snapshot.array()?);
         let chain = u64::from_le_bytes(snapshot.array()?);
+        let mut live = IndexSet::new();
+        for _ in 0..u64::from_le_bytes(snapshot.array()?) {
+            live.insert(Index(u64::from_le_bytes(snapshot.array()?)));
+        }
         self.inner.restore(snapshot)?;
-        (self.index, self.chain) = (index, chain);
+        (self.index, self.chain, self.kept) = (index, chain, Kept { live });
         let mut applied = self.applied.lock();
         applied.stand(self.at, (index, chain));
         let known = applied.chain_at(self.at.group, index);
@@ -103,7 +112,10 @@ impl StateMachine for Recorder {
     }
 
     fn live_indexes(&self) -> IndexSet {
-        self.inner.live_indexes()
+        let mut live = self.kept.live.clone();
+        let own = self.inner.live_indexes();
+        own.ranges().iter().for_each(|(first, last)| live.insert_range(*first, *last));
+        live
     }
 
     fn effects(&mut self) -> Option<&mut dyn Effects> {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod live;
 mod load;
 mod lost_majority;
 mod operate;
@@ -15,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use refloat_log_store::{Options, identity};
 use refloat_node::{Config, GroupStatus, Input, JobDone, Output, Status, StopReason};
-use refloat_types::{ClusterId, Epoch, GroupId, GroupKey, Identity, Incarnation, Member, NodeId};
+use refloat_types::{
+    ClusterId, Epoch, GroupId, GroupKey, Identity, Incarnation, IndexSet, Member, NodeId,
+};
 use refloat_vfs::{Rng, SimFs};
 
 use self::seen::Seen;
@@ -76,6 +79,7 @@ enum Event {
     SwapBack { node: usize },
     SpaceBack { node: usize },
     Probe { node: usize, group: u64 },
+    ReadLog { node: usize, group: GroupKey, indexes: IndexSet },
 }
 
 impl World {
@@ -239,6 +243,7 @@ impl World {
             Event::SwapBack { node } => self.swap_back(node),
             Event::SpaceBack { node } => self.machines[node].fs.set_capacity(None),
             Event::Probe { node, group } => self.probe(node, group),
+            Event::ReadLog { node, group, indexes } => self.ask_for(node, group, indexes, true),
             _ => {}
         }
     }

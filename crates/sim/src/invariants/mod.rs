@@ -9,6 +9,7 @@ mod group_isolation;
 mod leader_append_only;
 mod leader_completeness;
 pub(crate) mod linearizability;
+pub(crate) mod live_entries;
 mod log_matching;
 mod monotone_pointers;
 mod no_amnesia_vote;

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use refloat_types::GroupKey;
+use refloat_types::{GroupKey, Index, IndexSet};
 
 use super::exactly_once::{self, ExactlyOnce};
+use super::live_entries::Kept;
 
 /// What all replicas of all groups have applied, and where they differ.
 #[derive(Debug, Default)]
@@ -37,6 +38,14 @@ const DETERMINISM: &str = "determinism of the machine";
 impl Applied {
     pub(crate) fn step(&self, group: GroupKey, index: u64) -> Option<Step> {
         self.groups.get(&group)?.get(&index).copied()
+    }
+
+    /// To which commands of a group the machines refer, once all of it is applied.
+    pub(crate) fn live(&self, group: GroupKey) -> IndexSet {
+        let mut kept = Kept::default();
+        let indexes = self.groups.get(&group).into_iter().flat_map(BTreeMap::keys);
+        indexes.for_each(|index| kept.apply(Index(*index)));
+        kept.live
     }
 
     /// A replica's machine stands here now.

@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    fn ask_for(&mut self, node: usize, group: GroupKey, indexes: IndexSet, all: bool) {
+    pub(super) fn ask_for(&mut self, node: usize, group: GroupKey, indexes: IndexSet, all: bool) {
         if !indexes.is_empty() {
             let what = What::Log(group, indexes.clone(), all);
             let id = group.id;

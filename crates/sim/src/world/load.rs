@@ -9,7 +9,7 @@ use refloat_types::{Epoch, GroupId, GroupKey};
 use super::operate::is_passing;
 use super::{Event, World};
 use crate::client::{Client, REQUEST_LEN, Request, What, numbered};
-use crate::invariants::ANSWERS;
+use crate::invariants::{ANSWERS, live_entries};
 use crate::recorder::Recorder;
 use crate::trace::hash;
 
@@ -28,6 +28,9 @@ impl World {
         if self.machines[node].process.is_none() {
             let wait = 1_000 + self.rng.below(20_000);
             return self.after(wait, Event::Client);
+        }
+        if self.rng.chance(4) {
+            self.ask_for_some(node);
         }
         self.ask(Client::Load, node, group, kind);
     }
@@ -90,6 +93,18 @@ impl World {
                 let group = GroupKey::new(request.group, Epoch(epoch));
                 self.checks.on_read(group, &request.floors, reply);
             }
+            (Ok(reply), What::Log(group, wanted, all)) => {
+                self.log_read(node, *group, wanted, *all, &reply.commands);
+            }
+            // Rot that nobody had met is met by reading, and cured by the others.
+            (Err(error), What::Log(group, wanted, true)) if error.is_retryable() => {
+                let (group, indexes) = (*group, wanted.clone());
+                self.after(20_000, Event::ReadLog { node, group, indexes });
+            }
+            (Err(error), What::Log(group, wanted, true)) => {
+                let text = format!("node {} of {group}, {wanted}: {error}", node + 1);
+                self.checks.note(live_entries::NAME, Err(text));
+            }
             (Ok(_), _) => {}
             (Err(error), What::Write(_)) => {
                 if matches!(error, RequestError::Busy { .. }) {
@@ -123,7 +138,7 @@ impl World {
             }
             What::Read => self.history.begin(who, (group, register), None, false),
             What::StaleRead => self.history.begin(who, (group, register), None, true),
-            What::Other(_) => None,
+            What::Log(..) | What::Other(_) => None,
         }
     }
 

@@ -35,9 +35,19 @@ impl World {
     }
 
     fn order(&mut self, node: usize, group: GroupId, input: impl FnOnce(Token) -> Input) {
+        self.order_for(node, group, What::Other(group), input);
+    }
+
+    pub(super) fn order_for(
+        &mut self,
+        node: usize,
+        group: GroupId,
+        what: What,
+        input: impl FnOnce(Token) -> Input,
+    ) {
         let token = self.clients.token();
         let boot = self.machines[node].boot;
-        let (client, what, floors) = (Client::Operator, What::Other(group), Floors::new());
+        let (client, floors) = (Client::Operator, Floors::new());
         self.clients
             .open
             .insert(token, Request { client, node, boot, group, floors, what, operation: None });

@@ -22,7 +22,10 @@ impl World {
             self.strike_all(Crash::PowerCut);
             self.heal();
             if self.settle() && self.survives_a_lost_majority() {
-                self.finish();
+                self.ask_for_all();
+                if self.settle() {
+                    self.finish();
+                }
             }
         }
     }
@@ -113,6 +116,11 @@ impl World {
                 "request {token} to node {node}, group {group} is not answered: {views:#?}"
             ));
         }
+        if let Some(Event::ReadLog { node, group, indexes }) =
+            self.queue.values().find(|event| matches!(event, Event::ReadLog { .. }))
+        {
+            return Some(format!("node {} lacks some of {indexes} of group {group}", node + 1));
+        }
         let probes = self.queue.values().filter(|e| matches!(e, Event::Probe { .. })).count();
         if probes > 0 {
             return Some(format!("{probes} probes are not acknowledged"));
@@ -128,7 +136,7 @@ impl World {
     }
 
     /// The groups that a node knows, if it can know.
-    fn catalog(&self, node: usize) -> Option<BTreeSet<GroupKey>> {
+    pub(super) fn catalog(&self, node: usize) -> Option<BTreeSet<GroupKey>> {
         let process = self.machines[node].process.as_ref()?;
         let groups = process.core.status().groups;
         let keys = groups.iter().map(|g| GroupKey::new(GroupId(g.group), Epoch(g.epoch)));
@@ -184,6 +192,7 @@ impl World {
             for (name, n) in [
                 ("snapshots installed", counters.snapshots_installed),
                 ("snapshots written", counters.snapshots_written),
+                ("live entries filled", counters.live_filled),
                 ("elections won since the last start", counters.elections_won),
             ] {
                 *self.reached.entry(name).or_default() += n;
