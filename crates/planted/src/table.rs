@@ -41,6 +41,7 @@ pub enum Defect {
     UnhealedForgotten,
     LostChangeHarmless,
     LiveIndexesForgotten,
+    FilledLiveDropped,
     LivesConfused,
     VoteBeforeSync,
     OldTermCounted,
@@ -64,6 +65,7 @@ pub enum Defect {
     ClockBackTrusted,
     EffectsOfAll,
     EffectsTakenTwice,
+    LiveGivenUncommitted,
 }
 
 /// The test that catches a defect.
@@ -176,6 +178,8 @@ pub const DEFECTS: &[Planted] = &[
         ("refloat-log-store", "heal", "of_entries_lost_with_a_segment")),
     row(D::LiveIndexesForgotten, "live-indexes-forgotten", "a start takes the live indexes of a snapshot for none",
         ("refloat-log-store", "snapshots", "s02_")),
+    row(D::FilledLiveDropped, "filled-live-dropped", "live entries that a start missed are dropped by the flush once they are filled",
+        ("refloat-log-store", "live", "g03_live_entries_that_are_nowhere")),
     row(D::LivesConfused, "lives-confused", "a wiped member that returns is taken for the one that it was",
         ("refloat-raft-core", "model", "m06_")),
     row(D::VoteBeforeSync, "vote-before-sync", "messages leave before the term and vote behind them are durable",
@@ -222,6 +226,8 @@ pub const DEFECTS: &[Planted] = &[
         ("refloat-sim", "effects", "each_effect")),
     row(D::EffectsTakenTwice, "effects-taken-twice", "effects behind sessions are given out again with the next",
         ("refloat-node", "lib", "r04_effects")),
+    row(D::LiveGivenUncommitted, "live-given-uncommitted", "a member gives what stands at a lost entry's index, committed or not",
+        ("refloat-node", "live", "g03_nobody_gives")),
 ];
 
 #[cfg(test)]

@@ -65,6 +65,14 @@ fn damage_to_synced_data_costs_no_acknowledged_write_and_is_never_called_proven(
     assert!(count("no undetected damage") > 20, "{sum:?}");
 }
 
+/// Every machine refers to some of its commands, and every node gives them back in the end.
+#[test]
+fn n07_live_entries_are_read_back_from_every_node_in_the_end() {
+    let faults = FaultRates { rot: 2.0, power_cuts: 1.0, snapshots: 4.0, ..FaultRates::none() };
+    let sum = counts(&Settings { faults, ..short() }, 1..5);
+    assert!(sum["live entries"] > 4 * 3, "{sum:?}");
+}
+
 #[test]
 fn full_and_hanging_disks_stop_no_node_for_good() {
     let faults =

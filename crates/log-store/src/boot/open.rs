@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use refloat_planted::{Defect, is};
 use refloat_types::{GroupKey, Now};
 use refloat_vfs::{FileLock, Vfs};
 use refloat_wal::{Record, Writer};
@@ -73,6 +74,7 @@ fn open(
     for group in examined.groups() {
         let map = examined.maps.get(&group.key).cloned().unwrap_or_default();
         let record = &examined.replay.state.groups[&group.key];
+        let live = examined.live.get(&group.key).cloned().unwrap_or_default();
         // The number of a change that was lost is not used again.
         let said = examined.replay.tracks.get(&group.key).map_or(0, |track| track.value_change);
         let log = GroupLog {
@@ -82,7 +84,10 @@ fn open(
             dead: record.previous.index,
             durable: group.last.index,
             commit: group.commit,
-            live: examined.live.get(&group.key).cloned().unwrap_or_default(),
+            live: match is(Defect::FilledLiveDropped) {
+                true => live.difference(&group.lost_live),
+                false => live,
+            },
             unreadable: group.lost_live.clone(),
             value_change: record.value.change.max(said),
         };

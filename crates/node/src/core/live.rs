@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use refloat_log_store::Read;
+use refloat_planted::{Defect, is};
 use refloat_raft_core::{Body, Message};
 use refloat_types::{Entry, EntryKind, GroupId, GroupKey, Index, IndexSet, Member, NodeId, Now};
 
@@ -270,7 +271,9 @@ impl NodeCore {
             return;
         }
         let mut here = wants.difference(&self.store.missing_live(key, wants));
-        here.remove_range(group.apply.applied.index.next(), Index(u64::MAX));
+        if !is(Defect::LiveGivenUncommitted) {
+            here.remove_range(group.apply.applied.index.next(), Index(u64::MAX));
+        }
         let here = first_ranges(&here);
         let ranges = here.ranges();
         self.live.gifts.insert((slot, from.node), ranges.len().max(1));
