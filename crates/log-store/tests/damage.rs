@@ -552,6 +552,26 @@ fn w02_zeros_over_the_end_of_a_killed_log_are_noticed_up_to_the_last_vote() {
     }
 }
 
+/// Found by hand: of the first file only its first batch was left, before any group; the node was
+/// called clean, took part in the forming of its cluster again, and was never whole.
+#[test]
+fn w11_a_log_that_names_no_group_any_more_and_is_damaged_is_refused() {
+    let mut disk = two_groups();
+    disk.vote(group(1), 1).unwrap();
+    disk.append(group(2), 1, 2, 900);
+    disk.store().close();
+    disk.sync().unwrap();
+    let image = as_it_is(&disk);
+    let first = image.files("wal").into_iter().find(|f| f.extension().is_some_and(|e| e == "wal"));
+    image.fs.corrupt(first.expect("a log file"), |bytes| bytes[4 * BLOCK..].fill(0)).unwrap();
+    let seen = examine(&image.fs, &disk.options).unwrap();
+    assert!(seen.groups().is_empty() && !seen.report().damage.is_empty(), "{}", seen.report());
+    let before = image.fs.files();
+    let mut back = Disk::on(image.fs.fork(), &disk.options);
+    assert!(matches!(back.boot(), Err(BootError::NothingSurvives { .. })));
+    assert_eq!(back.fs.files(), before);
+}
+
 /// Found by hand: such a directory was called clean, and what the log had named was removed.
 #[test]
 fn w11_a_directory_whose_log_reads_as_zeros_is_refused_and_nothing_of_it_is_removed() {

@@ -7,7 +7,7 @@ use refloat_planted::{Defect, is};
 use refloat_snapshot::SnapshotFile;
 use refloat_types::{Entry, EntryId, Generation, GroupKey, Identity, Index, IndexSet};
 use refloat_vfs::Vfs;
-use refloat_wal::{Damage, FileReport, Scan, Verdict};
+use refloat_wal::{Damage, FileReport, Owners, Scan, Verdict};
 
 use super::judge::{self, Evidence, Judged};
 use super::replay::Replay;
@@ -100,6 +100,14 @@ impl Examination {
         let read = piece.segment.read(key, first, piece.last, usize::MAX).unwrap_or_default();
         let in_order = read.into_iter().zip(first.0..).take_while(|(e, at)| e.id.index.0 == *at);
         in_order.map(|(entry, _)| entry).collect()
+    }
+
+    /// What may have taken the registration of every group there was, where none is left: such a
+    /// node would take itself for one that nobody has formed a cluster with yet.
+    pub(crate) fn may_have_lost_all(&self) -> Option<&Damage> {
+        let damage = self.wal.as_ref().map(|wal| &wal.damage[..]).unwrap_or_default();
+        let of_all = damage.iter().find(|damage| damage.owners == Owners::Unknown);
+        of_all.filter(|_| self.groups.is_empty())
     }
 
     pub(crate) fn is_clean(&self) -> bool {

@@ -148,6 +148,11 @@ fn sync_names(vfs: &dyn Vfs, options: &Options) -> Result<(), BootError> {
 /// A node none of whose groups could run does not start.
 pub(crate) fn refuse_if_nothing_is_left(examined: &Examination) -> Result<(), BootError> {
     let groups = examined.groups();
+    if let Some(damage) = examined.may_have_lost_all() {
+        return Err(BootError::NothingSurvives {
+            reason: format!("no group is named by what is left of the log: {damage}"),
+        });
+    }
     let dead = |g: &GroupBoot| g.state == crate::state::GroupState::Amnesia;
     if !groups.is_empty() && groups.iter().all(dead) {
         let reason = groups[0].waits_for.clone().unwrap_or_default();
