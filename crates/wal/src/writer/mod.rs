@@ -1,30 +1,32 @@
 //! The writing side, steppable.
 
 mod jobs;
+mod link;
 mod pool;
 mod queue;
+mod room;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use refloat_planted::{Defect, is};
-use refloat_types::{Entry, Generation, GroupKey, Now};
+use refloat_types::{Generation, GroupKey, Now};
 use refloat_vfs::AlignedBuf;
 
-use self::jobs::{Current, Failed, LinkFiles, LinkTarget, Outcome, Work, Write};
+use self::jobs::{Current, Failed, Outcome, Work, Write};
 pub use self::jobs::{Done, Job};
-use self::pool::{First, Pool};
+use self::link::Linking;
+use self::pool::Pool;
 use self::queue::{Plan, Queue, Step};
 use crate::carry::Carry;
 use crate::encode::{Closed, Extent, OpenBatch, Place, Spare};
-use crate::format::batch::{CHECKPOINT, CLOSED, SEAL};
+use crate::format::batch::{CLOSED, SEAL};
 use crate::format::directory;
-use crate::format::file_header::{FileHeader, Previous};
+use crate::format::file_header::Previous;
 use crate::format::link::Link;
 use crate::format::sector::Salt;
-use crate::format::{BLOCK, CONTENT, FIRST_BATCH_BLOCK, offset_of};
-use crate::names::Name;
+use crate::format::{BLOCK, offset_of};
 use crate::{Lsn, Options, Poisoned, Record, RecordRef, Scan, SubmitError};
 
 /// A batch takes no further records once it holds so many bytes.
@@ -97,20 +99,6 @@ struct OpenFile {
 enum InFlight {
     Batch { lsn: Lsn, is_last_word: bool },
     Link(Linking),
-}
-
-#[derive(Debug)]
-struct Linking {
-    generation: Generation,
-    blocks: u32,
-    first: First,
-    copy: Vec<u8>,
-    next_block: u32,
-    previous: Previous,
-    /// The file whose place it takes.
-    replaced: Option<Generation>,
-    /// Whether a link proves the first batch.
-    is_proven: bool,
 }
 
 impl OpenFile {
@@ -213,20 +201,6 @@ impl Writer {
         self.queue.plan.generation
     }
 
-    /// Whether to submit these without rolling over first: `false` only where rolling over
-    /// would make room and a next file can be had. It keeps room for a seal.
-    #[must_use]
-    pub fn fits(&self, records: &[RecordRef<'_>]) -> bool {
-        let need = self.queue.need(records);
-        let (Ok((_, None)), Ok((end, seal))) = (need, self.queue.end_with(records)) else {
-            return true;
-        };
-        let plan = &self.queue.plan;
-        end.saturating_add(seal) <= plan.blocks
-            || !self.has_next(records.iter().any(is_bulky))
-            || plan.is_fresh() && end <= plan.blocks
-    }
-
     /// Later submits go to the next file, whose first batch is this checkpoint: the small state
     /// of every group as of all that was submitted so far.
     pub fn roll(&mut self, checkpoint: Vec<(GroupKey, Bytes)>) -> Generation {
@@ -267,76 +241,6 @@ impl Writer {
         }
         self.stats.records += records.len() as u64;
         Ok(lsn)
-    }
-
-    fn check_room(&self, records: &[RecordRef<'_>]) -> Result<(), SubmitError> {
-        let (size, limit) = self.queue.need(records).map_err(malformed)?;
-        if let Some(limit) = limit {
-            return Err(SubmitError::TooLarge { size, limit });
-        }
-        let bulky = records.iter().any(is_bulky);
-        // The next starts must find files: so little is taken that they may replace this one.
-        if bulky && self.is_scarce() && !self.carry.stays_light(records) {
-            return Err(self.no_next(size, 0));
-        }
-        let room = self.room(bulky);
-        if self.queue.end_with(records).map_err(malformed)?.0 <= room {
-            return Ok(());
-        }
-        let left = content_of(room.saturating_sub(self.queue.end()));
-        Err(match self.has_next(bulky) {
-            true => SubmitError::Full { size, left },
-            false => self.no_next(size, left),
-        })
-    }
-
-    /// Where records must end: without a next file the rest of this one is kept for votes and the
-    /// like. A file that is begun for such records takes them whole, unless the disk is known to be
-    /// full: what only a whole file holds would else be refused, and a file begun, for ever.
-    fn room(&self, bulky: bool) -> u32 {
-        let blocks = self.queue.plan.blocks;
-        let is_for_them = self.queue.plan.is_fresh() && !self.pool.is_full_disk();
-        match !bulky || is_for_them || self.has_next(bulky) {
-            true => blocks,
-            false => blocks.saturating_sub(kept_of(blocks)),
-        }
-    }
-
-    /// Why no next file may be begun: there is no space, or nobody knows yet.
-    fn no_next(&self, size: u64, left: u64) -> SubmitError {
-        match self.pool.is_full_disk() {
-            true => SubmitError::NoSpace { size, left },
-            false => SubmitError::NotYet { size, left },
-        }
-    }
-
-    /// Whether [`Writer::submit`] would take so many entries with so much payload besides what it
-    /// took, each in a record of its own at most, as far as is known now.
-    ///
-    /// # Errors
-    /// [`SubmitError::NoSpace`] on a disk that is known to be full, [`SubmitError::NotYet`] where
-    /// the space for a next file is still to be claimed.
-    pub fn takes(&self, entries: usize, payload: usize) -> Result<(), SubmitError> {
-        if self.has_next(true) {
-            return Ok(());
-        }
-        let extent = Extent::of_entries(entries, payload);
-        let room = self.room(true);
-        let light = !self.is_scarce() || self.carry.stays_light_with(extent.bytes());
-        if light && self.queue.end_with_extent(extent) <= room {
-            return Ok(());
-        }
-        let left = if light { content_of(room.saturating_sub(self.queue.end())) } else { 0 };
-        Err(self.no_next(extent.bytes() as u64, left))
-    }
-
-    fn has_next(&self, bulky: bool) -> bool {
-        self.pool.has_next(bulky, self.queue.planned_files())
-    }
-
-    /// Whether so few files are left that the newest must stay one that can be replaced.
-    fn is_scarce(&self) -> bool {
-        self.pool.is_scarce(self.queue.planned_files())
     }
 
     /// The next piece of file work, if any. At most one write of the log and one background job
@@ -451,107 +355,6 @@ impl Writer {
         Some(Work::Write(Write { current, buf, first, blocks, offset }))
     }
 
-    fn begin_file(
-        &mut self,
-        generation: Generation,
-        checkpoint: &[(GroupKey, Bytes)],
-        again: &[Record],
-        replaces: bool,
-    ) {
-        let parts = self.spare_parts();
-        let mut first = OpenBatch::new(Lsn::new(generation, 1), CHECKPOINT, parts);
-        for (group, body) in checkpoint {
-            first.push_checkpoint(RecordRef::State { group: *group, body });
-        }
-        for record in again.iter().filter(|_| !is(Defect::UnprovenTrusted)) {
-            let measured = directory::measure(record.as_ref());
-            assert!(measured.is_ok(), "a record to be written again is malformed: {record:?}");
-            first.push(record.as_ref());
-        }
-        self.stats.records += checkpoint.len() as u64 + again.len() as u64;
-        self.carry = Carry::begun_with(offset_of(self.options.file_blocks()), again);
-        self.queue.begin_file(first, self.options.file_blocks(), replaces);
-    }
-
-    /// Steps (a) and (b): the new file with its first batch, then the links that name it.
-    fn link(&mut self, from: PathBuf, blocks: u32) -> Option<Work> {
-        let Some(Step::File(batch, replaces)) = self.queue.pop() else { return None };
-        let generation = batch.lsn.generation;
-        self.queue.file_is(generation, blocks);
-        let identity = self.options.identity;
-        let salt = Salt::new(&identity, generation.0);
-        let (previous, replaced) = self.end_of_last_file(replaces);
-        let place = Place { salt, start: FIRST_BATCH_BLOCK, file_blocks: blocks, previous };
-        let (closed, mut spare) = batch.close(&place, &[]);
-        let mut copy = Vec::new();
-        spare.swap_frames(&mut copy);
-        self.keep_parts(spare);
-        let next_block = FIRST_BATCH_BLOCK + closed.blocks as u32;
-
-        let mut buf = AlignedBuf::default();
-        buf.resize(next_block as usize);
-        let header = FileHeader { identity, file: generation, blocks, previous };
-        header.write(&salt, &mut buf);
-        let batch = &closed.buf[closed.first * BLOCK..(closed.first + closed.blocks) * BLOCK];
-        buf[FIRST_BATCH_BLOCK as usize * BLOCK..].copy_from_slice(batch);
-        self.keep_buffer(closed.buf);
-
-        let first = First { generation, digest: closed.digest, blocks: next_block };
-        let mut links = self.links_to(generation);
-        if is(Defect::LinkSkipped) {
-            links.clear();
-        }
-        self.stats.bytes += ((next_block as usize + links.len()) * BLOCK) as u64;
-        let is_proven = !links.is_empty();
-        let linking =
-            Linking { generation, blocks, first, copy, next_block, previous, replaced, is_proven };
-        self.in_flight = Some(InFlight::Link(linking));
-        Some(Work::Link(Box::new(LinkFiles {
-            dir: self.options.dir.clone(),
-            from,
-            to: Name::Log(generation).path(&self.options.dir),
-            never_used: std::mem::take(&mut self.never_used),
-            sync_parent: self.file.is_none(),
-            direct: self.options.direct,
-            blocks: buf.blocks(),
-            buf,
-            links,
-        })))
-    }
-
-    /// What the next file names as its previous, and which file's place it takes: it follows the
-    /// one before the last then.
-    fn end_of_last_file(&self, replaces: bool) -> (Previous, Option<Generation>) {
-        let Some(file) = &self.file else {
-            return (self.previous, self.replaced_by_boot.filter(|_| replaces));
-        };
-        match replaces && self.pool.is_in_use(file.previous.file) {
-            true => (file.previous, Some(file.generation)),
-            false => (file.named, None),
-        }
-    }
-
-    fn links_to(&mut self, next: Generation) -> Vec<(LinkTarget, AlignedBuf)> {
-        let identity = self.options.identity;
-        let block = |salt: &Salt, link: Link| {
-            let mut block = AlignedBuf::default();
-            block.resize(1);
-            link.write(salt, &mut block);
-            block
-        };
-        if let Some(file) = &self.file {
-            let end = file.named;
-            let link = Link { end: end.end, last: end.last, digest: end.digest, next: next.0 };
-            return vec![(LinkTarget::Open(file.current.clone()), block(&file.salt, link))];
-        }
-        let old = std::mem::take(&mut self.old_links);
-        old.into_iter()
-            .map(|(generation, path, link)| {
-                (LinkTarget::At(path), block(&Salt::new(&identity, generation.0), link))
-            })
-            .collect()
-    }
-
     /// Takes the result of a job.
     ///
     /// # Errors
@@ -597,42 +400,6 @@ impl Writer {
         if is_last_word && self.closing == Closing::Wanted && self.queue.is_empty() {
             self.closing = Closing::Done;
         }
-    }
-
-    fn linked(&mut self, now: Now, current: Current) {
-        let Some(InFlight::Link(linking)) = self.in_flight.take() else { return };
-        if self.poisoned.is_some() {
-            return;
-        }
-        let Linking { generation, blocks, first, copy, next_block, previous, replaced, is_proven } =
-            linking;
-        if let Some(replaced) = replaced {
-            self.pool.replace(replaced);
-        }
-        self.pool.linked(first, &current.path, blocks);
-        let mut file = OpenFile {
-            generation,
-            salt: Salt::new(&self.options.identity, generation.0),
-            current,
-            blocks,
-            next_block,
-            last: 1,
-            digest: first.digest,
-            copy,
-            is_sealed: false,
-            previous,
-            named: Previous::default(),
-        };
-        file.named = file.end();
-        self.file = Some(file);
-        self.durable = Lsn::new(generation, 1);
-        self.promised = self.durable;
-        self.ready = true;
-        // The link proves both the old file's end and this one's first batch.
-        self.unsealed_since = (!is_proven).then_some(now);
-        self.stats.batches += 1;
-        self.stats.syncs += 3;
-        self.stats.files += 1;
     }
 
     /// Everything up to this position is durable. Zeros before [`Writer::is_ready`].
@@ -754,21 +521,4 @@ fn push_states(batch: &mut OpenBatch, bodies: &[(GroupKey, Bytes)]) {
     for (group, body) in bodies {
         batch.push(RecordRef::State { group: *group, body });
     }
-}
-
-/// Whether a record is one that a full disk refuses. What group 0 says is small, and may be that a
-/// group is deleted, which makes space.
-fn is_bulky(record: &RecordRef<'_>) -> bool {
-    let RecordRef::Log { group, op } = record else { return false };
-    *group != GroupKey::META && op.entries().iter().any(Entry::is_bulky)
-}
-
-/// How many of a file's blocks are kept for votes and the like where no next file can be had.
-fn kept_of(blocks: u32) -> u32 {
-    (blocks / 16).clamp(2, 64)
-}
-
-/// Content bytes that so many blocks hold.
-fn content_of(blocks: u32) -> u64 {
-    u64::from(blocks) * CONTENT as u64
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use refloat_types::{Generation, GroupKey, Index};
 
-use super::{BATCH_FULL, content_of};
+use super::BATCH_FULL;
+use super::room::content_of;
 use crate::encode::{Extent, OpenBatch};
 use crate::format::{BLOCK, FIRST_BATCH_BLOCK, directory};
 use crate::{Lsn, RecordRef};
