@@ -174,6 +174,28 @@ fn w20_a_votes_log_that_is_gone_proves_no_vote() {
 }
 
 #[test]
+fn w20_a_votes_log_that_is_gone_or_reads_as_zeros_is_told_though_no_group_needs_it() {
+    let mut disk = two_groups();
+    disk.vote(group(1), 7).unwrap();
+    disk.idle().unwrap();
+    for zeros in [false, true] {
+        let mut back = as_it_is(&disk);
+        for file in back.files("votes") {
+            match zeros {
+                true => back.fs.corrupt(&file, |bytes| bytes.fill(0)).unwrap(),
+                false => back.fs.remove_file(&file).unwrap(),
+            }
+        }
+        let boot = back.boot().unwrap();
+        assert!(boot.report.is_clean(), "{}", boot.report);
+        let [damage] = &boot.report.damage[..] else { panic!("{}", boot.report) };
+        assert!(damage.contains("votes"), "{damage}");
+        back.idle().unwrap();
+        assert!(examine(&back.fs, &disk.options).unwrap().report().damage.is_empty());
+    }
+}
+
+#[test]
 fn w20_a_vote_survives_every_dropped_or_damaged_tail_that_did_not_contain_it() {
     let mut disk = two_groups();
     disk.vote(group(1), 7).unwrap();

@@ -194,6 +194,11 @@ pub fn examine(vfs: &dyn Vfs, options: &Options) -> Result<Examination, BootErro
         votes_lost: votes.is_empty() && !wal.is_empty(),
         votes_replay: &votes_replay,
     };
+    if damage.votes_lost {
+        let dir = options.votes_dir();
+        let line = format!("{}: no file of the votes log is in use, and one was", dir.display());
+        examination.report.damage.push(line);
+    }
     examination.judge_groups(vfs, options, &damage)?;
     examination.retire_gone_groups(vfs, options);
     examination.wal = Some(wal);
