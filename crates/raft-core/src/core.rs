@@ -206,11 +206,14 @@ impl Core {
         while let Some((_, hard)) = self.hard.in_flight.pop_front_if(|(t, _)| *t <= ticket) {
             self.hard.durable = hard;
         }
+        if self.hard.in_flight.is_empty() {
+            self.hard.in_flight = VecDeque::new(); // votes are rare, groups are many
+        }
         let filled = self.log.persisted(ticket);
         self.forget_filled_holes(&filled);
         self.heal_if_whole();
         if self.hard.is_durable() {
-            self.out.messages.append(&mut self.out.held);
+            self.out.messages.append(&mut core::mem::take(&mut self.out.held));
         }
         match self.role {
             Role::Leader => self.advance_commit(),
@@ -231,7 +234,9 @@ impl Core {
         let out = &mut self.out;
         if persist.is_none() && committed.is_none() && soft.is_none() && out.is_empty() {
             if self.quiet {
-                out.messages = Vec::new(); // one of many groups, and it keeps no room
+                // One of many groups, and it keeps no room.
+                out.messages = Vec::new();
+                self.log.keep_no_room();
             }
             return None;
         }

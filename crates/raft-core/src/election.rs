@@ -2,6 +2,7 @@
 //! 4.2.3).
 
 use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 use refloat_planted::{Defect, is};
 use refloat_types::{ConfState, EntryId, Member, Now, Term};
@@ -132,7 +133,7 @@ impl Core {
         self.quiet = false;
         self.role = Role::Follower;
         self.leading = Leading::default();
-        self.votes.clear();
+        self.votes = Vec::new();
         self.set_leader(leader);
         self.reset_election_timer();
     }

@@ -72,7 +72,7 @@ impl Core {
     pub(crate) fn become_leader(&mut self) {
         assert!(self.hard.is_durable(), "a leader's term and vote are durable");
         let me = self.config.me;
-        self.votes.clear();
+        self.votes = Vec::new();
         self.role = Role::Leader;
         self.set_leader(Some(me));
         self.leading = Leading { active_at: self.now, ..Leading::default() };

@@ -257,6 +257,12 @@ impl Log {
         filled.flat_map(|(_, set)| set.ranges().to_vec()).collect()
     }
 
+    /// Gives back what the queues took for entries that are durable.
+    pub(crate) fn keep_no_room(&mut self) {
+        self.tail.shrink_to_fit();
+        self.in_flight.shrink_to_fit();
+    }
+
     /// The lowest index whose entry the core still holds, up to `last`.
     pub(crate) fn held_from(&self) -> Index {
         self.tail.front().map_or(self.last.index.next(), |e| e.id.index)

@@ -142,7 +142,8 @@ impl NodeCore {
         }
         match announced.open(key) {
             Some(meta) => {
-                group.snapshots.incoming = Some(Incoming::begin(meta, name, from.node, now));
+                group.snapshots.incoming =
+                    Some(Box::new(Incoming::begin(meta, name, from.node, now)));
                 self.go_on_receiving(slot, false);
             }
             None => {

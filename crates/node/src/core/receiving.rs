@@ -317,7 +317,7 @@ impl NodeCore {
             };
             let stands = |incoming: &Incoming| now.since(incoming.heard) > patience;
             let silent = |announced: &Announced| now.since(announced.heard) > patience;
-            if group.snapshots.incoming.as_ref().is_none_or(stands)
+            if group.snapshots.incoming.as_deref().is_none_or(stands)
                 && group.snapshots.announced.as_ref().is_none_or(silent)
             {
                 (group.snapshots.incoming, group.snapshots.announced) = (None, None);

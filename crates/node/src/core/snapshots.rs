@@ -38,7 +38,7 @@ pub(crate) struct Transfers {
     pub(super) sending: BTreeMap<NodeId, Outgoing>,
     /// Why a peer could not take the last one, in its own words.
     pub(super) refusals: BTreeMap<NodeId, String>,
-    pub(super) incoming: Option<Incoming>,
+    pub(super) incoming: Option<Box<Incoming>>,
     /// The offer of one of which not all parts came yet.
     pub(super) announced: Option<Announced>,
 }

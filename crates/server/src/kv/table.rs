@@ -55,17 +55,12 @@ type Shard = BTreeMap<Place, Cell>;
 
 /// Keys in the order of their positions, in shards that a picture of the state shares with the
 /// table until one of both changes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
+    /// All of them, or none as long as there never was a key: of many groups most may be empty.
     shards: Vec<Arc<Shard>>,
     deadlines: BTreeSet<(u64, Bytes)>,
     len: usize,
-}
-
-impl Default for Table {
-    fn default() -> Table {
-        Table { shards: vec![Arc::default(); SHARDS], deadlines: BTreeSet::new(), len: 0 }
-    }
 }
 
 impl Table {
@@ -77,13 +72,16 @@ impl Table {
     /// The cell of a key, whatever its deadline.
     pub fn get(&self, key: &Bytes) -> Option<&Cell> {
         let place = Place::of(key);
-        self.shards[place.shard()].get(&place)
+        self.shards.get(place.shard())?.get(&place)
     }
 
     /// Sets a cell. Key and value are copied, so that they do not keep an entry's memory.
     pub fn put(&mut self, key: &Bytes, value: &[u8], deadline: Option<u64>) {
         let cell = Cell { value: Bytes::copy_from_slice(value), deadline };
         let mut place = Place::of(key);
+        if self.shards.is_empty() {
+            self.shards = vec![Arc::default(); SHARDS];
+        }
         let shard = Arc::make_mut(&mut self.shards[place.shard()]);
         let earlier = match shard.get_mut(&place) {
             Some(cell_there) => Some(std::mem::replace(cell_there, cell)),
@@ -104,8 +102,8 @@ impl Table {
     /// Changes a deadline.
     pub fn set_deadline(&mut self, key: &Bytes, deadline: Option<u64>) {
         let place = Place::of(key);
-        let shard = Arc::make_mut(&mut self.shards[place.shard()]);
-        let Some(cell) = shard.get_mut(&place) else { return };
+        let Some(slot) = self.shards.get_mut(place.shard()) else { return };
+        let Some(cell) = Arc::make_mut(slot).get_mut(&place) else { return };
         let earlier = std::mem::replace(&mut cell.deadline, deadline);
         self.forget_deadline(key, earlier);
         if let Some(at) = deadline {
@@ -116,7 +114,7 @@ impl Table {
     /// Takes a cell away.
     pub fn remove(&mut self, key: &Bytes) -> Option<Cell> {
         let place = Place::of(key);
-        let slot = &mut self.shards[place.shard()];
+        let slot = self.shards.get_mut(place.shard())?;
         if !slot.contains_key(&place) {
             return None;
         }
@@ -150,7 +148,7 @@ impl Table {
         let mut keys = Vec::new();
         let mut seen = 0;
         let mut last = None;
-        for shard in &self.shards[first_shard..] {
+        for shard in self.shards.iter().skip(first_shard) {
             for (place, cell) in shard.range(start.clone()..) {
                 if seen >= count && last != Some(place.position) {
                     return (Some(place.position), keys);
