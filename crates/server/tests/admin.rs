@@ -54,6 +54,11 @@ fn nonsense_at_the_admin_port_is_refused_and_the_node_goes_on() {
         (post("/v1/transfer", "{\"node\":1,\"group\":77}"), "404"),
         (post("/v1/snapshot", "{\"group\":77}"), "404"),
         (post("/v1/snapshot", "{}"), "400"),
+        (post("/v1/groups/delete", "{\"group\":1}"), "400"),
+        (post("/v1/groups/delete", "{\"accept_loss\":true}"), "400"),
+        (post("/v1/groups/delete", "{\"group\":0,\"accept_loss\":true}"), "409"),
+        (post("/v1/groups/create", "{\"group\":5}"), "409"),
+        (post("/v1/groups/empty", "{\"group\":1}"), "400"),
     ] {
         let line = answer(admin, &bytes);
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();

@@ -113,6 +113,7 @@ impl NodeCore {
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Command) {
             let index = entry.id.index;
             let change = self.with_catalog(|c| c.apply_one(index, &entry.payload)).flatten();
+            let changed = change.is_some();
             // What was carried out before a restart is not carried out again; what is only kept
             // in memory is.
             if let Some(change) = change
@@ -120,7 +121,7 @@ impl NodeCore {
             {
                 self.act_on(change);
             }
-            replies.push(Bytes::new());
+            replies.push(Bytes::copy_from_slice(&[u8::from(changed)]));
         }
         let batch: Vec<_> = entries.iter().map(|e| (e.id, e.kind == EntryKind::Command)).collect();
         self.reply_all(slot, &batch, replies);

@@ -61,12 +61,14 @@ impl<M: StateMachine> Node<M> {
         Ok(self.group(id))
     }
 
-    /// Deletes a group and its data on all members.
+    /// Deletes a group and its data on all members; fine if there is none. Returns when group 0
+    /// knows, and whether there was one; each member follows as it hears of it.
     ///
     /// # Errors
-    /// As a proposal to group 0.
-    pub async fn delete_group(&self, id: GroupId) -> Result<(), RequestError> {
-        self.command(Command::DeleteGroup(id)).await.map(drop)
+    /// `Refused` for group 0, or as a proposal to it.
+    pub async fn delete_group(&self, id: GroupId) -> Result<bool, RequestError> {
+        let reply = self.command(Command::DeleteGroup(id)).await?;
+        Ok(reply.payload.first() != Some(&0))
     }
 
     /// Changes which nodes belong to the cluster; any node may be asked. Returns when group 0 knows;

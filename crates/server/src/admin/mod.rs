@@ -44,6 +44,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, mut stopping: Stopping) 
         .route("/v1/status", get(status))
         .route("/v1/boot", get(boot))
         .route("/v1/members/{order}", post(orders::members))
+        .route("/v1/groups/{order}", post(orders::groups))
         .route("/v1/transfer", post(orders::transfer))
         .route("/v1/snapshot", post(orders::snapshot))
         .with_state(Arc::new(admin));

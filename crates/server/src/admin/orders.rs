@@ -22,6 +22,8 @@ pub(super) struct Order {
     group: Option<u64>,
     #[serde(default)]
     learner: bool,
+    #[serde(default)]
+    accept_loss: bool,
 }
 
 type Body = Result<Json<Order>, JsonRejection>;
@@ -49,6 +51,40 @@ pub(super) async fn members(
     };
     let done = json!({ "done": order, "node": node.0 });
     answer(admin.node.change_nodes(change).await, done)
+}
+
+pub(super) async fn groups(
+    State(admin): State<Arc<Admin>>,
+    Path(order): Path<String>,
+    body: Body,
+) -> Response {
+    let Order { group, accept_loss, .. } = match body {
+        _ if !admin.takes_orders => return forbidden(),
+        Ok(Json(body)) => body,
+        Err(error) => return usage(&error.to_string()),
+    };
+    let Some(id) = group.map(GroupId) else { return usage("the order names no group") };
+    match order.as_str() {
+        "delete" if !accept_loss => usage("a deletion says that the loss is accepted"),
+        "delete" => match admin.node.delete_group(id).await {
+            Ok(existed) => {
+                answer(Ok(()), json!({ "done": order, "group": id.0, "existed": existed }))
+            }
+            Err(error) => answer(Err(error), Value::Null),
+        },
+        "create" => {
+            let (last, group) = (u64::from(admin.service.options.groups), id);
+            let created = match (1..=last).contains(&id.0) {
+                true => admin.node.create_group(id, Vec::new()).await.map(drop),
+                false => {
+                    let reason = format!("the keys are spread over groups 1 to {last}");
+                    Err(RequestError::Refused { group, reason })
+                }
+            };
+            answer(created, json!({ "done": order, "group": id.0 }))
+        }
+        _ => usage("groups are created or deleted"),
+    }
 }
 
 pub(super) async fn transfer(State(admin): State<Arc<Admin>>, body: Body) -> Response {

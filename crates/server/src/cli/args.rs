@@ -34,6 +34,9 @@ pub enum Command {
     /// Add, promote or remove a node, through one that runs
     #[command(subcommand)]
     Member(Member),
+    /// Delete a group with its keys, or create one that was deleted, empty
+    #[command(subcommand)]
+    Group(Group),
     /// Hand the leadership of a group to another node
     Transfer(Transfer),
     /// Make a snapshot of a group on one node now
@@ -259,6 +262,40 @@ pub struct MemberOrder {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `refloat group`
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// Create a group that was deleted, empty; fine if it exists
+    Create(GroupOrder),
+    /// Delete a group and all its keys on every node, for good; fine if there is none
+    Delete(GroupDelete),
+}
+
+/// `refloat group create`
+#[derive(Clone, Copy, Debug, Args)]
+pub struct GroupOrder {
+    /// The admin address of any node of the cluster
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub admin_addr: SocketAddr,
+    /// Which group
+    #[arg(long, value_name = "N")]
+    pub group: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `refloat group delete`
+#[derive(Debug, Args)]
+pub struct GroupDelete {
+    /// Which group, and whom to tell.
+    #[command(flatten)]
+    pub order: GroupOrder,
+    /// Do it: what the group holds is lost
+    #[arg(long)]
+    pub accept_loss: bool,
 }
 
 /// `refloat transfer`

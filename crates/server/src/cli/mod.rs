@@ -56,6 +56,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => crate::serve::run(*args),
         Command::Status(args) => status::run(&args),
         Command::Member(order) => orders::member(&order),
+        Command::Group(order) => orders::group(&order),
         Command::Transfer(args) => orders::transfer(&args),
         Command::Snapshot(args) => orders::snapshot(&args),
         Command::Check(args) => check::run(&args),
@@ -81,7 +82,7 @@ fn usage(error: &clap::Error) -> Result<(), Failure> {
     let first = paragraphs.next().unwrap_or("wrong usage").trim_start_matches("error: ");
     let line = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "a command is needed: demo, init, join, serve, status, member, transfer, snapshot, check, inspect, recover, repair, compare or bench"
+            "a command is needed: demo, init, join, serve, status, member, group, transfer, snapshot, check, inspect, recover, repair, compare or bench"
         }
         _ => first,
     };
