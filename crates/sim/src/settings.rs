@@ -28,6 +28,9 @@ pub struct Settings {
     /// In so many of a hundred runs all nodes but one are lost when everything is settled, and that
     /// one goes on by an operator's order.
     pub lost_majorities: u64,
+    /// In so many of a hundred runs, when everything is settled, a group becomes one of two members,
+    /// its leader is removed, and is switched off when it does not lead any more.
+    pub removed_leaders: u64,
     /// What goes wrong.
     pub faults: FaultRates,
     /// Whether to keep a line per event in the report.
@@ -49,6 +52,7 @@ impl Default for Settings {
             max_value: 900,
             memory_limit: 16 << 20,
             lost_majorities: 20,
+            removed_leaders: 20,
             faults: FaultRates::default(),
             keep_log: false,
         }

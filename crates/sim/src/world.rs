@@ -7,6 +7,7 @@ mod load;
 mod lost_majority;
 mod operate;
 mod places;
+mod removed_leader;
 mod seen;
 mod settle;
 mod wipe;
@@ -58,6 +59,8 @@ pub(crate) struct World {
     healing: bool,
     /// A majority was lost for good, and one node went on.
     recovered: bool,
+    /// Members left a group since everything was settled, and come back when they are asked for.
+    members_left: bool,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -115,6 +118,7 @@ impl World {
             restarts: 0,
             healing: false,
             recovered: false,
+            members_left: false,
             violation: None,
         };
         world.clients.passing = world.plan.has(Kind::Churn);

@@ -18,7 +18,8 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn a_calm_cluster_serves() {
-    let settings = Settings { faults: FaultRates::none(), lost_majorities: 0, ..short() };
+    let faults = FaultRates::none();
+    let settings = Settings { faults, lost_majorities: 0, removed_leaders: 0, ..short() };
     let report = Simulation::new(settings).run(1);
     assert!(report.violation.is_none(), "{report}");
     assert!(report.acknowledged > 100, "{report}");
@@ -154,6 +155,14 @@ fn m18_a_majority_lost_for_good_costs_nothing_that_the_one_left_has() {
     assert!(count("groups created") > 5, "they come back everywhere too: {sum:?}");
     assert!(count("recoveries of one node cut off") > 0, "{sum:?}");
     assert!(count("who is left behind is superseded") > 0, "{sum:?}");
+}
+
+#[test]
+fn m02_a_leader_that_is_removed_and_switched_off_at_once_is_not_waited_for() {
+    let faults = FaultRates { transfers: 1.0, kills: 0.5, ..FaultRates::none() };
+    let settings = Settings { faults, fault_us: 1_000_000, removed_leaders: 100, ..short() };
+    let sum = counts(&settings, 1..13);
+    assert_eq!(sum["removed leaders switched off"], 12, "{sum:?}");
 }
 
 #[test]

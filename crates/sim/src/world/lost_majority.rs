@@ -106,7 +106,11 @@ impl World {
         groups.all(leads)
     }
 
-    fn run_until(&mut self, patience: u64, mut done: impl FnMut(&World) -> bool) -> bool {
+    pub(super) fn run_until(
+        &mut self,
+        patience: u64,
+        mut done: impl FnMut(&World) -> bool,
+    ) -> bool {
         let end = self.now + patience;
         while self.now < end && self.violation.is_none() {
             if done(self) {

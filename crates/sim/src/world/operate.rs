@@ -96,7 +96,7 @@ impl World {
         GroupId(FIRST_PASSING + self.rng.below(3))
     }
 
-    fn ask_change(&mut self, leader: usize, group: GroupId, change: MemberChange) {
+    pub(super) fn ask_change(&mut self, leader: usize, group: GroupId, change: MemberChange) {
         self.trace.line(self.now, format_args!("group {group}: {change:?}"));
         self.count(match change {
             MemberChange::Remove(_) => "members removed",
@@ -120,7 +120,8 @@ impl World {
             });
         let asked = |r: &Request| matches!(r.what, What::Other(asked) if asked == group);
         // A node that lost its disk, or its memory, is taken in without being asked.
-        let by_itself = self.recovered || matches!(self.plan.damage, Damage::One(_));
+        let wiped = matches!(self.plan.damage, Damage::One(_)) && !self.members_left;
+        let by_itself = self.recovered || wiped;
         if let Some(change) = missing.clone()
             && !by_itself
             && !self.clients.open.values().any(asked)
@@ -137,7 +138,7 @@ impl World {
         cores.flat_map(of).filter(|g| g.group == group.0).collect()
     }
 
-    fn leader_of(&self, group: GroupId) -> Option<(usize, GroupStatus)> {
+    pub(super) fn leader_of(&self, group: GroupId) -> Option<(usize, GroupStatus)> {
         let leads = |(node, machine): (usize, &crate::node::Machine)| {
             let status = machine.process.as_ref()?.core.status();
             let status = status.groups.into_iter().find(|g| g.group == group.0)?;

@@ -21,7 +21,8 @@ impl World {
             self.trace.line(self.now, format_args!("settled; the power goes once more"));
             self.strike_all(Crash::PowerCut);
             self.heal();
-            if self.settle() && self.survives_a_lost_majority() {
+            if self.settle() && self.survives_a_removed_leader() && self.survives_a_lost_majority()
+            {
                 self.ask_for_all();
                 if self.settle() {
                     self.finish();
@@ -43,7 +44,7 @@ impl World {
         self.settle()
     }
 
-    fn settle(&mut self) -> bool {
+    pub(super) fn settle(&mut self) -> bool {
         let begin = self.now;
         let mut next_look = begin + LOOK_EVERY;
         let mut why = "nothing happened".to_owned();
@@ -67,7 +68,7 @@ impl World {
         false
     }
 
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.trace.line(self.now, format_args!("healed"));
         self.healing = true;
         self.network.calm();
