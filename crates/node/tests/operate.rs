@@ -297,6 +297,45 @@ fn a_transfer_that_does_not_succeed_says_why_in_time_and_the_leader_goes_on() {
 }
 
 #[test]
+fn a_transfer_that_ends_with_another_leader_says_whom() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let (target, third) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    // The target lacks what the third has, so that only the third can be elected by these two.
+    cluster.partition(leader, target);
+    cluster.proposed(leader, 1, "one").expect("two of three");
+    cluster.partition(leader, third);
+    cluster.run_for(cluster.config.election_timeout / 2_000);
+    let token = transfer(&mut cluster, leader, target);
+    assert!(cluster.run_until(10, |c| c.leader(1) == Some(third)));
+    cluster.heal();
+    let other = not_transferred(target, TransferFailure::OtherLeader { leader: NodeId(third) });
+    assert_eq!(other.leader_hint(), Some(NodeId(third)));
+    assert_eq!(cluster.answer(token), Err(other));
+}
+
+#[test]
+fn a_transfer_to_one_that_is_removed_meanwhile_says_so() {
+    let mut cluster = Cluster::formed(1);
+    let leader = cluster.leader(1).expect("formed");
+    let (target, third) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.proposed(leader, 1, "before").expect("applied");
+    cluster.partition(leader, target);
+    cluster.hold(third, JobLane::Wal);
+    let change = MemberChange::Remove(member(&cluster, target));
+    let expected = None;
+    let group = GroupId(1);
+    let asked = cluster.input(leader, |to| Input::ChangeMembers { to, group, change, expected });
+    cluster.answer(asked).expect("proposed");
+    let token = transfer(&mut cluster, leader, target);
+    cluster.run_for(20);
+    assert_eq!(cluster.replies.get(&token), None, "it is a voter yet, and lacks its removal");
+    cluster.release(third, JobLane::Wal);
+    assert_eq!(cluster.answer(token), Err(not_transferred(target, TransferFailure::NoVoter)));
+    cluster.proposed(leader, 1, "it leads on").expect("two of two");
+}
+
+#[test]
 fn a_transfer_that_its_leaders_end_cuts_off_is_answered() {
     let mut cluster = Cluster::formed(1);
     let leader = cluster.leader(1).expect("formed");

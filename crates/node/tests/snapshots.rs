@@ -2,16 +2,10 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use bytes::Bytes;
-use refloat_node::{
-    Chunks, Command, Consistency, Input, JobLane, RequestError, RestoreError, SnapshotReader,
-    StateMachine,
-};
+use refloat_node::{Consistency, Input, JobLane, RequestError};
 use refloat_types::{GroupId, NodeId};
-use support::{Cluster, Journal};
+use support::Cluster;
+use support::ends::Ends;
 
 /// A formed cluster with small files, whose groups snapshot after every few commands.
 fn snapshotting(groups: u32) -> Cluster {
@@ -268,45 +262,21 @@ fn n04_a_second_snapshot_that_arrives_while_the_first_is_applied_takes_its_place
     assert_eq!(cluster.read(lagging, 1, Consistency::Linearizable), Ok(expected(110)));
 }
 
-/// A journal that counts its ends.
-#[derive(Default)]
-struct Mortal(Journal, Arc<AtomicUsize>);
-
-impl Drop for Mortal {
-    fn drop(&mut self) {
-        self.1.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl StateMachine for Mortal {
-    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
-        self.0.apply(batch)
-    }
-    fn snapshot(&mut self) -> Chunks {
-        self.0.snapshot()
-    }
-    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
-        self.0.restore(snapshot)
-    }
-}
-
 #[test]
 fn the_state_that_a_snapshot_replaces_ends_with_the_job_and_not_on_the_nodes_own_thread() {
     let mut cluster = Cluster::new(1);
     cluster.config.snapshot_entries = 10;
-    let ends = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&ends);
-    cluster.machines =
-        Some(Arc::new(move |_, _| Box::new(Mortal(Journal::default(), counted.clone()))));
+    let ends = Ends::default();
+    cluster.machines = Some(ends.machines());
     cluster.start_all();
     cluster.wait_for_leaders(1);
     let (_, lagging) = lagging(&mut cluster);
     cluster.hold(lagging, JobLane::Apply);
     cluster.heal();
     assert!(cluster.run_until(20, |c| c.held(lagging, JobLane::Apply) == 1), "to be restored");
-    assert_eq!(ends.load(Ordering::Relaxed), 0);
+    assert_eq!(ends.states(), 0);
     cluster.release(lagging, JobLane::Apply);
-    assert_eq!(ends.load(Ordering::Relaxed), 1);
+    assert_eq!(ends.states(), 1);
     let leader = cluster.leader(1).expect("led");
     assert!(cluster.run_until(20, |c| c.applied(lagging, 1) >= c.applied(leader, 1)));
 }

@@ -2,16 +2,10 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use bytes::Bytes;
-use refloat_node::{
-    Chunks, Command, Consistency, Input, JobLane, RequestError, RestoreError, SnapshotReader,
-    StateMachine, StopReason,
-};
+use refloat_node::{Consistency, Input, JobLane, RequestError, StopReason};
 use refloat_types::GroupId;
-use support::{Cluster, Journal};
+use support::Cluster;
+use support::ends::Ends;
 
 #[test]
 fn three_nodes_form_elect_and_apply_on_all() {
@@ -125,46 +119,26 @@ fn without_a_quorum_there_is_no_answer_but_a_typed_one() {
     assert!(matches!(none, Err(RequestError::NoLeader { .. })), "{none:?}");
 }
 
-/// A machine that says when it is dropped.
-struct Heavy(Journal, Arc<AtomicUsize>);
-
-impl Drop for Heavy {
-    fn drop(&mut self) {
-        self.1.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl StateMachine for Heavy {
-    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
-        self.0.apply(batch)
-    }
-
-    fn snapshot(&mut self) -> Chunks {
-        self.0.snapshot()
-    }
-
-    fn restore(&mut self, snapshot: &mut SnapshotReader<'_>) -> Result<(), RestoreError> {
-        self.0.restore(snapshot)
-    }
+fn mortal(groups: u32, ends: &Ends) -> Cluster {
+    let mut cluster = Cluster::new(groups);
+    cluster.machines = Some(ends.machines());
+    cluster.start_all();
+    cluster.wait_for_leaders(groups);
+    cluster
 }
 
 /// To drop a state takes as long as it is large, and all groups of a node run on one thread.
 #[test]
 fn the_state_of_a_deleted_group_is_dropped_by_a_job_while_the_others_go_on() {
-    let dropped = Arc::new(AtomicUsize::new(0));
-    let mut cluster = Cluster::new(2);
-    let counts = Arc::clone(&dropped);
-    cluster.machines =
-        Some(Arc::new(move |_, _| Box::new(Heavy(Journal::default(), Arc::clone(&counts)))));
-    cluster.start_all();
-    cluster.wait_for_leaders(2);
+    let ends = Ends::default();
+    let mut cluster = mortal(2, &ends);
     cluster.proposed(1, 2, "large").expect("applied");
     cluster.run_for(200);
     (1..=3).for_each(|node| cluster.hold(node, JobLane::Flush));
     let token = cluster.input(1, |to| Input::DeleteGroup { to, group: GroupId(2) });
     cluster.answer(token).expect("deleted");
     cluster.run_for(500);
-    assert_eq!(dropped.load(Ordering::Relaxed), 0, "nobody had the time for it yet");
+    assert_eq!(ends.states(), 0, "nobody had the time for it yet");
     assert!((1..=3).all(|node| !cluster.holds_quick_ones(node)), "no thread of others runs it");
     let create = |to| Input::CreateGroup { to, group: GroupId(2), members: Vec::new() };
     let token = cluster.input(2, create);
@@ -174,7 +148,33 @@ fn the_state_of_a_deleted_group_is_dropped_by_a_job_while_the_others_go_on() {
     }
     (1..=3).for_each(|node| cluster.release(node, JobLane::Flush));
     cluster.run_for(100);
-    assert_eq!(dropped.load(Ordering::Relaxed), 3, "those of the group's first life");
+    assert_eq!(ends.states(), 3, "those of the group's first life");
+}
+
+/// What is drawn of a state for a snapshot may be as large as the state.
+#[test]
+fn what_was_drawn_of_a_group_that_was_deleted_meanwhile_is_dropped_by_a_job_too() {
+    let ends = Ends::default();
+    let mut cluster = mortal(2, &ends);
+    cluster.proposed(1, 2, "large").expect("applied");
+    cluster.run_for(200);
+    cluster.hold(1, JobLane::Apply);
+    let snapshot = cluster.input(1, |to| Input::Snapshot { to, group: GroupId(2) });
+    assert!(cluster.run_until(5, |c| c.held(1, JobLane::Apply) == 1), "it is about to be drawn");
+    let token = cluster.input(2, |to| Input::DeleteGroup { to, group: GroupId(2) });
+    cluster.answer(token).expect("deleted");
+    let gone = |c: &Cluster| c.nodes[&1].status().groups.iter().all(|g| g.group != 2);
+    assert!(cluster.run_until(5, gone));
+    cluster.answer(snapshot).expect_err("there is nothing to keep");
+    cluster.hold(1, JobLane::Flush);
+    cluster.release(1, JobLane::Apply);
+    cluster.run_for(100);
+    assert_eq!(ends.drawn(), 0, "not by the thread of all groups");
+    assert_eq!(cluster.files(1, "snap", "snap").len(), 0, "and it is no snapshot");
+    cluster.release(1, JobLane::Flush);
+    cluster.run_for(100);
+    assert_eq!(ends.drawn(), 1);
+    cluster.proposed(1, 1, "the others go on").expect("applied");
 }
 
 #[test]

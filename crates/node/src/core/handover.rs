@@ -1,6 +1,6 @@
 //! Leaderships that somebody wants elsewhere, and waits for.
 
-use refloat_raft_core::TransferError;
+use refloat_raft_core::{Role, TransferError};
 use refloat_types::{GroupId, Member, NodeId, Now, Term};
 
 use super::NodeCore;
@@ -69,6 +69,10 @@ impl NodeCore {
 fn end_of(group: &Group, hand_over: &HandOver, now: Now) -> Option<Result<(), TransferFailure>> {
     let HandOver { target, term, deadline, .. } = *hand_over;
     let is_over = now >= deadline;
+    let in_core = (group.core.role() == Role::Leader, group.core.term());
+    if in_core != (group.is_leader(), group.term()) {
+        return None; // the core does not lead any more, or does; the turn tells in a moment
+    }
     if group.is_leader() && group.term() == term {
         if group.core.transferring() == Some(target) && !is_over {
             return None;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod debts;
+pub mod ends;
 pub mod keeper;
 pub mod lives;
 
