@@ -92,6 +92,9 @@ impl Core {
         let now = self.now;
         let run = Run { run: hello.run, nonce: hello.nonce };
         let Some(peer) = self.leading.peer(from) else { return Verdict::Sound };
+        if peer.gone {
+            return Verdict::Refused; // said before its directory was gone, as its acks
+        }
         let known = peer.run.replace(run);
         let (matched, told) = (peer.matched, peer.regressed);
         match known {
@@ -129,7 +132,6 @@ impl Core {
             self.log.meet(hello.last).map_or(self.log.compacted().index.prev(), |id| id.index);
         let Some(peer) = self.leading.peer(from) else { return Verdict::Sound };
         peer.hear(now);
-        peer.gone = false;
         peer.regressed = regressed;
         peer.restart_at(declared.min(shared), declared.min(last));
         if regressed && !told {

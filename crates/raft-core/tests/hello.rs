@@ -286,6 +286,25 @@ fn s11_the_leader_drops_a_dead_lifes_cursor_at_once() {
     assert_eq!(c.status(1).role, Role::Follower);
 }
 
+/// What a life said before its directory was gone may still be on its way, its hello ahead of its ack.
+#[test]
+fn s14_a_late_hello_of_a_dead_life_does_not_make_its_late_ack_count() {
+    let mut c = Cluster::of(3);
+    c.elect(1);
+    c.run(2 * BEAT);
+    c.crash(2);
+    let old = member(3);
+    let (_, index) = c.propose(1, "x").unwrap();
+    let last = c.status(1).last;
+    c.with_core(1, |core, now| core.on_not_me(now, old));
+    let late = |body| Message { from: old, to: member(1), group: GROUP, term: last.term, body };
+    let (run, nonce, state) = (7, 7, Declared::HeadUnknown);
+    let hello = Hello { run, nonce, last, state, holes: Vec::new() };
+    c.deliver_one(late(Body::Hello(hello)));
+    c.deliver_one(late(Body::AppendResp { matched: last }));
+    assert_eq!(c.status(1).commit, index.prev(), "it is on one disk of two that are left");
+}
+
 /// Node 3 leads term 1 with entries `2..=5` that nobody else gets; node 1 overwrites them in term
 /// 2 with `over` entries of its own, and node 3 acknowledges these. Then node 3's disk loses what
 /// overwrote them, and knows that something is missing.
