@@ -31,6 +31,15 @@ fn asked_back(cluster: &Cluster, node: u64) -> usize {
     items(cluster, node, REBORN)
 }
 
+/// Has the leader of group 1 take a change.
+fn change(cluster: &mut Cluster, change: MemberChange) {
+    let leader = cluster.leader(1).expect("led");
+    let group = GroupId(1);
+    let token =
+        cluster.input(leader, |to| Input::ChangeMembers { to, group, change, expected: None });
+    cluster.answer(token).expect("taken");
+}
+
 #[test]
 fn m17_a_new_life_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is_added_again() {
     let (mut cluster, leader, victim) = with_commands(2, 10);
@@ -39,12 +48,6 @@ fn m17_a_new_life_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is_adde
     cluster.run_for(300);
     cluster.kill(victim);
     cluster.forget(victim, 1);
-    let change = |cluster: &mut Cluster, change| {
-        let at = cluster.leader(1).expect("led");
-        let ask = |to| Input::ChangeMembers { to, group, change, expected: None };
-        let token = cluster.input(at, ask);
-        cluster.answer(token).expect("taken");
-    };
     // Group 0 says nothing of a first member, so nobody brings it in again by himself.
     change(&mut cluster, MemberChange::Remove(member));
     cluster.run_for(500);
@@ -142,12 +145,6 @@ fn m17_a_whole_replica_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is
     let member = Member::new(NodeId(victim), Incarnation(0x1000 + u128::from(victim)));
     cluster.run_for(300);
     cluster.kill(victim);
-    let change = |cluster: &mut Cluster, change| {
-        let at = cluster.leader(1).expect("led");
-        let ask = |to| Input::ChangeMembers { to, group: GroupId(1), change, expected: None };
-        let token = cluster.input(at, ask);
-        cluster.answer(token).expect("taken");
-    };
     change(&mut cluster, MemberChange::Remove(member));
     cluster.run_for(500);
     cluster.start(victim);

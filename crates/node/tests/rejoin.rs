@@ -155,6 +155,16 @@ fn m22_in_a_group_of_two_the_operator_decides_about_a_wiped_one() {
     assert_eq!(cluster.read(1, 1, Consistency::Stale), Ok(text(0, 10)));
 }
 
+/// Node 3 starts from an older copy of its disk, is told, and stops.
+fn is_refused_as_an_old_copy(cluster: &mut Cluster, copy: refloat_vfs::SimFs) {
+    cluster.disks.insert(3, copy);
+    cluster.start_with_seed(3, 77);
+    let stopped = cluster.run_until(10, |c| c.stops.contains_key(&3));
+    assert!(stopped, "{:#?}", cluster.statuses());
+    let text = cluster.stops[&3].to_string();
+    assert!(text.contains("old copy"), "{text}");
+}
+
 #[test]
 fn m09_an_old_copy_of_a_directory_is_refused_and_stops() {
     let mut cluster = Cluster::formed(1);
@@ -167,12 +177,7 @@ fn m09_an_old_copy_of_a_directory_is_refused_and_stops() {
     cluster.run_for(300);
     cluster.kill(3);
     // The copy's next run is the one that was just seen.
-    cluster.disks.insert(3, copy);
-    cluster.start_with_seed(3, 77);
-    let stopped = cluster.run_until(10, |c| c.stops.contains_key(&3));
-    assert!(stopped, "{:#?}", cluster.statuses());
-    let text = cluster.stops[&3].to_string();
-    assert!(text.contains("old copy"), "{text}");
+    is_refused_as_an_old_copy(&mut cluster, copy);
 }
 
 /// A leader would know the process by its hello. Here the only one that ever led is gone.
@@ -194,12 +199,7 @@ fn m09_an_old_copy_that_repeats_a_run_is_refused_by_whoever_heard_the_run_before
     cluster.run_for(2_000);
     cluster.kill(3);
     cluster.kill(1);
-    cluster.disks.insert(3, copy);
-    cluster.start_with_seed(3, 77);
-    let stopped = cluster.run_until(10, |c| c.stops.contains_key(&3));
-    assert!(stopped, "{:#?}", cluster.statuses());
-    let text = cluster.stops[&3].to_string();
-    assert!(text.contains("old copy"), "{text}");
+    is_refused_as_an_old_copy(&mut cluster, copy);
     assert_ne!(group_of(&cluster, 2, 1).role, "leader", "nobody was elected with its help");
 }
 

@@ -6,8 +6,8 @@ use common::*;
 use refloat_raft_core::*;
 use refloat_types::*;
 
-#[test]
-fn s06_pre_vote_of_a_lagging_follower_ends_its_snapshot_back_off() {
+/// Node 1 leads three, and compacted what node 3 missed, which is down.
+fn compacted_without_the_third() -> Cluster {
     let mut c = Cluster::of(3);
     c.elect(1);
     c.crash(3);
@@ -16,6 +16,12 @@ fn s06_pre_vote_of_a_lagging_follower_ends_its_snapshot_back_off() {
         c.stabilize();
     }
     c.compact(1);
+    c
+}
+
+#[test]
+fn s06_pre_vote_of_a_lagging_follower_ends_its_snapshot_back_off() {
+    let mut c = compacted_without_the_third();
     c.restart(3);
     c.now = c.now.after(BEAT);
     c.tick_all();
@@ -41,14 +47,7 @@ fn s06_pre_vote_of_a_lagging_follower_ends_its_snapshot_back_off() {
 
 #[test]
 fn c10_a_peer_behind_the_compacted_log_gets_a_snapshot_and_is_electable() {
-    let mut c = Cluster::of(3);
-    c.elect(1);
-    c.crash(3);
-    for n in 0..5 {
-        c.propose(1, &format!("{n}")).unwrap();
-        c.stabilize();
-    }
-    c.compact(1);
+    let mut c = compacted_without_the_third();
     c.compact(2);
     c.restart(3);
     c.run(5 * BEAT);
