@@ -12,7 +12,7 @@ use refloat_node::{
     Chunks, Command, Completions, Config, Consistency, Node, Operation, Reply, Request,
     RequestError, RestoreError, SnapshotReader, StartError, StateMachine, StopReason, init,
 };
-use refloat_types::GroupId;
+use refloat_types::{GroupId, Index};
 
 #[derive(Default)]
 struct Sum(u64);
@@ -88,10 +88,20 @@ async fn three_nodes_over_tcp_agree_and_come_back_after_shutdown() {
     nodes[0].group(GroupId(1)).snapshot().await.expect("a snapshot on demand");
     let status = nodes[0].status().await.expect("runs");
     assert_eq!((status.forming, status.groups.len()), (None, 3));
+    let group = nodes[0].group(GroupId(1));
+    let log = (1..=status.groups[1].applied).map(Index).collect();
+    let commands = group.commands(log).await.expect("nothing is compacted");
+    let texts: Vec<&[u8]> = commands.iter().map(|command| &command.payload[..]).collect();
+    assert_eq!(texts, [&b"40"[..], b"2"]);
+    let above = status.groups[1].applied + 1;
+    let refused = group.commands([Index(above)].into_iter().collect()).await;
+    assert!(matches!(refused, Err(RequestError::NotKept { lost: false, .. })), "{refused:?}");
     for node in &nodes {
         assert_eq!(node.shutdown().await, StopReason::Shutdown);
     }
     let late = nodes[0].group(GroupId(1)).propose("1").await;
+    assert_eq!(late, Err(RequestError::Stopped));
+    let late = nodes[0].group(GroupId(1)).commands([Index(1)].into_iter().collect()).await;
     assert_eq!(late, Err(RequestError::Stopped));
     let mut again = Vec::new();
     for node in 1..=3 {
