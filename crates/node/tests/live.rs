@@ -4,7 +4,7 @@
 mod support;
 
 use refloat_log_store::Options;
-use refloat_node::{GroupStatus, Input, RequestError};
+use refloat_node::{GroupStatus, Input, JobLane, RequestError};
 use refloat_types::{GroupId, Index};
 use support::keeper::{all_commands, commands, keeping, kept};
 use support::{Cluster, DIR};
@@ -203,6 +203,25 @@ fn g03_a_live_entry_that_rots_while_the_node_runs_comes_from_another_member() {
         assert_eq!(filled(&cluster, victim), 1);
         has_all(&mut cluster, victim, &expected);
     }
+}
+
+/// The machine is not restored yet, so that nothing is applied: what rots is below it all the same.
+#[test]
+fn g03_a_live_entry_that_rots_before_the_machine_is_restored_is_no_hole() {
+    let mut cluster = with_live_entries(70);
+    let expected = expected(&mut cluster, 70);
+    let leader = cluster.leader(1).expect("formed");
+    let victim = 1 + leader % 3;
+    cluster.kill(victim);
+    assert!(cluster.rot_in(victim, "seg", "keep 0014") > 0);
+    cluster.hold(victim, JobLane::Apply);
+    cluster.start(victim);
+    cluster.run_for(70_000);
+    assert!(cluster.nodes[&victim].counters().rot > 0 && cluster.applied(victim, 1).0 == 0);
+    cluster.release(victim, JobLane::Apply);
+    assert!(cluster.run_until(5, |c| is_clean(c, victim)), "{:#?}", cluster.statuses());
+    cluster.run_for(1_000);
+    has_all(&mut cluster, victim, &expected);
 }
 
 #[test]

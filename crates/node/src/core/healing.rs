@@ -96,7 +96,8 @@ impl NodeCore {
         tracing::warn!(node = %self.me.node, group = ?key, evidence, "rot found on the disk");
         let slot = key.and_then(|key| self.by_key.get(&key).copied());
         let Some(group) = slot.and_then(|slot| self.slots[slot].as_mut()) else { return };
-        let applied = group.apply.applied.index;
+        // The machine may not have been restored yet.
+        let applied = group.apply.applied.index.max(group.snapshots.published.index);
         let above = |set: &IndexSet| {
             let mut above = set.clone();
             above.remove_range(Index(1), applied);

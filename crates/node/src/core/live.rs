@@ -135,7 +135,7 @@ impl NodeCore {
 
     /// An entry that the log should hold does not read back.
     fn entry_rots(&mut self, slot: usize, index: Index, reason: &str) {
-        let Some(group) = self.slots[slot].as_ref() else { return };
+        let Some(group) = self.slots[slot].as_mut() else { return };
         self.store.note_unreadable(group.key, index);
         if index > group.snapshots.published.index {
             self.unreadable(slot, index, reason.to_owned());
@@ -145,6 +145,7 @@ impl NodeCore {
             node = %self.me.node, group = %group.key, %index, reason,
             "an entry to which the state refers cannot be read here"
         );
+        group.snapshots.renew(None); // the state may refer to it no more
         self.look_for_lost_live(slot);
     }
 

@@ -21,14 +21,21 @@ impl World {
             self.trace.line(self.now, format_args!("settled; the power goes once more"));
             self.strike_all(Crash::PowerCut);
             self.heal();
-            if self.settle() && self.survives_a_removed_leader() && self.survives_a_lost_majority()
+            if self.settle()
+                && self.gives_all_back()
+                && self.survives_a_removed_leader()
+                && self.survives_a_lost_majority()
+                && self.gives_all_back()
             {
-                self.ask_for_all();
-                if self.settle() {
-                    self.finish();
-                }
+                self.finish();
             }
         }
+    }
+
+    /// What rotted and was not noticed is noticed by this, while there are others who have it.
+    fn gives_all_back(&mut self) -> bool {
+        self.ask_for_all();
+        self.settle()
     }
 
     /// In some runs all but one of the nodes are lost in the end, which must cost nothing either.
