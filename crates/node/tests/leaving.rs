@@ -44,7 +44,6 @@ fn change(cluster: &mut Cluster, change: MemberChange) {
 fn m17_a_new_life_of_a_removed_node_is_told_so_and_asks_no_more_until_it_is_added_again() {
     let (mut cluster, leader, victim) = with_commands(2, 10);
     let member = Member::new(NodeId(victim), Incarnation(0x1000 + u128::from(victim)));
-    let group = GroupId(1);
     cluster.run_for(300);
     cluster.kill(victim);
     cluster.forget(victim, 1);

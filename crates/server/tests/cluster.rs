@@ -183,6 +183,25 @@ fn s16_a_torn_log_write_is_dropped_and_told_and_the_node_starts_by_itself() {
     read_back(&cluster, &acknowledged);
 }
 
+/// 71 with group 0. The first start makes them, the second one finds them.
+#[test]
+fn a_start_with_many_groups_logs_the_first_ones_and_counts_the_rest() {
+    let mut cluster = Cluster::plan(1, &[]);
+    cluster.plans[0].init(&[format!("1={}", cluster.plans[0].peer)], 70);
+    cluster.start_one(0);
+    let begin = Instant::now();
+    while cluster.status(0)["groups"].as_array().is_none_or(|groups| groups.len() < 71) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{}", cluster.plans[0].log());
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    cluster.kill(0);
+    let earlier = cluster.plans[0].log().len();
+    cluster.start_one(0);
+    let log = cluster.plans[0].log().split_off(earlier);
+    assert_eq!(log.matches("boot: group ").count(), 64, "{log}");
+    assert!(log.contains("boot: 7 more groups are clean"), "{log}");
+}
+
 #[test]
 fn s19_damage_in_acknowledged_data_is_named_by_check_and_never_cut() {
     let mut cluster = Cluster::start(1, &[]);

@@ -135,8 +135,7 @@ impl World {
         let members: Vec<(NodeId, String)> =
             (1..=nodes).map(|n| (NodeId(n), format!("node-{n}:1"))).collect();
         for n in 1..=nodes {
-            let incarnation = Incarnation(u128::from(mix(self.seed ^ n)) | 1 << 64);
-            let member = Member::new(NodeId(n), incarnation);
+            let member = self.first_life(n);
             let fs = SimFs::new();
             let identity = identity::NodeIdentity {
                 identity: Identity { cluster: ClusterId(u128::from(mix(self.seed))), member },
@@ -183,6 +182,12 @@ impl World {
             self.after(wait, Event::Client);
         }
         self.next_fault();
+    }
+
+    /// A node as it is when the cluster begins.
+    fn first_life(&self, node: u64) -> Member {
+        let incarnation = Incarnation(u128::from(mix(self.seed ^ node)) | 1 << 64);
+        Member::new(NodeId(node), incarnation)
     }
 
     fn drift(&mut self) -> i64 {

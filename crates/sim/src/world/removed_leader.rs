@@ -20,6 +20,11 @@ impl World {
         if Rng::new(mix(self.seed ^ 0x1ea7)).below(100) >= self.settings.removed_leaders {
             return true;
         }
+        // Of a node that joined again group 0 says that it belongs to all groups: their leaders
+        // take it back, whoever removed it.
+        if self.machines.iter().any(|machine| machine.member != self.first_life(machine.id())) {
+            return true;
+        }
         let group = GroupId(1 + self.rng.below(u64::from(self.settings.groups)));
         if let Err(evidence) = self.remove_a_leader(group) {
             if self.violation.is_none() {
