@@ -155,6 +155,31 @@ fn an_answer_holds_as_many_commands_as_fit_and_one_in_any_case() {
 }
 
 #[test]
+fn so_many_are_read_at_once_as_the_budget_of_requests_has_room_for() {
+    let mut cluster = with_live_entries(70);
+    let expected = expected(&mut cluster, 70);
+    cluster.config.max_pending_bytes = 3 * FILE / 4;
+    cluster.kill(2);
+    cluster.start(2);
+    assert!(cluster.run_until(20, |c| c.applied(2, 1).0 > expected[9].0));
+    cluster.hold(2, JobLane::Read);
+    let read = |to| Input::ReadLog {
+        to,
+        group: GroupId(1),
+        indexes: [Index(expected[0].0)].into_iter().collect(),
+    };
+    let tokens: Vec<_> = (0..10).map(|_| cluster.input(2, read)).collect();
+    cluster.run_for(100);
+    cluster.release(2, JobLane::Read);
+    let answers: Vec<_> = tokens.into_iter().map(|token| cluster.answer(token)).collect();
+    let busy = |answer: &&Result<_, _>| matches!(answer, Err(RequestError::Busy { .. }));
+    let refused = answers.iter().filter(busy).count();
+    assert_eq!((answers.iter().filter(|answer| answer.is_ok()).count(), refused), (3, 7));
+    assert_eq!(cluster.nodes[&2].counters().pending_bytes, 0);
+    assert_eq!(commands(&mut cluster, 2, &[expected[0].0]).map(|read| read.len()), Ok(1));
+}
+
+#[test]
 fn g03_live_entries_that_a_start_misses_come_from_another_member() {
     let mut cluster = with_live_entries(70);
     let expected = expected(&mut cluster, 70);

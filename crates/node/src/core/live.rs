@@ -55,6 +55,8 @@ struct Asked {
     slot: usize,
     rest: VecDeque<(Index, Index)>,
     room: usize,
+    /// What of the budget for requests it holds until it is answered.
+    held: u64,
     commands: Vec<Command>,
 }
 
@@ -309,25 +311,21 @@ impl NodeCore {
     /// Reads commands back from the log of this node, the lowest first, as many as fit into one
     /// answer.
     pub(super) fn commands(&mut self, to: Token, id: GroupId, indexes: &IndexSet) {
-        if self.stopping.is_some() {
-            return self.fail(to, RequestError::Stopped);
-        }
-        let slot = match self.find(id) {
+        let room = self.config.max_append_bytes;
+        let held = (room as u64).min(self.config.max_payload);
+        let slot = match self.budget(held).and_then(|()| self.find(id)) {
             Ok(slot) => slot,
             Err(error) => return self.fail(to, error),
         };
-        self.admit(0);
-        let Some(group) = self.slots[slot].as_ref() else { return };
-        let applied = group.apply.applied.index;
+        let applied = self.slots[slot].as_ref().map_or(Index::ZERO, |g| g.apply.applied.index);
         if let Some(index) = indexes.last().filter(|last| *last > applied) {
-            let error = RequestError::NotKept { group: id, index, lost: false };
-            return self.answer(Answer::Local(to), 0, Err(error));
+            return self.fail(to, RequestError::NotKept { group: id, index, lost: false });
         }
+        self.admit(held);
         let rest = indexes.ranges().iter().copied().collect();
-        let room = self.config.max_append_bytes;
         let request = self.live.next;
         self.live.next += 1;
-        let asked = Asked { to, slot, rest, room, commands: Vec::new() };
+        let asked = Asked { to, slot, rest, room, held, commands: Vec::new() };
         self.live.asked.insert(request, asked);
         self.read_next(request);
     }
@@ -365,7 +363,7 @@ impl NodeCore {
 
     /// Answers with what was read, unless the very first entry could not be.
     fn commands_end(&mut self, request: u64, failed: Option<Kept>) {
-        let Some(Asked { to, slot, commands, .. }) = self.live.asked.remove(&request) else {
+        let Some(Asked { to, slot, held, commands, .. }) = self.live.asked.remove(&request) else {
             return;
         };
         let group = self.slots[slot].as_ref();
@@ -378,7 +376,7 @@ impl NodeCore {
                 Err(RequestError::NotKept { group: id, index, lost })
             }
         };
-        self.answer(Answer::Local(to), 0, result);
+        self.answer(Answer::Local(to), held, result);
     }
 
     /// Nothing is read for a replica that is gone.
@@ -386,9 +384,9 @@ impl NodeCore {
         self.live.searches.remove(&slot);
         self.live.gifts.retain(|(of, _), _| *of != slot);
         let gone = self.live.asked.extract_if(.., |_, asked| asked.slot == slot);
-        let gone: Vec<Token> = gone.map(|(_, asked)| asked.to).collect();
-        for to in gone {
-            self.answer(Answer::Local(to), 0, Err(refusal.clone()));
+        let gone: Vec<Asked> = gone.map(|(_, asked)| asked).collect();
+        for Asked { to, held, .. } in gone {
+            self.answer(Answer::Local(to), held, Err(refusal.clone()));
         }
     }
 }

@@ -292,7 +292,8 @@ impl<M: StateMachine> Group<M> {
     /// ask again for the rest. Those that hold no command are left out.
     ///
     /// # Errors
-    /// `NotKept` for the lowest of them, or for one above what is applied here; then
+    /// `Busy` where too many are read at once; `NotKept` for the lowest of them, or for one above
+    /// what is applied here; then
     /// `UnknownGroup`, `NoLeader` while the cluster forms, `Unavailable`, `Stopped`.
     pub async fn commands(&self, indexes: IndexSet) -> Result<Vec<Applied>, RequestError> {
         let reply = self.node.command(Command::ReadLog(self.id, indexes)).await?;
