@@ -292,9 +292,9 @@ impl<M: StateMachine> Group<M> {
     /// ask again for the rest. Those that hold no command are left out.
     ///
     /// # Errors
-    /// `Busy` where too many are read at once; `NotKept` for the lowest of them, or for one above
-    /// what is applied here; then
-    /// `UnknownGroup`, `NoLeader` while the cluster forms, `Unavailable`, `Stopped`.
+    /// `NotKept` for the lowest of them, or for one above what is applied here. `Busy` where too
+    /// many are read at once. `UnknownGroup`, `NoLeader` while the cluster forms, `Unavailable`,
+    /// `Stopped`.
     pub async fn commands(&self, indexes: IndexSet) -> Result<Vec<Applied>, RequestError> {
         let reply = self.node.command(Command::ReadLog(self.id, indexes)).await?;
         Ok(reply.commands)
